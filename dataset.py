@@ -1,0 +1,470 @@
+"""Photos and logos to training samples: synthetic watermarks with honest masks.
+
+The path of one sample: `draw_sample` rolls every random number (which photo, which crop, which
+marks, how they look, what happens to the picture afterwards) into a frozen `SampleParams`;
+`render_sample` applies it without any randomness. To change the augmentation, change a default
+in `WatermarkSettings`, or pass your own. To add a kind of mark, layout, effect or blend mode,
+write one function and add it to the table below it.
+
+Conventions: images are uint8, H x W x 3, RGB. A stamp is one copy of a mark, cut out: uint8,
+h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles counter-clockwise.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from images import ImageFile, find_images, sample_photos, split_by_hash
+from marks import COLORS, EFFECTS, LAYOUTS, MARKS, Layer, MarkParams, check_logo, paint
+from text import Font, draw_text, find_fonts
+
+ROOT = Path(__file__).parent
+IGNORE = 255  # value of mask and label where nobody can decide; no weight in loss or metrics
+VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this much of 255
+MIN_MARK_PIXELS = 16  # fewer mask pixels than this do not make a marked photo
+
+Range = tuple[float, float]
+Weights = Mapping[str, float]
+
+
+def _table(**entries):
+    return field(default_factory=lambda: entries)
+
+
+@dataclass(frozen=True)
+class WatermarkSettings:
+    """What the training photos look like. Ranges are (low, high), both included.
+
+    Weights are relative: {"logo": 3, "text": 1} draws a logo three times in four; a name that
+    is left out is never drawn. Lengths are fractions of the image's side.
+    """
+
+    image_size: int = 256  # side of the square samples, px; a multiple of 32
+    crop_range: Range = (0.5, 1.0)  # side of the crop, fraction of the photo's short side
+    flip_probability: float = 0.5  # mirror the photo (never the mark)
+
+    clean_probability: float = 0.2  # photos without any mark
+    several_probability: float = 0.15  # two or three marks instead of one
+    kinds: Weights = _table(logo=1, text=1)  # names of MARKS
+    layouts: Weights = _table(single=10, corner=4, diagonal=2, grid=2, brick=2)  # of LAYOUTS
+    # Long side of the mark over the image's side (diagonal: over the image's diagonal).
+    scales: Mapping[str, Range] = _table(
+        single=(0.1, 1.0), corner=(0.06, 0.35), diagonal=(0.6, 1.0), grid=(0.1, 0.5),
+        brick=(0.1, 0.5),
+    )  # fmt: skip
+    rotations_deg: Mapping[str, Range] = _table(
+        single=(-180, 180), corner=(0, 0), diagonal=(-5, 5), grid=(-50, 50), brick=(-50, 50)
+    )
+    upright_probability: float = 0.4  # rotation 0 whatever the range: most real marks are upright
+    stretch_range: Range = (0.6, 1.6)  # width over height, against the mark's own shape
+    tile_gap_range: Range = (0.1, 1.0)  # space between tiles, fraction of the mark's long side
+
+    colors: Weights = _table(original=4, white=4, black=2, grey=2, tint=2)
+    effects: Weights = _table(none=12, outline=2, shadow=3, emboss=1)  # names of EFFECTS
+    blend_modes: Weights = _table(normal=14, multiply=1, screen=1, overlay=2, soft_light=2)
+    opacity_range: Range = (0.08, 1.0)
+    opacity_power: float = 1.6  # 1: all opacities alike; above: more faint marks
+
+    downscale_probability: float = 0.2  # shrink and enlarge again
+    downscale_range: Range = (0.5, 0.9)
+    blur_probability: float = 0.1
+    blur_sigma_range_px: Range = (0.3, 1.0)
+    noise_probability: float = 0.15  # luminance noise
+    noise_std_range: Range = (1.0, 8.0)  # of 255 levels
+    jpeg_probability: float = 0.6  # recompress
+    jpeg_quality_range: Range = (35, 95)
+
+    def __post_init__(self):
+        if self.image_size < 32 or self.image_size % 32:
+            raise ValueError(f"image_size is {self.image_size}; use a multiple of 32.")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name.endswith("_probability"):
+                _check_range(item.name, (value, value), 0, 1)
+            elif "_range" in item.name:
+                _check_range(item.name, value, *LIMITS.get(item.name, (0, np.inf)))
+        for name, table in TABLES.items():
+            _check_weights(name, getattr(self, name), table)
+        for layout in self.layouts:
+            for name, low in (("scales", 0.01), ("rotations_deg", -360)):
+                if layout not in getattr(self, name):
+                    raise ValueError(f"{name} has no range for the layout {layout!r}; add one.")
+                _check_range(f"{name}[{layout!r}]", getattr(self, name)[layout], low, 360)
+
+
+LIMITS = {
+    "crop_range": (0.05, 1),
+    "stretch_range": (0.1, 10),
+    "opacity_range": (0, 1),
+    "downscale_range": (0.1, 1),
+    "jpeg_quality_range": (1, 100),
+}
+
+
+def _check_range(name, value, low, high):
+    if np.size(value) != 2 or not low <= value[0] <= value[1] <= high:
+        raise ValueError(f"{name} is {value}; low and high must rise from {low} to {high}.")
+
+
+def _check_weights(name, weights, table):
+    unknown = sorted(set(weights) - set(table))
+    if unknown:
+        raise ValueError(f"{name} has no {', '.join(unknown)}; choose from {', '.join(table)}.")
+    if min(weights.values(), default=0) < 0 or sum(weights.values()) <= 0:
+        raise ValueError(f"{name} is {dict(weights)}; give weights of 0 or more, not all 0.")
+
+
+# --- Compositing and the truth -----------------------------------------------------------------
+
+
+def _overlay(base, color):
+    return np.where(base <= 0.5, 2 * base * color, 1 - 2 * (1 - base) * (1 - color))
+
+
+def _soft_light(base, color):
+    return (1 - 2 * color) * base * base + 2 * color * base  # Pegtop's formula: no kink
+
+
+BLEND_MODES = {  # (base, color), float32 in 0..1, to float32 in 0..1
+    "normal": lambda base, color: color,
+    "multiply": lambda base, color: base * color,
+    "screen": lambda base, color: base + color - base * color,
+    "overlay": _overlay,
+    "soft_light": _soft_light,
+}
+
+
+def composite(image: np.ndarray, layer: Layer, opacity: float, blend_mode: str) -> np.ndarray:
+    """The image with a layer on it: base + alpha * opacity * (blend(base, color) - base).
+
+    Args:
+        image: uint8, H x W x 3, RGB; left untouched.
+        layer: premultiplied RGBA on a window of it.
+        opacity: 0..1.
+        blend_mode: a name in BLEND_MODES.
+
+    Returns:
+        uint8, H x W x 3, RGB. Equal to `image` where the layer's alpha is 0.
+
+    Source: W3C Compositing and Blending Level 1, section 5.
+    """
+    if blend_mode not in BLEND_MODES:
+        raise ValueError(f"Blend mode {blend_mode!r} is unknown; use {', '.join(BLEND_MODES)}.")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is {opacity}; it must lie between 0 and 1.")
+    result = image.copy()
+    blend = BLEND_MODES[blend_mode]
+    *layer_planes, alpha = cv2.split(layer.rgba)
+    solid = np.maximum(alpha, 1, dtype=np.float32)  # no division by 0; nothing is drawn there
+    strength = alpha * np.float32(opacity / 255)
+    planes = []
+    for base, premultiplied in zip(cv2.split(image[layer.window]), layer_planes):
+        base = base * np.float32(1 / 255)
+        mixed = base + strength * (blend(base, np.minimum(premultiplied / solid, 1)) - base)
+        planes.append((mixed * 255 + np.float32(0.5)).astype(np.uint8))
+    result[layer.window] = cv2.merge(planes)
+    return result
+
+
+def honest_mask(before: np.ndarray, after: np.ndarray, coverage: np.ndarray) -> np.ndarray:
+    """Which pixels show the mark, and which nobody can decide.
+
+    Args:
+        before, after: the image without and with marks, uint8, H x W x 3.
+        coverage: how much of each pixel the marks cover, before opacity; uint8, H x W, 0..255.
+
+    Returns:
+        uint8, H x W: 1 where marks cover half the pixel or more and moved some channel by
+        VISIBLE_LEVELS or more; 0 where nothing was drawn; IGNORE for the rest (antialiased rims,
+        soft shadows, marks that do not show, such as white on snow).
+    """
+    change = functools.reduce(cv2.max, cv2.split(cv2.absdiff(before, after)))
+    shown = (coverage >= 128) & (change >= VISIBLE_LEVELS)
+    return np.where(shown, 1, np.where(coverage > 0, IGNORE, 0)).astype(np.uint8)
+
+
+def image_label(mask: np.ndarray) -> int:
+    """Whether the photo carries a visible mark: 1, 0, or IGNORE for a mark too faint or small."""
+    if np.count_nonzero(mask == 1) >= MIN_MARK_PIXELS:
+        return 1
+    return IGNORE if mask.any() else 0
+
+
+# --- One sample: draw every random number, then apply them -------------------------------------
+
+
+@dataclass(frozen=True)
+class SampleParams:
+    """One sample, fully decided."""
+
+    photo: int  # index of the photo
+    crop: tuple[float, float, float]  # side, x, y: fractions of what is possible
+    flip: bool
+    marks: tuple[MarkParams, ...]
+    downscale: float  # 1: none
+    blur_sigma_px: float  # 0: none
+    noise_std: float  # 0: none
+    noise_seed: int
+    jpeg_quality: int  # 0: none
+
+
+def _pick(rng: np.random.Generator, weights: Weights) -> str:
+    up_to = np.cumsum(list(weights.values()))
+    return list(weights)[np.searchsorted(up_to, rng.random() * up_to[-1], side="right")]
+
+
+def _maybe(rng, probability: float, value_range: Range, otherwise=0.0) -> float:
+    value = rng.uniform(*value_range)
+    return value if rng.random() < probability else otherwise
+
+
+def draw_mark(settings: WatermarkSettings, rng: np.random.Generator, logos, fonts) -> MarkParams:
+    """All random numbers of one mark."""
+    kind, layout = _pick(rng, settings.kinds), _pick(rng, settings.layouts)
+    source, text = logos[rng.integers(len(logos))].path if kind == "logo" else None, ""
+    if kind != "logo":
+        font = fonts[rng.integers(len(fonts))]
+        source, text = font.path, draw_text(font, rng)
+    color = _pick(rng, settings.colors)
+    tint = (int(rng.integers(40, 216)),) * 3 if color == "grey" else rng.integers(0, 256, 3)
+    power = rng.random() ** settings.opacity_power
+    low, high = settings.opacity_range
+    return MarkParams(
+        kind=kind,
+        source=source,
+        text=text,
+        layout=layout,
+        color=color,
+        tint=tuple(int(level) for level in tint),
+        effect=_pick(rng, settings.effects),
+        blend_mode=_pick(rng, settings.blend_modes),
+        opacity=low + (high - low) * power,
+        scale=rng.uniform(*settings.scales[layout]),
+        stretch=np.exp(rng.uniform(*np.log(settings.stretch_range))),
+        rotation_deg=_maybe(rng, 1 - settings.upright_probability, settings.rotations_deg[layout]),
+        center=(rng.random(), rng.random()),
+        gap=rng.uniform(*settings.tile_gap_range),
+    )
+
+
+def draw_sample(settings, rng: np.random.Generator, n_photos: int, logos, fonts) -> SampleParams:
+    """All random numbers of one sample."""
+    n_marks = 0 if rng.random() < settings.clean_probability else 1
+    if n_marks and rng.random() < settings.several_probability:
+        n_marks = int(rng.integers(2, 4))
+    return SampleParams(
+        photo=int(rng.integers(n_photos)),
+        crop=(rng.uniform(*settings.crop_range), rng.random(), rng.random()),
+        flip=rng.random() < settings.flip_probability,
+        marks=tuple(draw_mark(settings, rng, logos, fonts) for _ in range(n_marks)),
+        downscale=_maybe(rng, settings.downscale_probability, settings.downscale_range, 1.0),
+        blur_sigma_px=_maybe(rng, settings.blur_probability, settings.blur_sigma_range_px),
+        noise_std=_maybe(rng, settings.noise_probability, settings.noise_std_range),
+        noise_seed=int(rng.integers(2**32)),
+        jpeg_quality=int(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
+    )
+
+
+def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:
+    """A square of the photo at the training size, before any mark lies on it."""
+    height, width = photo.shape[:2]
+    side = max(1, round(crop[0] * min(height, width)))
+    x, y = round(crop[1] * (width - side)), round(crop[2] * (height - side))
+    square = photo[y : y + side, x : x + side]
+    # Averaging matters only where pixels would be skipped, and costs five times as much.
+    method = cv2.INTER_AREA if side > 2 * size else cv2.INTER_LINEAR
+    square = cv2.resize(square, (size, size), interpolation=method)
+    return cv2.flip(square, 1) if flip else square
+
+
+def make_layer(mark: MarkParams, size: int) -> Layer:
+    """The mark as it lies on an image of size x size pixels."""
+    length = mark.scale * size * (2**0.5 if mark.layout == "diagonal" else 1)
+    stamp = MARKS[mark.kind](mark, max(4, length))
+    return LAYOUTS[mark.layout](EFFECTS[mark.effect](paint(stamp, mark)), mark, size)
+
+
+def degrade(image: np.ndarray, params: SampleParams) -> np.ndarray:
+    """What happens to a picture on its way through the web, in that order."""
+    if params.downscale < 1:
+        small = cv2.resize(image, None, fx=params.downscale, fy=params.downscale,
+                           interpolation=cv2.INTER_AREA)  # fmt: skip
+        image = cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    if params.blur_sigma_px:
+        image = cv2.GaussianBlur(image, (0, 0), params.blur_sigma_px)
+    if params.noise_std:
+        rng = np.random.default_rng(params.noise_seed)
+        noise = rng.standard_normal(image.shape[:2], dtype=np.float32) * params.noise_std
+        image = cv2.add(image, cv2.merge([noise] * 3), dtype=cv2.CV_8U)
+    if params.jpeg_quality:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, params.jpeg_quality]
+        # The codec takes the channels for BGR; naming them so here and below cancels out.
+        encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    return image
+
+
+def render_sample(params: SampleParams, photo: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """One sample and the stages on the way; the same params give the same arrays.
+
+    Args:
+        params: from `draw_sample`.
+        photo: uint8, H x W x 3, RGB, any size.
+        size: side of the sample, px.
+
+    Returns:
+        photo (the crop), composite (with marks), image (after recompression and the like):
+        uint8, size x size x 3, RGB; coverage: uint8, size x size, 0..255; mask: see `honest_mask`.
+    """
+    before = after = crop_photo(photo, params.crop, params.flip, size)
+    coverage = np.zeros((size, size), np.uint8)
+    for mark in params.marks:
+        layer = make_layer(mark, size)
+        after = composite(after, layer, mark.opacity, mark.blend_mode)
+        coverage[layer.window] = cv2.max(coverage[layer.window], layer.rgba[..., 3])
+    mask = honest_mask(before, after, coverage)
+    image = degrade(after, params)
+    return dict(photo=before, composite=after, image=image, coverage=coverage, mask=mask)
+
+
+TABLES = {
+    "kinds": MARKS,
+    "layouts": LAYOUTS,
+    "colors": COLORS,
+    "effects": EFFECTS,
+    "blend_modes": BLEND_MODES,
+}
+
+
+# --- Torch -------------------------------------------------------------------------------------
+
+
+class WatermarkDataset(Dataset):
+    """Photos with synthetic watermarks.
+
+    A sample is a pure function of (seed, epoch, index): `dataset[7]` is always the same sample,
+    `dataset[3, 7]` is the one that takes its place in epoch 3 (`FreshSampler` asks for it).
+
+    A sample is a dictionary of tensors:
+        image: uint8, 3 x S x S, RGB 0..255.
+        mask: uint8, 1 x S x S, 1 = mark, 0 = none, IGNORE = undecidable (`honest_mask`).
+        label: uint8, scalar, 1 = the photo carries a visible mark, 0 = it does not, or IGNORE.
+    """
+
+    def __init__(
+        self,
+        photos: list[ImageFile],
+        logos: list[ImageFile],
+        settings: WatermarkSettings | None = None,
+        length: int | None = None,
+        seed: int = 0,
+        fonts: list[Font] | None = None,
+    ):
+        """
+        Args:
+            photos, logos: from `find_images`.
+            settings: what the samples look like.
+            length: samples per epoch; by default one for each photo.
+            seed: of all randomness.
+            fonts: from `find_fonts`; by default those that matplotlib ships.
+        """
+        self.photos, self.logos, self.seed = photos, logos, seed
+        self.settings = settings or WatermarkSettings()
+        self.length = length or len(photos)
+        self.fonts = find_fonts() if fonts is None else fonts
+        if not photos or (self.settings.kinds.get("logo") and not logos):
+            raise ValueError("No photos or no logos given; see images.find_images.")
+
+    def __len__(self) -> int:
+        return self.length
+
+    def params(self, index) -> SampleParams:
+        """What was drawn for a sample: an index, or (epoch, index)."""
+        epoch, index = index if isinstance(index, tuple) else (0, index)
+        if not 0 <= index < self.length:
+            raise IndexError(f"index {index} is out of range 0..{self.length - 1}")
+        rng = np.random.default_rng([self.seed, epoch, index])
+        return draw_sample(self.settings, rng, len(self.photos), self.logos, self.fonts)
+
+    def stages(self, index) -> dict[str, np.ndarray]:
+        """A sample taken apart; see `render_sample`."""
+        params = self.params(index)
+        return render_sample(params, self.photos[params.photo].read(), self.settings.image_size)
+
+    def __getitem__(self, index) -> dict[str, torch.Tensor]:
+        stages = self.stages(index)
+        image = np.ascontiguousarray(stages["image"].transpose(2, 0, 1))  # 3 x S x S
+        return {
+            "image": torch.from_numpy(image),
+            "mask": torch.from_numpy(stages["mask"])[None],
+            "label": torch.tensor(image_label(stages["mask"]), dtype=torch.uint8),
+        }
+
+
+class FreshSampler(Sampler):
+    """Indices (epoch, 0), (epoch, 1), ...: new samples each epoch. Lightning calls `set_epoch`."""
+
+    def __init__(self, length: int):
+        self.length, self.epoch = length, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self):
+        return ((self.epoch, index) for index in range(self.length))
+
+
+def _one_thread(worker_id: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism
+
+
+def make_loader(dataset, batch_size: int, workers: int = 0, train: bool = False) -> DataLoader:
+    """Batches of a dataset: fresh samples each epoch to train on, the same ones to validate."""
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=FreshSampler(len(dataset)) if train else None,
+        num_workers=workers,
+        drop_last=train,
+        persistent_workers=workers > 0,
+        worker_init_fn=_one_thread,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def make_datasets(
+    photos=None,
+    logos=ROOT / "logos",
+    fonts=None,
+    settings: WatermarkSettings | None = None,
+    train_length: int | None = None,
+    val_length: int | None = None,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+) -> tuple[WatermarkDataset, WatermarkDataset]:
+    """Train and validation datasets that share neither a photo nor a logo.
+
+    Args:
+        photos: a folder; by default the sample photos of scikit-image.
+        logos, fonts: folders; text marks use matplotlib's fonts and those of `fonts`.
+        settings, seed: see `WatermarkDataset`.
+        train_length, val_length: samples per epoch; by default one for each photo.
+        val_fraction: share of photos and of logos kept for validation.
+    """
+    photo_files = sample_photos() if photos is None else find_images(photos)
+    photo_sides = split_by_hash(photo_files, val_fraction, "photos")
+    logo_sides = split_by_hash(find_images(logos, check_logo), val_fraction, "logos")
+    lengths, found = (train_length, val_length), find_fonts(fonts)
+    return tuple(
+        WatermarkDataset(*files, settings, length, seed, found)
+        for *files, length in zip(photo_sides, logo_sides, lengths)
+    )

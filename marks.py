@@ -1,0 +1,265 @@
+"""Watermarks as cut-out pictures, their effects, and where they lie on a photo.
+
+The three tables MARKS, EFFECTS and LAYOUTS name every alternative: a new one is a function and an
+entry. Nothing here is random; `dataset.draw_mark` decides, these functions apply.
+
+A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha. Positions are
+(x, y), angles counter-clockwise.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+MAX_LOGO_PX = 512  # long side at which logos are kept in memory
+COLORS = ("original", "white", "black", "grey", "tint")
+
+
+@dataclass(frozen=True)
+class MarkParams:
+    """Everything about one mark: the random numbers behind it, already drawn."""
+
+    kind: str
+    source: Path  # of the logo or the font
+    text: str  # empty for a logo
+    layout: str
+    color: str
+    tint: tuple[int, int, int]  # RGB, for the colours "grey" and "tint"
+    effect: str
+    blend_mode: str
+    opacity: float
+    scale: float
+    stretch: float
+    rotation_deg: float
+    center: tuple[float, float]  # (x, y), fraction of the image
+    gap: float
+
+
+def check_logo(image: Image.Image) -> None:
+    """Raises ValueError for an image that cannot serve as a mark: opaque all over, or empty."""
+    low, high = image.convert("RGBA").getchannel("A").getextrema()
+    if low == 255:
+        raise ValueError(
+            "has no transparency: a mark needs a transparent background, "
+            "so remove it in an image editor and save as PNG or WebP with alpha"
+        )
+    if high == 0:
+        raise ValueError("is transparent all over: nothing would be drawn")
+
+
+@functools.lru_cache(maxsize=1024)
+def load_logo(path: Path) -> np.ndarray:
+    """A logo file as a stamp, cropped to its content, at most MAX_LOGO_PX long.
+
+    An opacity that is baked into the file is taken out (the strongest alpha becomes 255):
+    how opaque a mark is, the settings decide.
+    """
+    with Image.open(path) as image:
+        check_logo(image)
+        rgba = np.array(image.convert("RGBA"))
+    alpha = rgba[..., 3]
+    rows, columns = np.flatnonzero(alpha.max(1)), np.flatnonzero(alpha.max(0))
+    rgba = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
+    rgba[..., 3:] *= 255 / alpha.max()
+    rgba[..., :3] *= rgba[..., 3:] / 255
+    stamp = np.rint(rgba).astype(np.uint8)
+    return resize_stamp(stamp, min(MAX_LOGO_PX, max(stamp.shape)))
+
+
+def resize_stamp(stamp: np.ndarray, long_px: float, stretch: float = 1.0) -> np.ndarray:
+    """The stamp with its long side at `long_px`, its width stretched against its height.
+
+    Halved by averaging while it is twice too large, then bilinear, all on premultiplied RGBA:
+    nothing can ring or pull in hidden colour.
+    """
+    height, width = stamp.shape[:2]
+    width, height = width * stretch**0.5, height / stretch**0.5
+    zoom = long_px / max(width, height)
+    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+    while stamp.shape[1] >= 2 * size[0] and stamp.shape[0] >= 2 * size[1]:
+        odd_rows, odd_columns = stamp.shape[0] % 2, stamp.shape[1] % 2
+        stamp = cv2.copyMakeBorder(stamp, 0, odd_rows, 0, odd_columns, cv2.BORDER_CONSTANT)
+        half = (stamp.shape[1] // 2, stamp.shape[0] // 2)
+        stamp = cv2.resize(stamp, half, interpolation=cv2.INTER_AREA)
+    return cv2.resize(stamp, size, interpolation=cv2.INTER_LINEAR)
+
+
+def logo_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """The logo at a size."""
+    return resize_stamp(load_logo(mark.source), long_px, mark.stretch)
+
+
+def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """The text in its font, in white, at a size; `mark.color` paints it later."""
+    probe = _text_box(mark, 32)
+    size_px = 32 * long_px / max(probe[2] - probe[0], probe[3] - probe[1], 1)
+    size_px = max(6, round(size_px))
+    left, top, right, bottom = _text_box(mark, size_px)
+    canvas = Image.new("L", (max(1, int(right - left)), max(1, int(bottom - top))))
+    ImageDraw.Draw(canvas).text(
+        (-left, -top), mark.text, 255, _font(mark.source, size_px), align="center"
+    )
+    stamp = cv2.merge([np.asarray(canvas)] * 4)
+    return resize_stamp(stamp, long_px, mark.stretch)
+
+
+def _text_box(mark: MarkParams, size_px: int):
+    draw = ImageDraw.Draw(Image.new("L", (1, 1)))
+    return draw.textbbox((0, 0), mark.text, _font(mark.source, size_px), align="center")
+
+
+@functools.lru_cache(maxsize=512)
+def _font(path: Path, size_px: int):
+    return ImageFont.truetype(str(path), size_px)
+
+
+MARKS = {"logo": logo_stamp, "text": text_stamp}
+
+
+def paint(stamp: np.ndarray, mark: MarkParams) -> np.ndarray:
+    """The stamp in the mark's colour; text has no original colour and stays white."""
+    if mark.color == "original":
+        return stamp
+    rgb = {"white": (255, 255, 255), "black": (0, 0, 0)}.get(mark.color, mark.tint)
+    alpha = stamp[..., 3]
+    return cv2.merge([cv2.multiply(alpha, level, scale=1 / 255) for level in rgb] + [alpha])
+
+
+# --- Effects: pure functions, stamp to stamp ---------------------------------------------------
+
+
+def _pad(stamp: np.ndarray, pixels: int) -> np.ndarray:
+    return cv2.copyMakeBorder(stamp, pixels, pixels, pixels, pixels, cv2.BORDER_CONSTANT)
+
+
+def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Premultiplied "over": top + bottom * (1 - top alpha)."""
+    rest = cv2.merge([255 - top[..., 3]] * 4)
+    return cv2.add(top, cv2.multiply(bottom, rest, scale=1 / 255))
+
+
+def _stroke_px(stamp: np.ndarray) -> int:
+    """A width for outlines and shadows that suits the stamp's size."""
+    return max(1, round(0.03 * min(stamp.shape[:2])))
+
+
+def outline(stamp: np.ndarray) -> np.ndarray:
+    """A rim of the opposite brightness round the mark."""
+    width = _stroke_px(stamp)
+    stamp = _pad(stamp, width)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    alpha = cv2.dilate(stamp[..., 3], kernel)
+    is_dark = cv2.mean(stamp)[0] < 0.5 * cv2.mean(stamp)[3]
+    level = alpha if is_dark else np.zeros_like(alpha)
+    return _over(stamp, cv2.merge([level, level, level, alpha]))
+
+
+def shadow(stamp: np.ndarray) -> np.ndarray:
+    """A soft black shadow to the lower right, half as strong as the mark."""
+    shift = 2 * _stroke_px(stamp)
+    stamp = _pad(stamp, 2 * shift)
+    move = np.float32([[1, 0, shift], [0, 1, shift]])
+    alpha = cv2.warpAffine(stamp[..., 3], move, stamp.shape[1::-1])
+    alpha = cv2.GaussianBlur(alpha, (0, 0), max(0.6, shift / 2)) // 2
+    black = np.zeros_like(alpha)
+    return _over(stamp, cv2.merge([black, black, black, alpha]))
+
+
+def emboss(stamp: np.ndarray) -> np.ndarray:
+    """Light from the upper left: edges that face it brighten, the others darken."""
+    width = _stroke_px(stamp)
+    alpha = stamp[..., 3].astype(np.float32)
+    move = [np.float32([[1, 0, s], [0, 1, s]]) for s in (width, -width)]
+    lit, dark = (cv2.warpAffine(alpha, m, stamp.shape[1::-1]) for m in move)
+    relief = cv2.GaussianBlur(dark - lit, (0, 0), width)
+    color = cv2.addWeighted(stamp[..., :3].astype(np.float32), 1, cv2.merge([relief] * 3), 0.7, 0)
+    color = cv2.min(cv2.max(color, 0), cv2.merge([alpha] * 3))  # premultiplied: never above alpha
+    return np.dstack([color, alpha]).astype(np.uint8)
+
+
+EFFECTS = {"none": lambda stamp: stamp, "outline": outline, "shadow": shadow, "emboss": emboss}
+
+
+# --- Layouts: where the stamp's copies lie -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The marks as they lie on the image: premultiplied RGBA of a window whose corner is (x, y)."""
+
+    rgba: np.ndarray
+    x: int = 0
+    y: int = 0
+
+    @property
+    def window(self):
+        """Index of the window in an H x W array."""
+        height, width = self.rgba.shape[:2]
+        return slice(self.y, self.y + height), slice(self.x, self.x + width)
+
+
+def place(stamp: np.ndarray, center, rotation_deg: float, size: int) -> Layer:
+    """One copy with its middle at `center` (fractions), turned; the part inside the image."""
+    height, width = stamp.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rotation_deg, 1)
+    matrix[:, 2] += (center[0] * size - width / 2, center[1] * size - height / 2)
+    corners = np.array([[-1, -1, 1], [width, -1, 1], [-1, height, 1], [width, height, 1]])
+    corners = corners @ matrix.T
+    low = np.clip(np.floor(corners.min(0)), 0, size - 1).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + 1, low + 1, size).astype(int)
+    matrix[:, 2] -= low
+    rgba = cv2.warpAffine(stamp, matrix, tuple(map(int, high - low)), flags=cv2.INTER_LINEAR)
+    return Layer(rgba, int(low[0]), int(low[1]))
+
+
+def single(stamp: np.ndarray, mark: MarkParams, size: int) -> Layer:
+    """Anywhere, also partly off the image."""
+    return place(stamp, mark.center, mark.rotation_deg, size)
+
+
+def corner(stamp: np.ndarray, mark: MarkParams, size: int) -> Layer:
+    """In the corner nearest to `mark.center`; the nearer to the edge, the smaller the margin."""
+    middle = []
+    for length, at in zip((stamp.shape[1], stamp.shape[0]), mark.center):
+        margin = 0.12 * min(at, 1 - at) + length / 2 / size
+        middle.append(margin if at < 0.5 else 1 - margin)
+    return place(stamp, middle, mark.rotation_deg, size)
+
+
+def diagonal(stamp: np.ndarray, mark: MarkParams, size: int) -> Layer:
+    """Across the whole image, rising or falling with the side that `mark.center` lies on."""
+    rotation_deg = (45 if mark.center[0] < 0.5 else -45) + mark.rotation_deg
+    return place(stamp, (0.5, 0.5), rotation_deg, size)
+
+
+def grid(stamp: np.ndarray, mark: MarkParams, size: int) -> Layer:
+    """Copies in straight rows all over the image."""
+    return _tile(_with_gap(stamp, mark.gap), mark, size)
+
+
+def brick(stamp: np.ndarray, mark: MarkParams, size: int) -> Layer:
+    """Like `grid`, every other row shifted by half a copy."""
+    row = _with_gap(stamp, mark.gap)
+    return _tile(np.vstack([row, np.roll(row, row.shape[1] // 2, axis=1)]), mark, size)
+
+
+def _with_gap(stamp: np.ndarray, gap: float) -> np.ndarray:
+    pixels = max(1, round(gap * max(stamp.shape)))
+    return cv2.copyMakeBorder(stamp, 0, pixels, 0, pixels, cv2.BORDER_CONSTANT)
+
+
+def _tile(cell: np.ndarray, mark: MarkParams, size: int) -> Layer:
+    matrix = cv2.getRotationMatrix2D((0, 0), mark.rotation_deg, 1)
+    matrix[:, 2] += np.multiply(mark.center, size)
+    rgba = cv2.warpAffine(cell, matrix, (size, size), flags=cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_WRAP)  # fmt: skip
+    return Layer(rgba)
+
+
+LAYOUTS = {
+    "single": single, "corner": corner, "diagonal": diagonal, "grid": grid, "brick": brick,
+}  # fmt: skip

@@ -1,0 +1,366 @@
+"""The watermark segmenter: network, loss, metrics, training step, and image in, mask out.
+
+    model = WatermarkSegmenter.load("weights")
+    result = model.segment("photo.jpg")
+    result.mask  # bool, height x width of the photo
+
+The network is a segmentation-models-pytorch model with two heads: mask logits for each pixel, and
+one logit for the score "this photo carries a visible mark". Normalisation is part of it.
+"""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import segmentation_models_pytorch as smp
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
+from torchmetrics import MeanMetric
+from torchmetrics.classification import BinaryAUROC, BinaryF1Score, BinaryJaccardIndex
+from torchmetrics.functional.classification import binary_jaccard_index
+
+from images import read_image
+
+ROOT = Path(__file__).parent
+IGNORE = 255  # mask and label value without weight; `dataset.py` says where it stands
+STRIDE = 32  # the encoder halves the image five times
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FORMAT = "watermark-segmentation"
+CLEAN_LIMIT = 0.001  # a clean photo counts as falsely marked above this share of its pixels
+
+
+class SegmentationNetwork(nn.Module):
+    """An smp model that takes plain RGB and returns mask logits and a score logit."""
+
+    def __init__(self, architecture: str, encoder: str, decoder_channels: Sequence[int] | None):
+        super().__init__()
+        options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
+        # Max pooling: one small mark anywhere must be enough for a high score.
+        head = {"classes": 1, "pooling": "max", "dropout": None}
+        self.model = smp.create_model(
+            architecture, encoder, encoder_weights=None, aux_params=head, **options
+        )
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.to(memory_format=torch.channels_last)  # 1.5 times as fast on CPUs
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        if (
+            image.ndim != 4
+            or image.shape[1] != 3
+            or image.shape[2] % STRIDE
+            or image.shape[3] % STRIDE
+        ):
+            raise ValueError(
+                f"Got a batch of shape {tuple(image.shape)}; it must be N x 3 x H x W with H and W "
+                f"multiples of {STRIDE}. `segment` takes images of any size."
+            )
+        if not image.is_floating_point():
+            image = image.float() / 255
+        image = (image - self.mean) / self.std
+        logits, score_logit = self.model(image.contiguous(memory_format=torch.channels_last))
+        return logits.float(), score_logit[:, 0].float()  # N x 1 x H x W, N
+
+
+def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> None:
+    """Fills an smp encoder with "imagenet" weights, as smp downloads them, or a local file's.
+
+    Raises:
+        ConnectionError: "imagenet" was asked and the hub cannot be reached.
+        FileNotFoundError, ValueError: the file is missing, or of another encoder.
+    """
+    choices = "a path to the encoder's .safetensors file, or None for a random start"
+    if str(weights) == "imagenet":
+        try:
+            pretrained = smp.encoders.get_encoder(name, weights="imagenet")
+        except OSError as error:
+            raise ConnectionError(
+                f"The ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). "
+                f"Without a network, set encoder_weights to {choices}."
+            ) from error
+        encoder.load_state_dict(pretrained.state_dict())
+        return
+    if not Path(weights).is_file():
+        raise FileNotFoundError(
+            f'No encoder weights at {weights}. Give "imagenet" (downloads), {choices}.'
+        )
+    load_weights(encoder, Path(weights), f"the encoder {name}")
+
+
+def load_weights(module: nn.Module, path: Path, what: str) -> None:
+    """Fills a module from a .safetensors file; ValueError if it is damaged or does not fit."""
+    try:
+        module.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}.") from error
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not hold the weights of {what}. {error}") from error
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """BCE over all decidable pixels plus soft Dice of each image, averaged over marked images.
+
+    Dice weighs small marks like large ones but says nothing about clean photos; BCE does.
+
+    Args:
+        logits: float, N x 1 x H x W.
+        mask: integer, N x 1 x H x W: 1, 0, or IGNORE for pixels without weight.
+    """
+    decided = (mask != IGNORE).float()
+    target = (mask == 1).float()
+    bce = binary_cross_entropy_with_logits(logits, target, reduction="none")
+    bce = (bce * decided).sum() / decided.sum().clamp(min=1)
+    probability = logits.sigmoid() * decided
+    overlap = (probability * target).sum((1, 2, 3))  # N
+    total = (probability + target).sum((1, 2, 3))
+    marked = target.amax((1, 2, 3))
+    dice = (1 - (2 * overlap + 1) / (total + 1)) * marked
+    return bce + dice.sum() / marked.sum().clamp(min=1)
+
+
+def score_loss(score_logit: Tensor, label: Tensor) -> Tensor:
+    """BCE of the image score; N and N, label 1, 0, or IGNORE."""
+    decided = (label != IGNORE).float()
+    bce = binary_cross_entropy_with_logits(score_logit, (label == 1).float(), reduction="none")
+    return (bce * decided).sum() / decided.sum().clamp(min=1)
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether the hardware multiplies bf16 natively; elsewhere autocast only slows things down."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def best_precision() -> str:
+    """Lightning's `precision` for this machine: bf16-mixed where it is native, else 32-true."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available() and torch.backends.mps.is_available():
+        device = torch.device("mps")
+    return "bf16-mixed" if bf16_is_fast(device) else "32-true"
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What `segment` finds in one image of H x W pixels."""
+
+    probability: np.ndarray  # float32, H x W, 0..1: the pixel shows a watermark
+    mask: np.ndarray  # bool, H x W: probability at or above the threshold, dilated if asked
+    score: float  # 0..1: the photo carries a visible watermark
+    coverage: float  # 0..1: share of the image's pixels in the mask
+
+
+class WatermarkSegmenter(pl.LightningModule):
+    """Trains and runs the network. Batches are those of `dataset.WatermarkDataset`."""
+
+    def __init__(
+        self,
+        architecture: str = "unet",
+        encoder: str = "mobilenet_v2",
+        encoder_weights: str | None = None,
+        decoder_channels: Sequence[int] | None = (128, 64, 32, 16, 16),
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        warmup_fraction: float = 0.05,
+        score_weight: float = 0.2,
+    ):
+        """
+        Args:
+            architecture, encoder: names in smp.create_model.
+            encoder_weights: start of the encoder: "imagenet" (smp downloads it), a path to a
+                .safetensors file in smp's naming, or None (random).
+            decoder_channels: width of each decoder block, deepest first; None for smp's own and
+                for architectures without such a setting. The default is half of smp's, twice as
+                fast.
+            learning_rate, weight_decay: of AdamW; the rate is the peak after warm-up.
+            warmup_fraction: share of the training with a rising rate; a cosine to 0 follows.
+            score_weight: weight of the image score in the loss; 0 turns the head off.
+        """
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = SegmentationNetwork(architecture, encoder, decoder_channels)
+        if encoder_weights is not None:
+            load_encoder(self.network.model.encoder, encoder, encoder_weights)
+        self.image_iou, self.clean_marked = MeanMetric(), MeanMetric()
+        self.pooled_iou = BinaryJaccardIndex(ignore_index=IGNORE)
+        self.f1 = BinaryF1Score(ignore_index=IGNORE)
+        self.auroc = BinaryAUROC(thresholds=200, ignore_index=IGNORE)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask logits and score logit.
+
+        Args:
+            image: RGB, N x 3 x H x W, H and W multiples of 32; integers in 0..255 or floats in
+                0..1.
+
+        Returns:
+            float32 logits, N x 1 x H x W, and float32 score logits, N.
+        """
+        return self.network(image)
+
+    def _loss(self, batch) -> tuple[Tensor, Tensor, Tensor]:
+        logits, score_logit = self(batch["image"])
+        loss = segmentation_loss(logits, batch["mask"])
+        loss = loss + self.hparams.score_weight * score_loss(score_logit, batch["label"])
+        return loss, logits, score_logit
+
+    def training_step(self, batch, batch_idx: int) -> Tensor:
+        loss = self._loss(batch)[0]
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
+        return loss
+
+    def validation_step(self, batch, batch_idx: int) -> None:
+        loss, logits, score_logit = self._loss(batch)
+        mask, label = batch["mask"].long(), batch["label"].long()
+        predicted = (logits >= 0).long()
+        for one_predicted, one_mask, one_label in zip(predicted, mask, label):
+            if one_label == 1:
+                iou = binary_jaccard_index(one_predicted, one_mask, ignore_index=IGNORE)
+                self.image_iou.update(iou)
+            elif one_label == 0:
+                share = one_predicted.float().mean()
+                self.clean_marked.update((share > CLEAN_LIMIT).float())
+        self.pooled_iou.update(predicted, mask)
+        self.f1.update(predicted, mask)
+        self.auroc.update(score_logit.sigmoid(), label)
+        self.log("val/loss", loss, batch_size=len(mask))
+        self.log("val/iou", self.image_iou, prog_bar=True)  # mean over marked photos
+        self.log("val/pooled_iou", self.pooled_iou)
+        self.log("val/f1", self.f1)
+        self.log("val/clean_marked", self.clean_marked)  # share of clean photos
+        self.log("val/score_auroc", self.auroc)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(
+            self.parameters(), self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
+        )
+        steps = max(1, self.trainer.estimated_stepping_batches)
+        warmup = max(1, round(self.hparams.warmup_fraction * steps))
+
+        def rate(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            done = min(1.0, (step - warmup) / max(1, steps - warmup))
+            return 0.5 * (1 + math.cos(math.pi * done))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    @torch.inference_mode()
+    def segment(
+        self,
+        image,
+        threshold: float = 0.5,
+        dilation_px: int = 0,
+        max_side_px: int = 1024,
+    ) -> Segmentation:
+        """The watermark in one image.
+
+        Args:
+            image: a path, PIL image or array of any size and mode; see `images.read_image`.
+            threshold: probability from which a pixel belongs to the mask, 0..1.
+            dilation_px: widen the mask by a disk of this radius.
+            max_side_px: an image with a longer side is looked at in this size; the result is
+                enlarged again.
+
+        Returns:
+            A `Segmentation` of the image's own size (after EXIF orientation).
+
+        Raises:
+            FileNotFoundError, ValueError: the image cannot be read, or an argument is off.
+        """
+        if not 0 <= threshold <= 1 or dilation_px < 0 or max_side_px < STRIDE:
+            raise ValueError(
+                f"Got threshold {threshold}, dilation_px {dilation_px}, max_side_px {max_side_px}; "
+                f"they must be in 0..1, at least 0 and at least {STRIDE}."
+            )
+        rgb = read_image(image)
+        probability, score = self._predict(rgb, max_side_px)
+        mask = (probability >= threshold).astype(np.uint8)
+        if dilation_px:
+            size = (2 * dilation_px + 1, 2 * dilation_px + 1)
+            mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size))
+        return Segmentation(probability, mask.astype(bool), score, float(mask.mean()))
+
+    def _predict(self, rgb: np.ndarray, max_side_px: int) -> tuple[np.ndarray, float]:
+        """Probability (float32, H x W) and score of a uint8 RGB image of H x W pixels."""
+        height, width = rgb.shape[:2]
+        zoom = min(1, max_side_px / max(height, width))
+        inner = (max(1, round(height * zoom)), max(1, round(width * zoom)))
+        if zoom < 1:
+            rgb = cv2.resize(rgb, inner[::-1], interpolation=cv2.INTER_AREA)
+        pad = [-side % STRIDE for side in inner]
+        rgb = cv2.copyMakeBorder(rgb, 0, pad[0], 0, pad[1], cv2.BORDER_REFLECT_101)
+        batch = torch.from_numpy(rgb).permute(2, 0, 1)[None].to(self.device)  # 1 x 3 x H x W
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, bf16_is_fast(self.device)):
+                logits, score_logit = self(batch)
+        finally:
+            self.train(was_training)
+        probability = logits.sigmoid()[..., : inner[0], : inner[1]]
+        if zoom < 1:
+            probability = interpolate(probability, (height, width), mode="bilinear")
+        return probability[0, 0].cpu().numpy(), float(score_logit.sigmoid())
+
+    def save(self, folder, half: bool = False) -> None:
+        """Writes `config.json` and `model.safetensors`, which `load` reads.
+
+        Args:
+            folder: created if missing; an older model there is replaced.
+            half: store float16, half the size; outputs then differ in the third decimal.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        names = ("architecture", "encoder", "decoder_channels")
+        config = {"format": FORMAT, "version": 1, **{n: self.hparams[n] for n in names}}
+        state = {
+            name: (value.half() if half and value.is_floating_point() else value).contiguous()
+            for name, value in self.network.state_dict().items()
+        }
+        save_file(state, folder / "model.safetensors.part")
+        os.replace(folder / "model.safetensors.part", folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder=ROOT / "weights", **settings) -> "WatermarkSegmenter":
+        """The model in a folder that `save` wrote, on the CPU, ready to segment or to train on.
+
+        Args:
+            folder: by default the weights that come with this repository.
+            settings: training arguments of the constructor, such as learning_rate.
+
+        Raises:
+            FileNotFoundError: the folder or one of its two files is missing.
+            ValueError: a file is damaged, or of another program or network.
+        """
+        folder = Path(folder)
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(
+                    f"No {name} in {folder}. Give a folder that `WatermarkSegmenter.save` wrote."
+                )
+        try:
+            config = json.loads((folder / "config.json").read_text())
+        except ValueError as error:
+            raise ValueError(f"{folder}/config.json is damaged: {error}.") from error
+        found = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
+        if found != (FORMAT, 1):
+            raise ValueError(f"{folder}/config.json is of {found}, not of {(FORMAT, 1)}.")
+        names = ("architecture", "encoder", "decoder_channels")
+        model = cls(**{name: config[name] for name in names}, **settings)
+        load_weights(model.network, folder / "model.safetensors", "the network in config.json")
+        return model.eval()

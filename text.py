@@ -1,0 +1,123 @@
+"""Fonts, the scripts they cover, and what text watermarks say."""
+
+import functools
+import importlib.util
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from fontTools.ttLib import TTFont, TTLibError
+
+SCRIPTS = {  # first and last code point
+    "cyrillic": (0x0410, 0x044F),
+    "greek": (0x03B1, 0x03C9),
+    "arabic": (0x0627, 0x064A),
+    "hebrew": (0x05D0, 0x05EA),
+    "devanagari": (0x0905, 0x0939),
+    "thai": (0x0E01, 0x0E2E),
+    "kana": (0x3042, 0x3093),
+    "han": (0x4E00, 0x9FA5),
+    "hangul": (0xAC00, 0xD7A3),
+}
+LATIN = string.ascii_letters + string.digits
+STOCK_WORDS = """
+    SAMPLE PREVIEW PROOF DRAFT COPYRIGHT CONFIDENTIAL stock photo images studio gallery media press
+    archive design creative art lens light pixel free trial demo watermark do not copy
+""".split()
+NAMES = """
+    Anna Ben Carla David Elena Felix Grace Hugo Iris Jonas Kira Leo Maria Nils Olga Paul Quinn Rosa
+    Sam Tara Uwe Vera Will Yara Zoe Smith Meyer Rossi Novak Silva Chen Khan Sato Dubois
+""".split()
+
+
+@dataclass(frozen=True)
+class Font:
+    """A font file and the letters of each script that it covers."""
+
+    path: Path
+    letters: Mapping[str, str] = field(hash=False)
+
+
+@functools.cache
+def read_font(path: Path) -> "Font | None":
+    """The font, or None if it is broken or lacks Latin letters and digits."""
+    try:
+        with TTFont(path, lazy=True, fontNumber=0) as font:
+            covered = font.getBestCmap() or {}
+    except (TTLibError, OSError):
+        return None
+    if not all(ord(letter) in covered for letter in LATIN):
+        return None
+    letters = {name: [chr(c) for c in range(low, high + 1) if c in covered]
+               for name, (low, high) in SCRIPTS.items()}  # fmt: skip
+    letters = {name: "".join(chars) for name, chars in letters.items() if len(chars) >= 20}
+    extra = "".join(c for c in " ©®@™.,-/&|·" if ord(c) in covered)
+    return Font(path, {"latin": LATIN + extra, **letters})
+
+
+def find_fonts(folder=None) -> list[Font]:
+    """The fonts that matplotlib ships, and those below a folder (.ttf, .otf, .ttc), sorted."""
+    shipped = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf"
+    paths = sorted(p for p in shipped.glob("*.ttf") if not p.name.startswith("LastResort"))
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise FileNotFoundError(f"No folder of fonts at {folder}. Check the path.")
+        found = Path(folder).rglob("*")
+        paths += sorted(p for p in found if p.suffix.lower() in (".ttf", ".otf", ".ttc"))
+    return [font for font in map(read_font, paths) if font is not None]
+
+
+def _any(rng, options):
+    return options[rng.integers(len(options))]
+
+
+def _word(rng, letters: str) -> str:
+    return "".join(_any(rng, letters) for _ in range(rng.integers(2, 9)))
+
+
+def _name(rng) -> str:
+    return _any(rng, NAMES) if rng.random() < 0.5 else _word(rng, string.ascii_lowercase).title()
+
+
+def _words(rng) -> str:
+    return " ".join(_any(rng, STOCK_WORDS) for _ in range(rng.integers(1, 4)))
+
+
+def _domain(rng) -> str:
+    ending = _any(rng, ("com", "net", "org", "io", "photo", "de", "co.uk"))
+    return f"{_any(rng, ('', 'www.'))}{_name(rng)}{_name(rng)}.{ending}".lower()
+
+
+def _date(rng) -> str:
+    style = _any(rng, ("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%y %H:%M", "%d %b %Y"))
+    return datetime.fromtimestamp(int(rng.integers(2**31)), timezone.utc).strftime(style)
+
+
+TEXTS = {
+    "words": _words,
+    "name": lambda rng: f"{_name(rng)} {_name(rng)}",
+    "domain": _domain,
+    "handle": lambda rng: f"@{_name(rng)}{_name(rng)}".lower(),
+    "copyright": lambda rng: f"© {rng.integers(1990, 2031)} {_name(rng)} {_name(rng)}",
+    "date": _date,
+    "code": lambda rng: _word(rng, LATIN),
+}
+
+
+def _line(font: Font, rng) -> str:
+    script = _any(rng, list(font.letters)) if rng.random() < 0.5 else "latin"
+    letters = font.letters[script]
+    if script != "latin":
+        return " ".join(_word(rng, letters) for _ in range(rng.integers(1, 4)))
+    text = TEXTS[_any(rng, list(TEXTS))](rng)
+    text = _any(rng, (text, text.upper(), text.title()))
+    return "".join(letter for letter in text if letter in letters) or "Sample"
+
+
+def draw_text(font: Font, rng: np.random.Generator) -> str:
+    """What one text mark says, in scripts that the font covers; up to three lines."""
+    n_lines = 1 + (rng.random() < 0.15) + (rng.random() < 0.1)
+    return "\n".join(_line(font, rng) for _ in range(n_lines))

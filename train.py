@@ -1,0 +1,69 @@
+"""Trains the segmenter: `python train.py fit --config configs/default.yaml --data.photos DIR`.
+
+Every argument of `WatermarkSegmenter`, `WatermarkData` and Lightning's Trainer can be given on the
+command line or in a YAML file. The run's folder under lightning_logs/ gets the metrics, `last.ckpt`
+after every epoch (continue with `--ckpt_path .../last.ckpt`) and `weights/`, the averaged model.
+"""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.cli import LightningCLI
+
+from dataset import ROOT, WatermarkSettings, make_datasets, make_loader
+from model import WatermarkSegmenter, load_weights
+
+
+class WatermarkData(pl.LightningDataModule):
+    """Synthetic samples from folders of photos, logos and fonts; see `dataset.make_datasets`."""
+
+    def __init__(
+        self,
+        photos: str | None = None,
+        logos: str = str(ROOT / "logos"),
+        fonts: str | None = None,
+        settings: WatermarkSettings | None = None,
+        train_length: int = 4096,
+        val_length: int = 256,
+        val_fraction: float = 0.1,
+        batch_size: int = 16,
+        workers: int = 2,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.batch_size, self.workers = batch_size, workers
+        self.arguments = dict(
+            photos=photos, logos=logos, fonts=fonts, settings=settings,
+            train_length=train_length, val_length=val_length, val_fraction=val_fraction, seed=seed,
+        )  # fmt: skip
+
+    def setup(self, stage: str) -> None:
+        self.train_data, self.val_data = make_datasets(**self.arguments)
+
+    def train_dataloader(self):
+        return make_loader(self.train_data, self.batch_size, self.workers, train=True)
+
+    def val_dataloader(self):
+        return make_loader(self.val_data, self.batch_size, self.workers)
+
+
+class SaveWeights(pl.Callback):
+    """Writes the averaged model as a weights folder after every validation and at the end."""
+
+    def on_validation_end(self, trainer, model):
+        if not trainer.sanity_checking and trainer.is_global_zero:
+            model.save(Path(trainer.log_dir) / "weights", half=True)
+
+
+class CLI(LightningCLI):
+    def add_arguments_to_parser(self, parser):
+        parser.add_argument("--init_from", type=str | None, help="weights folder to start from")
+
+    def before_fit(self):
+        if self.config.fit.init_from:
+            path = Path(self.config.fit.init_from) / "model.safetensors"
+            load_weights(self.model.network, path, "this network")
+
+
+if __name__ == "__main__":
+    CLI(WatermarkSegmenter, WatermarkData, seed_everything_default=0)
