@@ -14,6 +14,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from random import Random
 
 import cv2
 import numpy as np
@@ -50,7 +51,7 @@ class WatermarkSettings:
     flip_probability: float = 0.5  # mirror the photo (never the mark)
 
     clean_probability: float = 0.2  # photos without any mark
-    several_probability: float = 0.15  # two or three marks instead of one
+    several_probability: float = 0.1  # two or three marks instead of one
     kinds: Weights = _table(logo=1, text=1)  # names of MARKS
     layouts: Weights = _table(single=10, corner=4, diagonal=2, grid=2, brick=2)  # of LAYOUTS
     # Long side of the mark over the image's side (diagonal: over the image's diagonal).
@@ -77,7 +78,7 @@ class WatermarkSettings:
     blur_sigma_range_px: Range = (0.3, 1.0)
     noise_probability: float = 0.15  # luminance noise
     noise_std_range: Range = (1.0, 8.0)  # of 255 levels
-    jpeg_probability: float = 0.6  # recompress
+    jpeg_probability: float = 0.5  # recompress
     jpeg_quality_range: Range = (35, 95)
 
     def __post_init__(self):
@@ -161,12 +162,12 @@ def composite(image: np.ndarray, layer: Layer, opacity: float, blend_mode: str) 
     result = image.copy()
     blend = BLEND_MODES[blend_mode]
     *layer_planes, alpha = cv2.split(layer.rgba)
-    solid = np.maximum(alpha, 1, dtype=np.float32)  # no division by 0; nothing is drawn there
+    per_alpha = 1 / np.maximum(alpha, np.float32(1))  # where alpha is 0, nothing is drawn
     strength = alpha * np.float32(opacity / 255)
     planes = []
     for base, premultiplied in zip(cv2.split(image[layer.window]), layer_planes):
         base = base * np.float32(1 / 255)
-        mixed = base + strength * (blend(base, np.minimum(premultiplied / solid, 1)) - base)
+        mixed = base + strength * (blend(base, np.minimum(premultiplied * per_alpha, 1)) - base)
         planes.append((mixed * 255 + np.float32(0.5)).astype(np.uint8))
     result[layer.window] = cv2.merge(planes)
     return result
@@ -185,8 +186,9 @@ def honest_mask(before: np.ndarray, after: np.ndarray, coverage: np.ndarray) -> 
         soft shadows, marks that do not show, such as white on snow).
     """
     change = functools.reduce(cv2.max, cv2.split(cv2.absdiff(before, after)))
-    shown = (coverage >= 128) & (change >= VISIBLE_LEVELS)
-    return np.where(shown, 1, np.where(coverage > 0, IGNORE, 0)).astype(np.uint8)
+    mask = np.where(coverage > 0, np.uint8(IGNORE), np.uint8(0))
+    np.copyto(mask, 1, where=(coverage >= 128) & (change >= VISIBLE_LEVELS))
+    return mask
 
 
 def image_label(mask: np.ndarray) -> int:
@@ -214,60 +216,56 @@ class SampleParams:
     jpeg_quality: int  # 0: none
 
 
-def _pick(rng: np.random.Generator, weights: Weights) -> str:
-    up_to = np.cumsum(list(weights.values()))
-    return list(weights)[np.searchsorted(up_to, rng.random() * up_to[-1], side="right")]
+def _pick(rng: Random, weights: Weights) -> str:
+    return rng.choices(list(weights), weights.values())[0]
 
 
-def _maybe(rng, probability: float, value_range: Range, otherwise=0.0) -> float:
+def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -> float:
     value = rng.uniform(*value_range)
     return value if rng.random() < probability else otherwise
 
 
-def draw_mark(settings: WatermarkSettings, rng: np.random.Generator, logos, fonts) -> MarkParams:
+def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkParams:
     """All random numbers of one mark."""
     kind, layout = _pick(rng, settings.kinds), _pick(rng, settings.layouts)
-    source, text = logos[rng.integers(len(logos))].path if kind == "logo" else None, ""
-    if kind != "logo":
-        font = fonts[rng.integers(len(fonts))]
-        source, text = font.path, draw_text(font, rng)
+    font = rng.choice(fonts)
     color = _pick(rng, settings.colors)
-    tint = (int(rng.integers(40, 216)),) * 3 if color == "grey" else rng.integers(0, 256, 3)
-    power = rng.random() ** settings.opacity_power
+    grey = (rng.randint(40, 215),) * 3
     low, high = settings.opacity_range
+    narrow, wide = settings.stretch_range
     return MarkParams(
         kind=kind,
-        source=source,
-        text=text,
+        source=rng.choice(logos).path if kind == "logo" else font.path,
+        text="" if kind == "logo" else draw_text(font, rng),
         layout=layout,
         color=color,
-        tint=tuple(int(level) for level in tint),
+        tint=grey if color == "grey" else tuple(rng.choices(range(256), k=3)),
         effect=_pick(rng, settings.effects),
         blend_mode=_pick(rng, settings.blend_modes),
-        opacity=low + (high - low) * power,
+        opacity=low + (high - low) * rng.random() ** settings.opacity_power,
         scale=rng.uniform(*settings.scales[layout]),
-        stretch=np.exp(rng.uniform(*np.log(settings.stretch_range))),
+        stretch=narrow * (wide / narrow) ** rng.random(),
         rotation_deg=_maybe(rng, 1 - settings.upright_probability, settings.rotations_deg[layout]),
         center=(rng.random(), rng.random()),
         gap=rng.uniform(*settings.tile_gap_range),
     )
 
 
-def draw_sample(settings, rng: np.random.Generator, n_photos: int, logos, fonts) -> SampleParams:
+def draw_sample(settings: WatermarkSettings, rng: Random, n_photos, logos, fonts) -> SampleParams:
     """All random numbers of one sample."""
     n_marks = 0 if rng.random() < settings.clean_probability else 1
     if n_marks and rng.random() < settings.several_probability:
-        n_marks = int(rng.integers(2, 4))
+        n_marks = rng.randint(2, 3)
     return SampleParams(
-        photo=int(rng.integers(n_photos)),
+        photo=rng.randrange(n_photos),
         crop=(rng.uniform(*settings.crop_range), rng.random(), rng.random()),
         flip=rng.random() < settings.flip_probability,
         marks=tuple(draw_mark(settings, rng, logos, fonts) for _ in range(n_marks)),
         downscale=_maybe(rng, settings.downscale_probability, settings.downscale_range, 1.0),
         blur_sigma_px=_maybe(rng, settings.blur_probability, settings.blur_sigma_range_px),
         noise_std=_maybe(rng, settings.noise_probability, settings.noise_std_range),
-        noise_seed=int(rng.integers(2**32)),
-        jpeg_quality=int(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
+        noise_seed=rng.getrandbits(32),
+        jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
     )
 
 
@@ -389,7 +387,7 @@ class WatermarkDataset(Dataset):
         epoch, index = index if isinstance(index, tuple) else (0, index)
         if not 0 <= index < self.length:
             raise IndexError(f"index {index} is out of range 0..{self.length - 1}")
-        rng = np.random.default_rng([self.seed, epoch, index])
+        rng = Random(f"{self.seed} {epoch} {index}")  # hashed: neighbours have nothing in common
         return draw_sample(self.settings, rng, len(self.photos), self.logos, self.fonts)
 
     def stages(self, index) -> dict[str, np.ndarray]:
@@ -399,7 +397,7 @@ class WatermarkDataset(Dataset):
 
     def __getitem__(self, index) -> dict[str, torch.Tensor]:
         stages = self.stages(index)
-        image = np.ascontiguousarray(stages["image"].transpose(2, 0, 1))  # 3 x S x S
+        image = np.stack(cv2.split(stages["image"]))  # 3 x S x S
         return {
             "image": torch.from_numpy(image),
             "mask": torch.from_numpy(stages["mask"])[None],

@@ -8,6 +8,7 @@ A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha. P
 """
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +52,15 @@ def check_logo(image: Image.Image) -> None:
         raise ValueError("is transparent all over: nothing would be drawn")
 
 
-@functools.lru_cache(maxsize=1024)
-def load_logo(path: Path) -> np.ndarray:
-    """A logo file as a stamp, cropped to its content, at most MAX_LOGO_PX long.
+@functools.lru_cache(maxsize=2048)
+def load_logo(path: Path, halvings: int = 0) -> np.ndarray:
+    """A logo file as a stamp, cropped to its content, at most MAX_LOGO_PX long, then halved.
 
     An opacity that is baked into the file is taken out (the strongest alpha becomes 255):
     how opaque a mark is, the settings decide.
     """
+    if halvings:
+        return _halve(load_logo(path, halvings - 1))
     with Image.open(path) as image:
         check_logo(image)
         rgba = np.array(image.convert("RGBA"))
@@ -67,49 +70,51 @@ def load_logo(path: Path) -> np.ndarray:
     rgba[..., 3:] *= 255 / alpha.max()
     rgba[..., :3] *= rgba[..., 3:] / 255
     stamp = np.rint(rgba).astype(np.uint8)
-    return resize_stamp(stamp, min(MAX_LOGO_PX, max(stamp.shape)))
+    while max(stamp.shape) > MAX_LOGO_PX:
+        stamp = _halve(stamp)
+    return stamp
 
 
-def resize_stamp(stamp: np.ndarray, long_px: float, stretch: float = 1.0) -> np.ndarray:
+def _halve(stamp: np.ndarray) -> np.ndarray:
+    height, width = stamp.shape[:2]
+    even = cv2.copyMakeBorder(stamp, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
+    half = ((width + 1) // 2, (height + 1) // 2)
+    return cv2.resize(even, half, interpolation=cv2.INTER_AREA)
+
+
+def stretch_stamp(stamp: np.ndarray, long_px: float, stretch: float) -> np.ndarray:
     """The stamp with its long side at `long_px`, its width stretched against its height.
 
-    Halved by averaging while it is twice too large, then bilinear, all on premultiplied RGBA:
-    nothing can ring or pull in hidden colour.
+    Bilinear on premultiplied RGBA: nothing can ring or pull in hidden colour. Shrinks cleanly to
+    half; beyond that `_halve` first.
     """
     height, width = stamp.shape[:2]
     width, height = width * stretch**0.5, height / stretch**0.5
     zoom = long_px / max(width, height)
     size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
-    while stamp.shape[1] >= 2 * size[0] and stamp.shape[0] >= 2 * size[1]:
-        odd_rows, odd_columns = stamp.shape[0] % 2, stamp.shape[1] % 2
-        stamp = cv2.copyMakeBorder(stamp, 0, odd_rows, 0, odd_columns, cv2.BORDER_CONSTANT)
-        half = (stamp.shape[1] // 2, stamp.shape[0] // 2)
-        stamp = cv2.resize(stamp, half, interpolation=cv2.INTER_AREA)
     return cv2.resize(stamp, size, interpolation=cv2.INTER_LINEAR)
 
 
 def logo_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     """The logo at a size."""
-    return resize_stamp(load_logo(mark.source), long_px, mark.stretch)
+    full_px = max(load_logo(mark.source).shape)
+    halvings = max(0, int(math.log2(full_px / long_px)))
+    return stretch_stamp(load_logo(mark.source, halvings), long_px, mark.stretch)
 
 
 def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     """The text in its font, in white, at a size; `mark.color` paints it later."""
-    probe = _text_box(mark, 32)
-    size_px = 32 * long_px / max(probe[2] - probe[0], probe[3] - probe[1], 1)
-    size_px = max(6, round(size_px))
-    left, top, right, bottom = _text_box(mark, size_px)
-    canvas = Image.new("L", (max(1, int(right - left)), max(1, int(bottom - top))))
-    ImageDraw.Draw(canvas).text(
-        (-left, -top), mark.text, 255, _font(mark.source, size_px), align="center"
-    )
-    stamp = cv2.merge([np.asarray(canvas)] * 4)
-    return resize_stamp(stamp, long_px, mark.stretch)
-
-
-def _text_box(mark: MarkParams, size_px: int):
+    probe_px = 32
+    font = _font(mark.source, probe_px)
     draw = ImageDraw.Draw(Image.new("L", (1, 1)))
-    return draw.textbbox((0, 0), mark.text, _font(mark.source, size_px), align="center")
+    box = np.array(draw.textbbox((0, 0), mark.text, font, align="center"))
+    longest = max(box[2] - box[0], box[3] - box[1], 1)
+    size_px = max(6, round(probe_px * long_px / longest))
+    left, top, right, bottom = box * (size_px / probe_px) + (-2, -2, 2, 2)  # hinting moves edges
+    canvas = Image.new("L", (max(1, int(right - left)), max(1, int(bottom - top))))
+    font = _font(mark.source, size_px)
+    ImageDraw.Draw(canvas).text((-left, -top), mark.text, 255, font, align="center")
+    return stretch_stamp(cv2.merge([np.asarray(canvas)] * 4), long_px, mark.stretch)
 
 
 @functools.lru_cache(maxsize=512)
@@ -253,11 +258,14 @@ def _with_gap(stamp: np.ndarray, gap: float) -> np.ndarray:
 
 
 def _tile(cell: np.ndarray, mark: MarkParams, size: int) -> Layer:
-    matrix = cv2.getRotationMatrix2D((0, 0), mark.rotation_deg, 1)
-    matrix[:, 2] += np.multiply(mark.center, size)
-    rgba = cv2.warpAffine(cell, matrix, (size, size), flags=cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_WRAP)  # fmt: skip
-    return Layer(rgba)
+    """Copies of the cell all over the image, turned and shifted."""
+    reach = math.ceil(size * 2**0.5)  # the image's diagonal: its corners stay covered
+    shift = (mark.center[0] * cell.shape[1], mark.center[1] * cell.shape[0])
+    rows, columns = (math.ceil(reach / side) + 1 for side in cell.shape[:2])
+    matrix = cv2.getRotationMatrix2D((reach / 2, reach / 2), mark.rotation_deg, 1)
+    matrix[:, 2] += (size - reach) / 2 - matrix[:, :2] @ shift
+    sheet = cv2.repeat(cell, rows, columns)
+    return Layer(cv2.warpAffine(sheet, matrix, (size, size), flags=cv2.INTER_LINEAR))
 
 
 LAYOUTS = {

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from random import Random
 
-import numpy as np
 from fontTools.ttLib import TTFont, TTLibError
 
 SCRIPTS = {  # first and last code point
@@ -70,30 +70,26 @@ def find_fonts(folder=None) -> list[Font]:
     return [font for font in map(read_font, paths) if font is not None]
 
 
-def _any(rng, options):
-    return options[rng.integers(len(options))]
-
-
 def _word(rng, letters: str) -> str:
-    return "".join(_any(rng, letters) for _ in range(rng.integers(2, 9)))
+    return "".join(rng.choice(letters) for _ in range(rng.randint(2, 8)))
 
 
 def _name(rng) -> str:
-    return _any(rng, NAMES) if rng.random() < 0.5 else _word(rng, string.ascii_lowercase).title()
+    return rng.choice(NAMES) if rng.random() < 0.5 else _word(rng, string.ascii_lowercase).title()
 
 
 def _words(rng) -> str:
-    return " ".join(_any(rng, STOCK_WORDS) for _ in range(rng.integers(1, 4)))
+    return " ".join(rng.choice(STOCK_WORDS) for _ in range(rng.randint(1, 3)))
 
 
 def _domain(rng) -> str:
-    ending = _any(rng, ("com", "net", "org", "io", "photo", "de", "co.uk"))
-    return f"{_any(rng, ('', 'www.'))}{_name(rng)}{_name(rng)}.{ending}".lower()
+    ending = rng.choice(("com", "net", "org", "io", "photo", "de", "co.uk"))
+    return f"{rng.choice(('', 'www.'))}{_name(rng)}{_name(rng)}.{ending}".lower()
 
 
 def _date(rng) -> str:
-    style = _any(rng, ("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%y %H:%M", "%d %b %Y"))
-    return datetime.fromtimestamp(int(rng.integers(2**31)), timezone.utc).strftime(style)
+    style = rng.choice(("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%y %H:%M", "%d %b %Y"))
+    return datetime.fromtimestamp(rng.getrandbits(31), timezone.utc).strftime(style)
 
 
 TEXTS = {
@@ -101,23 +97,23 @@ TEXTS = {
     "name": lambda rng: f"{_name(rng)} {_name(rng)}",
     "domain": _domain,
     "handle": lambda rng: f"@{_name(rng)}{_name(rng)}".lower(),
-    "copyright": lambda rng: f"© {rng.integers(1990, 2031)} {_name(rng)} {_name(rng)}",
+    "copyright": lambda rng: f"© {rng.randint(1990, 2030)} {_name(rng)} {_name(rng)}",
     "date": _date,
     "code": lambda rng: _word(rng, LATIN),
 }
 
 
 def _line(font: Font, rng) -> str:
-    script = _any(rng, list(font.letters)) if rng.random() < 0.5 else "latin"
+    script = rng.choice(list(font.letters)) if rng.random() < 0.5 else "latin"
     letters = font.letters[script]
     if script != "latin":
-        return " ".join(_word(rng, letters) for _ in range(rng.integers(1, 4)))
-    text = TEXTS[_any(rng, list(TEXTS))](rng)
-    text = _any(rng, (text, text.upper(), text.title()))
+        return " ".join(_word(rng, letters) for _ in range(rng.randint(1, 3)))
+    text = TEXTS[rng.choice(list(TEXTS))](rng)
+    text = rng.choice((text, text.upper(), text.title()))
     return "".join(letter for letter in text if letter in letters) or "Sample"
 
 
-def draw_text(font: Font, rng: np.random.Generator) -> str:
+def draw_text(font: Font, rng: Random) -> str:
     """What one text mark says, in scripts that the font covers; up to three lines."""
     n_lines = 1 + (rng.random() < 0.15) + (rng.random() < 0.1)
     return "\n".join(_line(font, rng) for _ in range(n_lines))

@@ -5,6 +5,7 @@ command line or in a YAML file. The run's folder under lightning_logs/ gets the 
 after every epoch (continue with `--ckpt_path .../last.ckpt`) and `weights/`, the averaged model.
 """
 
+import time
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -47,8 +48,38 @@ class WatermarkData(pl.LightningDataModule):
         return make_loader(self.val_data, self.batch_size, self.workers)
 
 
+class ProgressLines(pl.Callback):
+    """Prints, at most every `every_s` seconds: step, loss, images/s, time left, validation."""
+
+    def __init__(self, every_s: float = 30.0):
+        self.every_s = every_s
+
+    def on_train_start(self, trainer, model):
+        self.start_s = self.last_s = time.monotonic()
+        self.start_step, self.images = trainer.global_step, 0
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        now_s, step = time.monotonic(), trainer.global_step
+        self.images += len(batch["image"]) * trainer.world_size
+        if now_s - self.last_s < self.every_s:
+            return
+        self.last_s, passed_s = now_s, now_s - self.start_s
+        steps = trainer.estimated_stepping_batches
+        left_s = passed_s * (steps - step) / (step - self.start_step)
+        print(
+            f"step {step}/{steps}  loss {trainer.callback_metrics['train/loss']:.3f}  "
+            f"{self.images / passed_s:.1f} images/s  {left_s / 60:.1f} min left",
+            flush=True,
+        )
+
+    def on_validation_end(self, trainer, model):
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            values = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+            print("  ".join(f"{k} {v:.3f}" for k, v in sorted(values.items())), flush=True)
+
+
 class SaveWeights(pl.Callback):
-    """Writes the averaged model as a weights folder after every validation and at the end."""
+    """Writes the averaged model as a weights folder after every validation."""
 
     def on_validation_end(self, trainer, model):
         if not trainer.sanity_checking and trainer.is_global_zero:
