@@ -56,8 +56,8 @@ class WatermarkSettings:
     layouts: Weights = _table(single=10, corner=4, diagonal=2, grid=2, brick=2)  # of LAYOUTS
     # Long side of the mark over the image's side (diagonal: over the image's diagonal).
     scales: Mapping[str, Range] = _table(
-        single=(0.1, 1.0), corner=(0.06, 0.35), diagonal=(0.6, 1.0), grid=(0.1, 0.5),
-        brick=(0.1, 0.5),
+        single=(0.15, 1.1), corner=(0.08, 0.4), diagonal=(0.6, 1.0), grid=(0.12, 0.6),
+        brick=(0.12, 0.6),
     )  # fmt: skip
     rotations_deg: Mapping[str, Range] = _table(
         single=(-180, 180), corner=(0, 0), diagonal=(-5, 5), grid=(-50, 50), brick=(-50, 50)

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
+MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or marks them
 COLORS = ("original", "white", "black", "grey", "tint")
 
 
@@ -103,18 +104,21 @@ def logo_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
 
 
 def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
-    """The text in its font, in white, at a size; `mark.color` paints it later."""
+    """The text in its font, in white, at a size; `mark.color` paints it later.
+
+    Never smaller than MIN_FONT_PX, however long the text.
+    """
     probe_px = 32
     font = _font(mark.source, probe_px)
     draw = ImageDraw.Draw(Image.new("L", (1, 1)))
     box = np.array(draw.textbbox((0, 0), mark.text, font, align="center"))
     longest = max(box[2] - box[0], box[3] - box[1], 1)
-    size_px = max(6, round(probe_px * long_px / longest))
+    size_px = max(MIN_FONT_PX, round(probe_px * long_px / longest))
     left, top, right, bottom = box * (size_px / probe_px) + (-2, -2, 2, 2)  # hinting moves edges
     canvas = Image.new("L", (max(1, int(right - left)), max(1, int(bottom - top))))
     font = _font(mark.source, size_px)
     ImageDraw.Draw(canvas).text((-left, -top), mark.text, 255, font, align="center")
-    return stretch_stamp(cv2.merge([np.asarray(canvas)] * 4), long_px, mark.stretch)
+    return stretch_stamp(cv2.merge([np.asarray(canvas)] * 4), max(canvas.size), mark.stretch)
 
 
 @functools.lru_cache(maxsize=512)
