@@ -90,6 +90,7 @@ class WatermarkSettings:
                 _check_range(item.name, (value, value), 0, 1)
             elif "_range" in item.name:
                 _check_range(item.name, value, *LIMITS.get(item.name, (0, np.inf)))
+        _check_range("opacity_power", (self.opacity_power,) * 2, 0.01, 100)
         for name, table in TABLES.items():
             _check_weights(name, getattr(self, name), table)
         for layout in self.layouts:
@@ -302,8 +303,8 @@ def degrade(image: np.ndarray, params: SampleParams) -> np.ndarray:
         image = cv2.add(image, cv2.merge([noise] * 3), dtype=cv2.CV_8U)
     if params.jpeg_quality:
         quality = [cv2.IMWRITE_JPEG_QUALITY, params.jpeg_quality]
-        # The codec takes the channels for BGR; naming them so here and below cancels out.
-        encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        encoded = cv2.imencode(".jpg", bgr, quality)[1]
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
     return image
 
@@ -376,8 +377,11 @@ class WatermarkDataset(Dataset):
         self.settings = settings or WatermarkSettings()
         self.length = length or len(photos)
         self.fonts = find_fonts() if fonts is None else fonts
-        if not photos or (self.settings.kinds.get("logo") and not logos):
-            raise ValueError("No photos or no logos given; see images.find_images.")
+        if not photos or not self.fonts or (self.settings.kinds.get("logo") and not logos):
+            raise ValueError(
+                f"Got {len(photos)} photos, {len(logos)} logos, {len(self.fonts)} fonts; give at "
+                "least one of each, from find_images and find_fonts (logos if kinds draws them)."
+            )
 
     def __len__(self) -> int:
         return self.length

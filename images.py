@@ -6,6 +6,7 @@ Shared by `dataset.py` (photos and logos to train on) and `model.py` (photos to 
 import hashlib
 import importlib.util
 import os
+import struct
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -54,7 +55,10 @@ def read_image(source) -> np.ndarray:
     if isinstance(source, (str, os.PathLike)):
         return _read_file(Path(source))
     if isinstance(source, Image.Image):
-        return _pil_to_rgb(source)
+        try:
+            return _pil_to_rgb(source)
+        except DECODE_ERRORS as error:
+            raise ValueError(f"The PIL image cannot be decoded: {error}.") from error
     return _array_to_rgb(np.asarray(source))
 
 
@@ -70,8 +74,17 @@ def _read_file(path: Path) -> np.ndarray:
         raise ValueError(f"{path} cannot be decoded: {error}.") from error
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says; as stored if the EXIF block is damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, struct.error):
+        image.load()  # raises if it is the picture that is damaged
+        return image
+
+
 def _pil_to_rgb(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _array_to_rgb(_wide_grey_to_uint8(np.nan_to_num(np.asarray(image))))
     if image.has_transparency_data:
@@ -95,7 +108,7 @@ def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
 
 
 def _array_to_rgb(array: np.ndarray) -> np.ndarray:
-    channels = 1 if array.ndim == 2 else array.shape[-1]
+    channels = array.shape[2] if array.ndim == 3 else 1
     if array.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or array.size == 0:
         raise ValueError(
             f"Got an array of shape {array.shape}. Give H x W (grey) or H x W x C with 1 (grey), "

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
 MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or marks them
@@ -64,7 +64,7 @@ def load_logo(path: Path, halvings: int = 0) -> np.ndarray:
         return _halve(load_logo(path, halvings - 1))
     with Image.open(path) as image:
         check_logo(image)
-        rgba = np.array(image.convert("RGBA"))
+        rgba = np.array(ImageOps.exif_transpose(image).convert("RGBA"))
     alpha = rgba[..., 3]
     rows, columns = np.flatnonzero(alpha.max(1)), np.flatnonzero(alpha.max(0))
     rgba = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
@@ -109,16 +109,24 @@ def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     Never smaller than MIN_FONT_PX, however long the text.
     """
     probe_px = 32
-    font = _font(mark.source, probe_px)
-    draw = ImageDraw.Draw(Image.new("L", (1, 1)))
-    box = np.array(draw.textbbox((0, 0), mark.text, font, align="center"))
-    longest = max(box[2] - box[0], box[3] - box[1], 1)
+    left, top, right, bottom = _text_box(mark, probe_px)
+    longest = max(right - left, bottom - top, 1)
     size_px = max(MIN_FONT_PX, round(probe_px * long_px / longest))
-    left, top, right, bottom = box * (size_px / probe_px) + (-2, -2, 2, 2)  # hinting moves edges
-    canvas = Image.new("L", (max(1, int(right - left)), max(1, int(bottom - top))))
-    font = _font(mark.source, size_px)
-    ImageDraw.Draw(canvas).text((-left, -top), mark.text, 255, font, align="center")
+    left, top, right, bottom = _text_box(mark, size_px)
+    canvas = Image.new("L", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))))
+    draw, font = ImageDraw.Draw(canvas), _font(mark.source, size_px)
+    draw.text((-left, -top), mark.text, 255, font, spacing=_spacing(size_px), align="center")
     return stretch_stamp(cv2.merge([np.asarray(canvas)] * 4), max(canvas.size), mark.stretch)
+
+
+def _text_box(mark: MarkParams, size_px: int):
+    draw, font = ImageDraw.Draw(Image.new("L", (1, 1))), _font(mark.source, size_px)
+    return draw.textbbox((0, 0), mark.text, font, spacing=_spacing(size_px), align="center")
+
+
+def _spacing(size_px: int) -> float:
+    """Between lines; Pillow's own is 4 px whatever the size."""
+    return size_px / 8
 
 
 @functools.lru_cache(maxsize=512)

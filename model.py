@@ -23,8 +23,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
-from torchmetrics import MeanMetric
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, interpolate
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryAUROC, BinaryF1Score, BinaryJaccardIndex
 from torchmetrics.functional.classification import binary_jaccard_index
 
@@ -32,9 +32,11 @@ from images import read_image
 
 ROOT = Path(__file__).parent
 IGNORE = 255  # mask and label value without weight; `dataset.py` says where it stands
+EVIDENCE_PX = 8  # side of the patches whose mean probability counts for the score
 STRIDE = 32  # the encoder halves the image five times
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FORMAT = "watermark-segmentation"
+NETWORK_KEYS = ("architecture", "encoder", "decoder_channels")
 CLEAN_LIMIT = 0.001  # a clean photo counts as falsely marked above this share of its pixels
 
 
@@ -44,11 +46,11 @@ class SegmentationNetwork(nn.Module):
     def __init__(self, architecture: str, encoder: str, decoder_channels: Sequence[int] | None):
         super().__init__()
         options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
-        # Max pooling: one small mark anywhere must be enough for a high score.
         head = {"classes": 1, "pooling": "max", "dropout": None}
         self.model = smp.create_model(
             architecture, encoder, encoder_weights=None, aux_params=head, **options
         )
+        self.evidence_weight = nn.Parameter(torch.tensor(5.0))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.to(memory_format=torch.channels_last)  # 1.5 times as fast on CPUs
@@ -67,8 +69,11 @@ class SegmentationNetwork(nn.Module):
         if not image.is_floating_point():
             image = image.float() / 255
         image = (image - self.mean) / self.std
-        logits, score_logit = self.model(image.contiguous(memory_format=torch.channels_last))
-        return logits.float(), score_logit[:, 0].float()  # N x 1 x H x W, N
+        logits, context = self.model(image.contiguous(memory_format=torch.channels_last))
+        logits, context = logits.float(), context[:, 0].float()  # N x 1 x H x W, N
+        # The score rests on the strongest patch of the mask: one small mark anywhere must do.
+        evidence = avg_pool2d(logits.sigmoid(), EVIDENCE_PX).amax((1, 2, 3))  # N
+        return logits, context + self.evidence_weight * evidence
 
 
 def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> None:
@@ -221,6 +226,12 @@ class WatermarkSegmenter(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        # `validate` leaves inference tensors in the metrics, which a later `fit` cannot update.
+        for module in self.children():
+            if isinstance(module, Metric):
+                module.reset()
+
     def validation_step(self, batch, batch_idx: int) -> None:
         loss, logits, score_logit = self._loss(batch)
         mask, label = batch["mask"].long(), batch["label"].long()
@@ -281,10 +292,10 @@ class WatermarkSegmenter(pl.LightningModule):
         Raises:
             FileNotFoundError, ValueError: the image cannot be read, or an argument is off.
         """
-        if not 0 <= threshold <= 1 or dilation_px < 0 or max_side_px < STRIDE:
+        if not 0 <= threshold <= 1 or dilation_px < 0 or dilation_px % 1 or max_side_px < STRIDE:
             raise ValueError(
                 f"Got threshold {threshold}, dilation_px {dilation_px}, max_side_px {max_side_px}; "
-                f"they must be in 0..1, at least 0 and at least {STRIDE}."
+                f"they must be in 0..1, a whole number from 0, and at least {STRIDE}."
             )
         rgb = read_image(image)
         probability, score = self._predict(rgb, max_side_px)
@@ -325,8 +336,7 @@ class WatermarkSegmenter(pl.LightningModule):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        names = ("architecture", "encoder", "decoder_channels")
-        config = {"format": FORMAT, "version": 1, **{n: self.hparams[n] for n in names}}
+        config = {"format": FORMAT, "version": 1, **{n: self.hparams[n] for n in NETWORK_KEYS}}
         state = {
             name: (value.half() if half and value.is_floating_point() else value).contiguous()
             for name, value in self.network.state_dict().items()
@@ -360,7 +370,12 @@ class WatermarkSegmenter(pl.LightningModule):
         found = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
         if found != (FORMAT, 1):
             raise ValueError(f"{folder}/config.json is of {found}, not of {(FORMAT, 1)}.")
-        names = ("architecture", "encoder", "decoder_channels")
-        model = cls(**{name: config[name] for name in names}, **settings)
+        try:
+            model = cls(**{name: config[name] for name in NETWORK_KEYS}, **settings)
+        except KeyError as error:  # smp's too, for names it does not know
+            raise ValueError(
+                f"{folder}/config.json names no network: {error}. It needs the names that "
+                f"segmentation-models-pytorch knows for {', '.join(NETWORK_KEYS)}."
+            ) from error
         load_weights(model.network, folder / "model.safetensors", "the network in config.json")
         return model.eval()

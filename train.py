@@ -1,4 +1,4 @@
-"""Trains the segmenter: `python train.py fit --config configs/default.yaml --data.photos DIR`.
+"""Trains the segmenter: `python train.py fit --config configs/stage1.yaml --data.photos DIR`.
 
 Every argument of `WatermarkSegmenter`, `WatermarkData` and Lightning's Trainer can be given on the
 command line or in a YAML file. The run's folder under lightning_logs/ gets the metrics, `last.ckpt`
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.cli import LightningCLI
 
 from dataset import ROOT, WatermarkSettings, make_datasets, make_loader
@@ -32,6 +33,10 @@ class WatermarkData(pl.LightningDataModule):
         seed: int = 0,
     ):
         super().__init__()
+        if train_length < batch_size:
+            raise ValueError(
+                f"train_length {train_length} is below batch_size {batch_size}: no full batch."
+            )
         self.batch_size, self.workers = batch_size, workers
         self.arguments = dict(
             photos=photos, logos=logos, fonts=fonts, settings=settings,
@@ -78,12 +83,16 @@ class ProgressLines(pl.Callback):
             print("  ".join(f"{k} {v:.3f}" for k, v in sorted(values.items())), flush=True)
 
 
-class SaveWeights(pl.Callback):
-    """Writes the averaged model as a weights folder after every validation."""
+class AveragedWeights(EMAWeightAveraging):
+    """Lightning's moving average, written as a weights folder after every validation.
 
-    def on_validation_end(self, trainer, model):
-        if not trainer.sanity_checking and trainer.is_global_zero:
-            model.save(Path(trainer.log_dir) / "weights", half=True)
+    Saving belongs here: the averaged weights are in the network only until this hook returns.
+    """
+
+    def on_validation_epoch_end(self, trainer, model):
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero:
+            model.save(Path(trainer.log_dir or trainer.default_root_dir) / "weights", half=True)
+        super().on_validation_epoch_end(trainer, model)
 
 
 class CLI(LightningCLI):

@@ -1,0 +1,220 @@
+"""Tiny photos, logos and networks, made here: no test needs a download, a GPU or another folder."""
+
+import functools
+import os
+import socket
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # a stray download fails at once instead of retrying
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from dataset import WatermarkDataset, WatermarkSettings
+from images import find_images
+from marks import MarkParams, check_logo
+from model import WatermarkSegmenter
+from text import find_fonts
+
+torch.set_num_threads(1)  # tiny networks: more threads would only wait for each other
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Any connection to another host fails; worker processes still talk over Unix sockets."""
+    connect = socket.socket.connect
+
+    def refuse(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            raise OSError(f"a test tried to connect to {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def paint_photo(seed: int, height: int, width: int) -> np.ndarray:
+    """Soft random blobs in mid tones, uint8, H x W x 3: every mark shows on them."""
+    coarse = np.random.default_rng(seed).integers(60, 196, (5, 6, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for index in range(8):
+        photo = Image.fromarray(paint_photo(index, 60 + 4 * index, 90 - 4 * index))
+        photo.save(folder / f"{index}.{'png' if index % 4 == 3 else 'jpg'}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def logo_folder(tmp_path_factory):
+    """Six drawings on a transparent ground, from 24 x 24 to 64 x 44 pixels."""
+    folder = tmp_path_factory.mktemp("logos")
+    for index in range(6):
+        logo = Image.new("RGBA", (24 + 8 * index, 24 + 4 * index))
+        draw, right, low = ImageDraw.Draw(logo), logo.width - 4, logo.height - 4
+        color = (255 - 30 * index, 40 * index, 90, 255)
+        (draw.ellipse if index % 2 else draw.rectangle)((3, 3, right, low), fill=color)
+        draw.line((3, low, right, 3), fill=(20, 20, 20, 255), width=3)
+        logo.save(folder / f"logo{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(photo_folder):
+    return find_images(photo_folder)
+
+
+@pytest.fixture(scope="session")
+def logos(logo_folder):
+    return find_images(logo_folder, check_logo)
+
+
+@pytest.fixture(scope="session")
+def fonts():
+    return [font for font in find_fonts() if font.path.name in ("DejaVuSans.ttf", "cmr10.ttf")]
+
+
+@pytest.fixture(scope="session")
+def make_mark(logos):
+    """MarkParams of a plain, opaque, upright logo in the middle, with changes."""
+
+    def make(**changes) -> MarkParams:
+        plain = dict(
+            kind="logo", source=logos[0].path, text="", layout="single", color="original",
+            tint=(10, 200, 30), effect="none", blend_mode="normal", opacity=1.0, scale=0.5,
+            stretch=1.0, rotation_deg=0.0, center=(0.5, 0.5), gap=0.5,
+        )  # fmt: skip
+        return MarkParams(**{**plain, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_dataset(photos, logos, fonts):
+    """A WatermarkDataset of 64 x 64 pixels, with changed settings."""
+
+    def make(length=16, seed=0, **settings) -> WatermarkDataset:
+        settings = WatermarkSettings(**{"image_size": 64, **settings})
+        return WatermarkDataset(photos, logos, settings, length, seed, fonts)
+
+    return make
+
+
+def solid(height, width, rgb=(255, 255, 255), alpha=255):
+    """A stamp of one colour, premultiplied."""
+    color = [round(level * alpha / 255) for level in rgb]
+    return np.full((height, width, 4), (*color, alpha), np.uint8)
+
+
+def random_stamp(seed, height, width):
+    rng = np.random.default_rng(seed)
+    alpha = rng.integers(0, 256, (height, width, 1))
+    color = rng.integers(0, 256, (height, width, 3)) * alpha // 255
+    return np.dstack([color, alpha]).astype(np.uint8)
+
+
+def assert_premultiplied(rgba):
+    assert rgba.dtype == np.uint8 and rgba.ndim == 3 and rgba.shape[2] == 4
+    assert (rgba[..., :3].astype(int) <= rgba[..., 3:].astype(int) + 1).all()
+
+
+TINY = dict(encoder="tu-mobilenetv3_small_050", decoder_channels=(8, 8, 8, 8, 8))
+
+
+@pytest.fixture
+def make_model():
+    """A small random network, always the same one."""
+
+    def make(**changes) -> WatermarkSegmenter:
+        torch.manual_seed(0)
+        return WatermarkSegmenter(**{**TINY, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """One small network in evaluation mode, for tests that leave it as it is."""
+    torch.manual_seed(0)
+    return WatermarkSegmenter(**TINY).eval()
+
+
+def _odd_images(folder):
+    """Sound but unusual files: yields path and the RGB array they must become."""
+
+    def solid(height, width, color):
+        return np.full((height, width, 3), color, np.uint8)
+
+    def save(name, image, expected, **options):
+        image.save(folder / name, **options)
+        return folder / name, expected
+
+    red, blue = (Image.new("RGB", (12, 8), color) for color in ("red", "blue"))
+    animation = dict(save_all=True, append_images=[blue], duration=100)
+    yield save("dot.png", Image.new("RGB", (1, 1), (1, 2, 3)), solid(1, 1, (1, 2, 3)))
+    yield save("line.png", Image.new("RGB", (5000, 1), "red"), solid(1, 5000, (255, 0, 0)))
+    wide = Image.fromarray(np.full((8, 12), 128 * 257, np.uint16))
+    yield save("sixteen_bit.png", wide, solid(8, 12, 128))
+    yield save("cmyk.jpg", red.convert("CMYK"), solid(8, 12, (254, 0, 0)), quality=95)
+    yield save("grey.jpg", Image.new("L", (12, 8), 77), solid(8, 12, 77))
+    yield save("bilevel.png", Image.new("1", (12, 8), 1), solid(8, 12, 255))
+    yield save("animation.gif", red, solid(8, 12, (255, 0, 0)), **animation)
+    yield save("animation.webp", red, solid(8, 12, (255, 0, 0)), lossless=True, **animation)
+    yield save("animation.png", red, solid(8, 12, (255, 0, 0)), **animation)
+    palette = Image.new("P", (12, 8), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    palette.paste(0, (0, 0, 6, 8))
+    expected = solid(8, 12, (200, 100, 50))
+    expected[:, :6] = 255  # transparent over white
+    yield save("palette.png", palette, expected, transparency=0)
+    yield save("grey_alpha.png", Image.new("LA", (12, 8), (100, 51)), solid(8, 12, 224))
+    yield save("rgba.webp", Image.new("RGBA", (12, 8), (0, 0, 0, 0)), solid(8, 12, 255))
+    upper_red = Image.new("RGB", (16, 32), "blue")  # as it should be seen: portrait, red on top
+    upper_red.paste("red", (0, 0, 16, 16))
+    stored = upper_red.transpose(Image.Transpose.ROTATE_90)  # landscape; 6: turn clockwise to view
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    yield save("exif.jpg", stored, np.array(upper_red), exif=exif, quality=100, subsampling=0)
+    yield save("exif.png", stored, np.array(upper_red), exif=exif)
+    yield save("exif.webp", stored, np.array(upper_red), exif=exif, lossless=True)
+
+
+ODD_NAMES = [
+    "dot.png", "line.png", "sixteen_bit.png", "cmyk.jpg", "grey.jpg", "bilevel.png",
+    "animation.gif", "animation.webp", "animation.png", "palette.png", "grey_alpha.png",
+    "rgba.webp", "exif.jpg", "exif.png", "exif.webp",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def odd_images(tmp_path_factory):
+    """Name to (path, expected RGB array)."""
+    return {path.name: (path, rgb) for path, rgb in _odd_images(tmp_path_factory.mktemp("odd"))}
+
+
+@pytest.fixture(params=ODD_NAMES)
+def odd_image(request, odd_images):
+    return odd_images[request.param]
+
+
+@functools.cache
+def _jpeg_bytes() -> bytes:
+    return cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 256, (40, 60, 3)))[1].tobytes()
+
+
+BAD_FILES = {
+    "truncated.jpg": lambda: _jpeg_bytes()[: len(_jpeg_bytes()) // 2],
+    "zero.png": lambda: b"",
+    "text.jpg": lambda: b"this is no picture",
+}
+
+
+@pytest.fixture(params=list(BAD_FILES))
+def bad_file(request, tmp_path):
+    path = tmp_path / request.param
+    path.write_bytes(BAD_FILES[request.param]())
+    return path

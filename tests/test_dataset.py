@@ -1,0 +1,242 @@
+"""Samples: drawn, rendered, indexed, batched and split."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import paint_photo
+
+from dataset import (
+    IGNORE,
+    MIN_MARK_PIXELS,
+    TABLES,
+    VISIBLE_LEVELS,
+    FreshSampler,
+    WatermarkDataset,
+    WatermarkSettings,
+    crop_photo,
+    degrade,
+    image_label,
+    make_datasets,
+    make_layer,
+    make_loader,
+    render_sample,
+)
+
+# --- One sample ---------------------------------------------------------------------------------
+
+
+def test_crop_by_hand():
+    photo = np.zeros((4, 6, 3), np.uint8)
+    photo[2, 4], photo[2, 5] = 100, 200  # upper row of the lower right 2 x 2 square
+    expected = np.array([[100, 200], [0, 0]])
+    assert np.array_equal(crop_photo(photo, (0.5, 1.0, 1.0), False, 2)[..., 0], expected)
+    assert np.array_equal(crop_photo(photo, (0.5, 1.0, 1.0), True, 2)[..., 0], expected[:, ::-1])
+    assert not crop_photo(photo, (0.5, 0.0, 0.0), False, 2).any()
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 500), (3, 2), (300, 200)])
+def test_photos_of_any_size_can_be_cropped(height, width):
+    photo = np.full((height, width, 3), 9, np.uint8)
+    square = crop_photo(photo, (0.7, 0.5, 0.5), True, 32)
+    assert square.shape == (32, 32, 3) and (square == 9).all()
+
+
+@pytest.fixture
+def clean_params(make_dataset):
+    """Params of a photo that stays as it is."""
+    params = make_dataset(clean_probability=1.0).params(0)
+    return replace(params, downscale=1.0, blur_sigma_px=0.0, noise_std=0.0, jpeg_quality=0)
+
+
+def test_without_degradation_the_image_stays(clean_params):
+    image = paint_photo(0, 64, 64)
+    assert np.array_equal(degrade(image, clean_params), image)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(downscale=0.5), dict(blur_sigma_px=1.0), dict(noise_std=5.0), dict(jpeg_quality=40)],
+)
+def test_degradation_changes_pixels_not_the_scene(clean_params, change):
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, :] = (200, 60, 20)
+    image[20:40, 10:30] = (20, 60, 200)
+    before = image.copy()
+    results = [degrade(image, replace(clean_params, **change)) for _ in range(2)]
+    assert np.array_equal(*results)
+    assert np.array_equal(image, before)
+    assert (results[0].shape, results[0].dtype) == (image.shape, np.uint8)
+    difference = np.abs(results[0].astype(int) - image)
+    assert 0 < difference.mean() < 8  # neither untouched nor moved nor with swapped channels
+
+
+def test_samples_have_the_promised_shapes_and_values(make_dataset):
+    data = make_dataset(length=24)
+    assert len(data) == 24
+    for index in range(24):
+        sample = data[index]
+        assert {key: (value.dtype, tuple(value.shape)) for key, value in sample.items()} == {
+            "image": (torch.uint8, (3, 64, 64)),
+            "mask": (torch.uint8, (1, 64, 64)),
+            "label": (torch.uint8, ()),
+        }
+        assert set(sample["mask"].unique().tolist()) <= {0, 1, IGNORE}
+        assert sample["label"] == image_label(sample["mask"].numpy())
+        stages = data.stages(index)
+        assert np.array_equal(sample["image"].numpy().transpose(1, 2, 0), stages["image"])
+
+
+def test_the_mask_tells_what_the_marks_changed(make_dataset):
+    data = make_dataset(length=60, clean_probability=0.1, several_probability=0.3)
+    shown = 0
+    for index in range(60):
+        stages = data.stages(index)
+        change = np.abs(stages["photo"].astype(int) - stages["composite"]).max(axis=2)
+        mask, coverage = stages["mask"], stages["coverage"]
+        assert not change[coverage == 0].any()
+        assert np.array_equal(mask == 0, coverage == 0)
+        assert (change[mask == 1] >= VISIBLE_LEVELS).all()
+        shown += (mask == 1).any()
+    assert shown > 30
+
+
+def test_clean_photos_and_several_marks_occur(make_dataset):
+    data = make_dataset(length=200)
+    counts = [len(data.params(index).marks) for index in range(200)]
+    assert set(counts) == {0, 1, 2, 3}
+    assert 20 <= counts.count(0) <= 60  # one in five
+    clean = data[counts.index(0)]
+    assert clean["label"] == 0 and not clean["mask"].any()
+
+
+@pytest.mark.parametrize(
+    "table, name", [(table, name) for table, names in TABLES.items() for name in names]
+)
+def test_every_alternative_can_be_forced_alone(make_dataset, table, name):
+    data = make_dataset(
+        length=8, clean_probability=0.0, opacity_range=(1.0, 1.0), **{table: {name: 1}}
+    )
+    chosen = {getattr(mark, table[:-1]) for i in range(8) for mark in data.params(i).marks}
+    assert chosen == {name}
+    assert any((data.stages(index)["mask"] == 1).sum() >= MIN_MARK_PIXELS for index in range(8))
+
+
+@pytest.mark.parametrize("effect", ["outline", "shadow", "emboss"])
+def test_effects_and_colours_show_in_the_layer(make_mark, effect):
+    plain = make_layer(make_mark(color="grey", tint=(120, 120, 120)), 64)
+    layer = make_layer(make_mark(color="grey", tint=(120, 120, 120), effect=effect), 64)
+    white = make_layer(make_mark(color="white"), 64).rgba
+    assert layer.rgba.shape != plain.rgba.shape or not np.array_equal(layer.rgba, plain.rgba)
+    assert np.array_equal(white[..., 0], white[..., 3]) and white.any()
+
+
+def test_mark_fills_the_fraction_of_the_image_that_scale_says(make_mark, logos):
+    layer = make_layer(make_mark(source=logos[4].path, scale=0.75), 64)  # wider than high
+    columns = np.flatnonzero(layer.rgba[..., 3].max(axis=0))
+    assert columns[-1] - columns[0] + 1 == pytest.approx(48, abs=2)
+
+
+def test_same_params_render_the_same_sample(make_dataset):
+    params, photo = make_dataset().params(3), paint_photo(0, 70, 90)
+    first, second = (render_sample(params, photo, 96) for _ in range(2))
+    assert first.keys() == {"photo", "composite", "image", "coverage", "mask"}
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+    assert first["image"].shape == (96, 96, 3)
+
+
+# --- Datasets and loaders -----------------------------------------------------------------------
+
+
+def images_of(data, indices):
+    return [data[index]["image"].numpy().tobytes() for index in indices]
+
+
+def test_same_seed_same_samples_another_seed_others(make_dataset):
+    once, again, other = (images_of(make_dataset(seed=s), range(8)) for s in (0, 0, 1))
+    assert once == again
+    assert not set(once) & set(other)
+
+
+def test_epochs_differ_and_epoch_0_is_the_plain_index(make_dataset):
+    data = make_dataset()
+    plain = images_of(data, range(8))
+    assert images_of(data, [(0, index) for index in range(8)]) == plain
+    assert not set(images_of(data, [(1, index) for index in range(8)])) & set(plain)
+
+
+@pytest.mark.parametrize("index", [-1, 16, (0, 16)])
+def test_indices_out_of_range_are_refused(make_dataset, index):
+    with pytest.raises(IndexError, match=r"out of range 0\.\.15"):
+        make_dataset()[index]
+
+
+def test_length_is_one_sample_for_each_photo_by_default(photos, logos, fonts):
+    assert len(WatermarkDataset(photos, logos, fonts=fonts)) == len(photos)
+
+
+def test_datasets_without_photos_or_needed_logos_are_refused(photos, logos, fonts):
+    with pytest.raises(ValueError, match="Got 0 photos"):
+        WatermarkDataset([], logos, fonts=fonts)
+    with pytest.raises(ValueError, match="0 logos"):
+        WatermarkDataset(photos, [], fonts=fonts)
+    text_only = WatermarkSettings(image_size=64, kinds={"text": 1}, clean_probability=0.0)
+    assert WatermarkDataset(photos, [], text_only, fonts=fonts)[0]["mask"].any()
+
+
+def test_workers_give_the_same_samples_and_no_duplicates(make_dataset):
+    data = make_dataset(length=12)
+    alone, shared = (list(make_loader(data, 4, workers, train=True)) for workers in (0, 2))
+    assert len(alone) == len(shared) == 3
+    for batch, other in zip(alone, shared):
+        assert all(torch.equal(batch[key], other[key]) for key in batch)
+        assert len({image.numpy().tobytes() for image in batch["image"]}) == 4
+
+
+def test_train_loader_is_fresh_each_epoch_and_val_loader_is_not(make_dataset):
+    train, val = (make_loader(make_dataset(length=8), 4, train=train) for train in (True, False))
+    first = torch.cat([batch["image"] for batch in train])
+    train.sampler.set_epoch(1)
+    second = torch.cat([batch["image"] for batch in train])
+    assert all(not torch.equal(one, other) for one, other in zip(first, second))
+    assert all(torch.equal(one["image"], other["image"]) for one, other in zip(val, val))
+
+
+def test_fresh_sampler_counts_pairs_of_epoch_and_index():
+    sampler = FreshSampler(2)
+    sampler.set_epoch(5)
+    assert (len(sampler), list(sampler)) == (2, [(5, 0), (5, 1)])
+
+
+def test_train_loader_drops_the_rest_and_val_loader_keeps_it(make_dataset):
+    data = make_dataset(length=7)
+    sizes = [[len(b["label"]) for b in make_loader(data, 4, train=t)] for t in (True, False)]
+    assert sizes == [[4], [4, 3]]
+
+
+def test_train_and_val_share_no_photo_and_no_logo(photo_folder, logo_folder, tmp_path):
+    shutil.copytree(photo_folder, tmp_path / "photos")
+    for path in list((tmp_path / "photos").iterdir()):
+        shutil.copy(path, path.with_name(f"copy_of_{path.name}"))
+    settings = WatermarkSettings(image_size=32)
+    train, val = make_datasets(
+        tmp_path / "photos", logo_folder, None, settings, 5, 3, val_fraction=0.4, seed=1
+    )
+    assert (len(train), len(val)) == (5, 3)
+    for one, other, count in ((train.photos, val.photos, 16), (train.logos, val.logos, 6)):
+        assert one and other and len(one) + len(other) == count
+        assert not {file.sha256 for file in one} & {file.sha256 for file in other}
+    assert train[0]["image"].shape == (3, 32, 32)
+
+
+def test_logo_folder_without_logos_is_refused(photo_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"No usable image below {tmp_path}"):
+        make_datasets(photo_folder, tmp_path)
+
+
+def test_repository_comes_with_logos_to_train_on():
+    train, val = make_datasets(settings=WatermarkSettings(image_size=32), val_length=4)
+    assert len(train.logos) + len(val.logos) >= 2
+    assert len(val) == 4

@@ -1,0 +1,286 @@
+"""Reading, finding and splitting image files."""
+
+import shutil
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import BAD_FILES, ODD_NAMES, paint_photo
+from PIL import Image
+
+import images
+from images import check_images, find_images, read_image, sample_photos, split_by_hash
+
+# --- read_image: arrays and PIL images ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "array, rgb",
+    [
+        (np.array([[0, 200]], np.uint8), [[[0, 0, 0], [200, 200, 200]]]),
+        (np.array([[[7]]], np.uint8), [[[7, 7, 7]]]),
+        (np.array([[True, False]]), [[[255, 255, 255], [0, 0, 0]]]),
+        (np.array([[[1, 2, 3]]], np.uint8), [[[1, 2, 3]]]),
+        (np.array([[[65535, 257, 0]]], np.uint16), [[[255, 1, 0]]]),
+        (np.array([[[0.0, 0.5, 1.0]]]), [[[0, 128, 255]]]),
+        (np.array([[[1.0, 0.2, 0.0]]], np.float16), [[[255, 51, 0]]]),
+        (
+            np.array([[[100, 0], [100, 255], [0, 51]]], np.uint8),
+            [[[255] * 3, [100] * 3, [204] * 3]],
+        ),
+        (np.array([[[0, 100, 200, 51]]], np.uint8), [[[204, 224, 244]]]),  # 80 % white
+        (np.array([[[0.0, 0.0, 1.0, 0.0]]]), [[[255, 255, 255]]]),
+    ],
+)
+def test_arrays_become_rgb_over_white(array, rgb):
+    result = read_image(array)
+    assert result.dtype == np.uint8
+    assert result.tolist() == rgb
+
+
+def test_read_image_returns_a_copy():
+    array = np.zeros((2, 2, 3), np.uint8)
+    read_image(array)[:] = 9
+    assert not array.any()
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 12), (8, 12, 5), (1, 8, 12, 3), (7,), (0, 12, 3), (8, 0)])
+def test_arrays_of_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"shape \(.*move channels last"):
+        read_image(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("source", [np.uint8(3), None, b"bytes"])
+def test_what_is_no_array_is_refused_like_a_wrong_shape(source):
+    with pytest.raises(ValueError, match="shape"):
+        read_image(source)
+
+
+@pytest.mark.parametrize(
+    "array, found",
+    [
+        (np.full((2, 2), 255.0), "float64 from 255.0"),
+        (np.full((2, 2), -0.5), "float64 from -0.5"),
+        (np.full((2, 2), np.nan), "float64 from nan"),
+        (np.full((2, 2), 7, np.int64), "int64 from 7 to 7"),
+    ],
+)
+def test_arrays_of_other_dtypes_or_ranges_are_refused(array, found):
+    with pytest.raises(ValueError, match=f"{found}.*Give bool, uint8, uint16, or float"):
+        read_image(array)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"])
+def test_pil_images_of_every_mode_are_read(mode):
+    result = read_image(Image.new(mode, (5, 3)))
+    assert (result.shape, result.dtype) == ((3, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "grey, expected",
+    [
+        (np.array([[0, 65535]], np.int32), [0, 255]),
+        (np.array([[0, 100]], np.int32), [0, 100]),  # fits 8 bits: taken for 0..255
+        (np.array([[0.0, 0.2]], np.float32), [0, 51]),
+        (np.array([[0.0, 51.0]], np.float32), [0, 51]),
+        (np.array([[np.nan, 1.0]], np.float32), [0, 255]),
+    ],
+)
+def test_wide_grey_files_keep_their_brightness(tmp_path, grey, expected):
+    Image.fromarray(grey).save(tmp_path / "grey.tif")
+    assert read_image(tmp_path / "grey.tif")[0, :, 0].tolist() == expected
+
+
+# --- read_image: files --------------------------------------------------------------------------
+
+
+def test_odd_files_become_rgb(odd_image):
+    path, expected = odd_image
+    result = read_image(path)
+    assert (result.shape, result.dtype) == (expected.shape, np.uint8)
+    assert np.abs(result.astype(int) - expected).max() <= 2  # JPEG rounds
+
+
+def test_odd_names_are_complete(odd_images):
+    assert list(odd_images) == ODD_NAMES
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_every_exif_orientation_is_applied(tmp_path, orientation, suffix):
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:, :, 0] = np.linspace(0, 255, 32)  # red grows to the right, green downwards
+    upright[:, :, 1] = np.linspace(0, 255, 16)[:, None]
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
+        5: upright.swapaxes(0, 1), 6: np.rot90(upright), 7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo.{suffix}"
+    options = dict(quality=95, subsampling=0) if suffix == "jpg" else {}
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
+    for result in (read_image(path), check_images([path])[0].read()):
+        assert result.shape == upright.shape
+        assert np.abs(result.astype(int) - upright).mean() < 3
+
+
+def test_bad_files_are_refused_by_name(bad_file):
+    with pytest.raises(ValueError, match=bad_file.name):
+        read_image(bad_file)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.jpg"):
+        read_image(tmp_path / "nowhere.jpg")
+
+
+# --- find_images --------------------------------------------------------------------------------
+
+
+def test_found_files_read_as_read_image_does(odd_image):
+    path, _ = odd_image
+    (file,) = check_images([path])
+    assert np.abs(file.read().astype(int) - read_image(path)).max() <= 1
+
+
+def test_find_images_searches_below_and_sorts(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("z.PNG", "sub/a.jpg", "b.webp", "notes.txt", ".hidden.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
+    names = [str(file.path.relative_to(tmp_path)) for file in find_images(tmp_path)]
+    assert names == ["b.webp", "sub/a.jpg", "z.PNG"]
+
+
+def test_find_images_names_all_bad_files_in_one_warning(tmp_path, photo_folder):
+    shutil.copy(photo_folder / "0.jpg", tmp_path / "good.jpg")
+    for name, content in BAD_FILES.items():
+        (tmp_path / name).write_bytes(content())
+    with pytest.warns(UserWarning) as caught:
+        files = find_images(tmp_path)
+    assert [file.path.name for file in files] == ["good.jpg"]
+    assert len(caught) == 1
+    message = str(caught[0].message)
+    assert "3 of 4" in message
+    assert all(name in message for name in BAD_FILES)
+    assert "empty file" in message and "not an image" in message and "truncated" in message
+
+
+def test_sound_folders_give_no_warning(photo_folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(find_images(photo_folder)) == 8
+
+
+def test_check_decides_which_images_are_left_out(tmp_path):
+    for name, width in (("wide.png", 9), ("slim.png", 3)):
+        Image.new("RGB", (width, 4)).save(tmp_path / name)
+
+    def refuse_slim(image):
+        if image.width < 5:
+            raise ValueError("too slim")
+
+    with pytest.warns(UserWarning, match=r"slim\.png \(too slim\)"):
+        assert [file.path.name for file in find_images(tmp_path, refuse_slim)] == ["wide.png"]
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png", "jpg"])
+def test_files_with_damaged_exif_are_left_out_or_readable(tmp_path, suffix):
+    photo = Image.fromarray(paint_photo(0, 20, 30))
+    photo.save(tmp_path / "good.png")
+    photo.save(tmp_path / f"damaged.{suffix}", exif=b"Exif\0\0no TIFF header here")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        files = find_images(tmp_path)
+    assert {file.read().shape for file in files} == {(20, 30, 3)}
+
+
+def test_missing_and_empty_folders_are_told_apart(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No folder at .*nowhere"):
+        find_images(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"No usable image below .*\.jpg.* found none"):
+        find_images(tmp_path)
+
+
+def test_a_folder_of_bad_files_tells_why(bad_file):
+    with pytest.raises(FileNotFoundError, match=f"left out .*{bad_file.name}"):
+        find_images(bad_file.parent)
+
+
+# --- split_by_hash ------------------------------------------------------------------------------
+
+
+def _files_at(photos, *places):
+    """Files whose hashes lie at these fractions of the range."""
+    return [replace(photos[0], sha256=f"{int(place * 2**32):08x}{'0' * 56}") for place in places]
+
+
+def test_split_follows_the_hash(photos):
+    low, middle, high = files = _files_at(photos, 0.1, 0.3, 0.9)
+    assert split_by_hash(files, 0.2) == ([middle, high], [low])
+    assert split_by_hash(files, 0.5) == ([high], [low, middle])
+
+
+def test_no_side_of_a_split_is_empty(photos):
+    low, middle, high = files = _files_at(photos, 0.4, 0.5, 0.6)
+    assert split_by_hash(files, 0.1) == ([middle, high], [low])
+    assert split_by_hash(files, 0.9) == ([high], [low, middle])
+
+
+def test_copies_fall_on_the_same_side(photos, tmp_path):
+    for file in photos:
+        for name in ("first_", "second_"):
+            shutil.copy(file.path, tmp_path / f"{name}{file.path.name}")
+    train, val = split_by_hash(find_images(tmp_path), 0.5)
+    assert len(train) + len(val) == 2 * len(photos)
+    assert not {file.sha256 for file in train} & {file.sha256 for file in val}
+
+
+def test_new_files_do_not_move_the_others(photos):
+    old = _files_at(photos, 0.05, 0.15, 0.25, 0.8)
+    new = _files_at(photos, 0.01, 0.1, 0.5, 0.99)
+    train, val = split_by_hash(old, 0.2)
+    grown_train, grown_val = split_by_hash(new + old, 0.2)
+    assert set(train) <= set(grown_train)
+    assert set(val) <= set(grown_val)
+
+
+@pytest.mark.parametrize("val_fraction", [0, 1, -0.5, 20])
+def test_split_refuses_fractions_outside_0_to_1(photos, val_fraction):
+    with pytest.raises(ValueError, match=r"val_fraction is .* between 0 and 1"):
+        split_by_hash(photos, val_fraction)
+
+
+def test_split_needs_two_different_contents(photos):
+    with pytest.raises(ValueError, match=r"1 different logos .* add at least one more"):
+        split_by_hash([photos[0], photos[0]], 0.2, "logos")
+
+
+# --- Photos to start with -----------------------------------------------------------------------
+
+
+def test_sample_photos_are_different_photographs():
+    files = sample_photos()
+    assert len({file.sha256 for file in files}) == len(files) == len(images.SAMPLE_PHOTOS)
+
+
+def test_sample_photos_without_scikit_image_say_what_to_do(monkeypatch):
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="pip install scikit-image"):
+        sample_photos()
+
+
+def test_unreachable_download_names_the_alternatives(tmp_path):
+    with pytest.raises(ConnectionError, match="sample photos or a folder of your own"):
+        images.download_flickr8k(tmp_path, url="http://192.0.2.1/flickr8k.zip")
+
+
+def test_finished_download_is_not_repeated(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "FLICKR8K_COUNT", 2)
+    photos = tmp_path / "Flicker8k_Dataset"
+    photos.mkdir()
+    for name in ("a.jpg", "b.jpg", "._b.jpg"):
+        (photos / name).touch()
+    assert images.download_flickr8k(tmp_path) == photos

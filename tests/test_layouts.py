@@ -1,0 +1,104 @@
+"""Where the layouts put the copies of a stamp."""
+
+import cv2
+import numpy as np
+import pytest
+from conftest import assert_premultiplied, random_stamp, solid
+
+from marks import LAYOUTS
+
+SIZE = 64
+
+
+def on_canvas(layer, size=SIZE):
+    """The layer's alpha on the whole image."""
+    alpha = np.zeros((size, size), int)
+    alpha[layer.window] = layer.rgba[..., 3]
+    return alpha
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_stay_on_the_image_and_premultiplied(make_mark, layout):
+    rng = np.random.default_rng(3)
+    for trial in range(12):
+        stamp = random_stamp(trial, *rng.integers(1, 80, 2))
+        before = stamp.copy()
+        mark = make_mark(center=tuple(rng.random(2)), rotation_deg=rng.uniform(-180, 180))
+        layer = LAYOUTS[layout](stamp, mark, SIZE)
+        assert_premultiplied(layer.rgba)
+        height, width = layer.rgba.shape[:2]
+        assert 0 <= layer.x < layer.x + width <= SIZE and 0 <= layer.y < layer.y + height <= SIZE
+        assert np.array_equal(stamp, before)
+
+
+def test_single_lies_at_its_center(make_mark):
+    layer = LAYOUTS["single"](solid(2, 4), make_mark(center=(0.25, 0.75)), 16)
+    expected = np.zeros((16, 16), int)
+    expected[11:13, 2:6] = 255  # x: 4 -+ 2, y: 12 -+ 1
+    assert np.array_equal(on_canvas(layer, 16), expected)
+
+
+def test_single_is_cut_at_the_edge_of_the_image(make_mark):
+    alpha = on_canvas(LAYOUTS["single"](solid(6, 10), make_mark(center=(0.0, 1.0)), 16), 16)
+    expected = np.zeros((16, 16), int)
+    expected[13:, :5] = 255
+    assert np.array_equal(alpha, expected)
+
+
+def test_rotation_is_counter_clockwise(make_mark):
+    stamp = solid(4, 8)
+    stamp[:, 4:] = 100  # the right half is fainter
+    alpha = on_canvas(LAYOUTS["single"](stamp, make_mark(rotation_deg=90.0), 16), 16)
+    expected = np.zeros((16, 16), int)
+    expected[4:8, 6:10], expected[8:12, 6:10] = 100, 255  # what was right points up
+    assert np.abs(alpha - expected).max() <= 2
+
+
+@pytest.mark.parametrize("x", [0, 1])
+@pytest.mark.parametrize("y", [0, 1])
+def test_corner_lies_in_the_corner(make_mark, x, y):
+    stamp = solid(6, 10)
+    flush = on_canvas(LAYOUTS["corner"](stamp, make_mark(center=(x, y)), SIZE))
+    expected = np.zeros((SIZE, SIZE), int)
+    expected[(slice(-6, None) if y else slice(6)), (slice(-10, None) if x else slice(10))] = 255
+    assert np.array_equal(flush, expected)
+    center = (abs(x - 0.4), abs(y - 0.4))  # far from the edge: a margin, but the same corner
+    inset = on_canvas(LAYOUTS["corner"](stamp, make_mark(center=center), SIZE))
+    assert inset.sum() == pytest.approx(flush.sum(), rel=0.02)
+    quadrant = inset[(slice(32, 64) if y else slice(32)), (slice(32, 64) if x else slice(32))]
+    assert quadrant.sum() == inset.sum()
+    assert not inset[[0, -1]].any() and not inset[:, [0, -1]].any()
+
+
+@pytest.mark.parametrize("center_x, rising", [(0.2, True), (0.8, False)])
+def test_diagonal_spans_from_corner_to_corner(make_mark, center_x, rising):
+    stamp = solid(6, round(SIZE * 2**0.5))
+    alpha = on_canvas(LAYOUTS["diagonal"](stamp, make_mark(center=(center_x, 0.5)), SIZE))
+    alpha = alpha[::-1] if rising else alpha
+    assert np.diagonal(alpha)[2:-2].min() == 255
+    assert not alpha[:24, 40:].any() and not alpha[40:, :24].any()
+
+
+@pytest.mark.parametrize("center", [(0.0, 0.0), (0.3, 0.9)])
+def test_grid_repeats_and_brick_shifts_every_other_row_by_half(make_mark, center):
+    stamp = solid(4, 10)
+    stamp[:2, :3] = 90
+    mark = make_mark(center=center, gap=0.2)  # 2 px: a cell is 6 x 12
+    grid, brick = (on_canvas(LAYOUTS[name](stamp, mark, SIZE)) for name in ("grid", "brick"))
+    assert np.abs(grid[6:] - grid[:-6]).max() <= 2
+    assert np.abs(grid[:, 12:] - grid[:, :-12]).max() <= 2
+    assert np.abs(brick[:, 12:] - brick[:, :-12]).max() <= 2
+    assert np.abs(brick[12:] - brick[:-12]).max() <= 2
+    assert np.abs(brick[6:] - brick[:-6]).max() > 100
+    assert np.abs(brick[6:, 6:] - brick[:-6, :-6]).max() <= 2
+    for alpha in (grid, brick):
+        expected = (37 * 255 - 3 * 2 * 165 + 3 * 255) / 72 / 255  # 40 pixels of 72, six fainter
+        assert alpha.mean() / 255 == pytest.approx(expected, abs=0.08)
+
+
+@pytest.mark.parametrize("layout", ["grid", "brick"])
+@pytest.mark.parametrize("rotation_deg", [-50.0, 30.0, 180.0])
+def test_tiles_reach_every_part_of_the_image(make_mark, layout, rotation_deg):
+    mark = make_mark(center=(0.7, 0.1), gap=0.1, rotation_deg=rotation_deg)
+    alpha = on_canvas(LAYOUTS[layout](solid(5, 8), mark, SIZE))
+    assert cv2.dilate(alpha.astype(np.uint8), np.ones((5, 5))).min() > 100

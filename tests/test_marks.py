@@ -1,0 +1,224 @@
+"""Logos and texts as stamps, their colours and their effects."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from conftest import assert_premultiplied, random_stamp, solid
+from PIL import Image
+
+from images import find_images
+from marks import COLORS, EFFECTS, MARKS, MAX_LOGO_PX, check_logo, load_logo, paint
+
+
+def save_logo(path, rgba) -> None:
+    Image.fromarray(np.asarray(rgba, np.uint8)).save(path)
+
+
+# --- Logos --------------------------------------------------------------------------------------
+
+
+def test_logo_is_cropped_premultiplied_and_made_opaque(tmp_path):
+    rgba = np.zeros((4, 5, 4))
+    rgba[1, 2] = (200, 100, 50, 60)  # the strongest alpha in the file: becomes 255
+    rgba[2, 3] = (200, 100, 50, 30)
+    save_logo(tmp_path / "faint.png", rgba)
+    stamp = load_logo(tmp_path / "faint.png")
+    assert stamp.shape == (2, 2, 4)
+    assert stamp[0, 0].tolist() == [200, 100, 50, 255]
+    assert np.abs(stamp[1, 1].astype(int) - (100, 50, 25, 128)).max() <= 1
+    assert not stamp[0, 1].any() and not stamp[1, 0].any()
+
+
+def test_colour_hidden_under_full_transparency_stays_hidden(tmp_path):
+    rgba = np.full((40, 40, 4), (255, 0, 0, 0))  # red that nobody sees
+    rgba[10:30, 10:30] = (90, 90, 90, 255)
+    rgba[20] = (255, 0, 0, 0)
+    save_logo(tmp_path / "hidden.png", rgba)
+    stamp = load_logo(tmp_path / "hidden.png")
+    assert np.array_equal(stamp[..., 0], stamp[..., 1])
+
+
+@pytest.mark.parametrize("mode", ["P", "LA", "RGBA"])
+def test_every_mode_with_transparency_is_a_logo(tmp_path, mode):
+    logo = Image.new(mode, (8, 6), 0)
+    logo.paste({"P": 1, "LA": (255, 255), "RGBA": (255, 255, 255, 255)}[mode], (2, 1, 6, 5))
+    options = {}
+    if mode == "P":
+        logo.putpalette([0, 0, 0, 255, 255, 255])
+        options = dict(transparency=0)
+    logo.save(tmp_path / "logo.png", **options)
+    (file,) = find_images(tmp_path, check_logo)
+    assert np.array_equal(load_logo(file.path), solid(4, 4))
+
+
+def test_large_logos_are_kept_small(tmp_path):
+    rgba = np.zeros((3 * MAX_LOGO_PX, 700, 4))
+    rgba[:, :600] = 255
+    save_logo(tmp_path / "large.png", rgba)
+    stamp = load_logo(tmp_path / "large.png")
+    assert MAX_LOGO_PX / 2 <= max(stamp.shape) <= MAX_LOGO_PX
+    assert stamp.shape[0] / stamp.shape[1] == pytest.approx(3 * MAX_LOGO_PX / 600, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "mode, name", [("RGB", "photo.jpg"), ("RGB", "box.png"), ("RGBA", "a.png")]
+)
+def test_opaque_logos_are_left_out_with_the_remedy(tmp_path, logo_folder, mode, name):
+    shutil.copy(logo_folder / "logo0.png", tmp_path)
+    Image.new(mode, (8, 8), "white").save(tmp_path / name)
+    with pytest.warns(UserWarning, match=f"{name} .*has no transparency.*remove it in an image ed"):
+        assert [file.path.name for file in find_images(tmp_path, check_logo)] == ["logo0.png"]
+
+
+def test_empty_logos_are_refused(tmp_path):
+    save_logo(tmp_path / "empty.png", np.zeros((4, 4, 4)))
+    with pytest.raises(FileNotFoundError, match="transparent all over"):
+        find_images(tmp_path, check_logo)
+
+
+# --- Stamps -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("long_px", [4, 7.5, 31, 64, 200])
+@pytest.mark.parametrize("stretch", [0.6, 1.0, 1.6])
+def test_logo_stamp_has_the_size_asked_for(make_mark, logos, long_px, stretch):
+    full = load_logo(logos[5].path)
+    stamp = MARKS["logo"](make_mark(source=logos[5].path, stretch=stretch), long_px)
+    assert abs(max(stamp.shape[:2]) - long_px) <= 0.5
+    ratio = stretch * full.shape[1] / full.shape[0]  # of width to height
+    shorter = long_px * min(ratio, 1 / ratio)
+    assert abs(min(stamp.shape[:2]) - shorter) <= 1
+
+
+@pytest.mark.parametrize("long_px", [5, 9, 17, 40, 61, 150])
+def test_resized_stamps_never_ring(tmp_path, make_mark, long_px):
+    rgba = np.full((60, 60, 4), 255)
+    rgba[..., :3] = np.where(np.indices((60, 60)).sum(0) // 6 % 2, 80, 200)[..., None]
+    rgba[0, 0] = 0
+    save_logo(tmp_path / "stripes.png", rgba)
+    stamp = MARKS["logo"](make_mark(source=tmp_path / "stripes.png"), long_px)
+    assert_premultiplied(stamp)
+    assert stamp[..., :3].max() <= 200
+    assert stamp[stamp[..., 3] == 255][:, :3].min() >= 80
+
+
+@pytest.mark.parametrize("long_px", [8, 30, 90])
+def test_resized_random_stamps_stay_premultiplied(tmp_path, make_mark, long_px):
+    rgba = np.random.default_rng(0).integers(0, 256, (50, 37, 4))
+    rgba[0, 0, 3] = 0
+    save_logo(tmp_path / "random.png", rgba)
+    stamp = MARKS["logo"](make_mark(source=tmp_path / "random.png", stretch=1.3), long_px)
+    assert_premultiplied(stamp)
+
+
+def text_stamp(make_mark, font, text, long_px):
+    return MARKS["text"](make_mark(kind="text", source=font.path, text=text), long_px)
+
+
+@pytest.mark.parametrize("text", ["Sample", "x", "first\nsecond\nthird line", " "])
+def test_text_stamp_is_white(make_mark, fonts, text):
+    stamp = text_stamp(make_mark, fonts[0], text, 100)
+    assert all(np.array_equal(stamp[..., channel], stamp[..., 3]) for channel in range(3))
+    assert (stamp[..., 3].max() > 200) == bool(text.strip())
+
+
+@pytest.mark.parametrize("long_px", [60, 150, 300])
+def test_text_stamp_has_about_the_size_asked_for(make_mark, fonts, long_px):
+    ink = text_stamp(make_mark, fonts[0], "Sample", long_px)[..., 3] > 127
+    columns = np.flatnonzero(ink.any(axis=0))
+    assert columns[-1] - columns[0] + 1 == pytest.approx(long_px, rel=0.08)
+
+
+def test_text_stays_readable_however_small(make_mark, fonts):
+    tiny, tinier = (text_stamp(make_mark, fonts[0], "H" * 12, long_px) for long_px in (16, 4))
+    assert np.array_equal(tiny, tinier)
+    assert np.count_nonzero((tiny[..., 3] > 127).any(axis=1)) >= 6  # height of the letters, px
+
+
+@pytest.mark.parametrize("long_px", [60, 100, 300])
+@pytest.mark.parametrize("line", ["HHH", "HHHHHHHHHHHHHHHH"])
+def test_no_line_of_a_text_is_cut_off(make_mark, fonts, line, long_px):
+    stamp = text_stamp(make_mark, fonts[0], "\n".join([line] * 3), long_px)
+    ink = stamp[..., 3].sum(axis=1, dtype=float)  # of each row
+    inked = np.concatenate([[0], ink > 0.25 * ink.max(), [0]])
+    starts, ends = np.flatnonzero(np.diff(inked) == 1), np.flatnonzero(np.diff(inked) == -1)
+    assert len(starts) == 3
+    sums = [ink[start:end].sum() for start, end in zip(starts, ends)]
+    assert min(sums) > 0.8 * max(sums)
+
+
+def test_more_lines_make_a_text_taller(make_mark, fonts):
+    texts = "watermark", "watermark\nwatermark"
+    one, two = (text_stamp(make_mark, fonts[0], text, 100) for text in texts)
+    assert two.shape[0] > 1.7 * one.shape[0]
+
+
+# --- Colours and effects ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "color, rgb",
+    [
+        ("original", (40, 80, 100)), ("white", (100, 100, 100)), ("black", (0, 0, 0)),
+        ("tint", (4, 78, 12)), ("grey", (4, 78, 12)),
+    ],
+)  # fmt: skip
+def test_paint_premultiplies_the_colour(make_mark, color, rgb):
+    stamp = np.full((1, 1, 4), (40, 80, 100, 100), np.uint8)
+    painted = paint(stamp, make_mark(color=color, tint=(10, 200, 30)))
+    assert np.abs(painted[0, 0].astype(int) - (*rgb, 100)).max() <= 1
+    assert stamp[0, 0].tolist() == [40, 80, 100, 100]
+
+
+@pytest.mark.parametrize("color", COLORS)
+def test_paint_keeps_alpha_and_premultiplication(make_mark, color):
+    stamp = random_stamp(1, 9, 11)
+    painted = paint(stamp, make_mark(color=color))
+    assert_premultiplied(painted)
+    assert np.array_equal(painted[..., 3], stamp[..., 3])
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (40, 33)])
+def test_effects_stay_premultiplied_and_leave_the_stamp_alone(effect, shape):
+    stamp = random_stamp(2, *shape)
+    before = stamp.copy()
+    assert_premultiplied(EFFECTS[effect](stamp))
+    assert np.array_equal(stamp, before)
+
+
+@pytest.mark.parametrize("level, rim", [(255, 0), (0, 255)])
+def test_outline_is_a_rim_of_the_opposite_brightness(level, rim):
+    result = EFFECTS["outline"](solid(5, 5, (level,) * 3))
+    assert result.shape == (7, 7, 4)
+    assert (result[1:6, 1:6] == (level, level, level, 255)).all()
+    for row, column in ((0, 3), (6, 3), (3, 0), (3, 6)):
+        assert result[row, column].tolist() == [rim, rim, rim, 255]
+
+
+def test_shadow_is_black_soft_and_to_the_lower_right():
+    result = EFFECTS["shadow"](solid(20, 20)).astype(int)
+    pad = (result.shape[0] - 20) // 2
+    inside = np.zeros(result.shape[:2], bool)
+    inside[pad : pad + 20, pad : pad + 20] = True
+    assert (result[inside] == 255).all()
+    assert not result[~inside][:, :3].any()  # black
+    alpha = np.where(inside, 0, result[..., 3])
+    assert 60 < alpha.max() <= 128
+    assert alpha[pad + 20 :, pad + 20 :].sum() > 4 * alpha[:pad, :pad].sum()
+
+
+def test_emboss_lights_the_upper_left():
+    stamp = np.pad(solid(30, 30, (120, 120, 120)), ((5, 5), (5, 5), (0, 0)))
+    result = EFFECTS["emboss"](stamp).astype(int)
+    assert np.array_equal(result[..., 3], stamp[..., 3])
+    assert result[20, 5, 0] > 130 and result[5, 20, 0] > 130
+    assert result[20, 34, 0] < 110 and result[34, 20, 0] < 110
+    assert result[20, 20, 0] == pytest.approx(120, abs=2)
+
+
+def test_marks_are_immutable(make_mark):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make_mark().opacity = 0.5

@@ -1,0 +1,323 @@
+"""The network, its losses and metrics, and its files."""
+
+import json
+import math
+
+import pytest
+import pytorch_lightning as pl
+import segmentation_models_pytorch as smp
+import torch
+from conftest import TINY
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+
+from model import IGNORE, STRIDE, WatermarkSegmenter, score_loss, segmentation_loss
+
+# --- Forward ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("height, width", [(32, 32), (64, 96)])
+def test_forward_gives_a_logit_for_each_pixel_and_image(tiny_model, height, width):
+    logits, score_logit = tiny_model(torch.rand(2, 3, height, width))
+    assert (logits.shape, logits.dtype) == ((2, 1, height, width), torch.float32)
+    assert (score_logit.shape, score_logit.dtype) == ((2,), torch.float32)
+    assert logits.std() > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 33, 64), (1, 3, 64, 48), (1, 1, 32, 32), (3, 32, 32)])
+def test_forward_names_the_shape_it_refuses(tiny_model, shape):
+    with pytest.raises(ValueError, match=r"Got a batch of shape .*multiples of 32") as error:
+        tiny_model(torch.zeros(shape))
+    assert str(shape) in str(error.value)
+
+
+def test_bytes_and_floats_agree(tiny_model):
+    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    for one, other in zip(tiny_model(image), tiny_model(image.float() / 255)):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+def test_normalisation_is_stored_with_the_weights_and_used(make_model, tmp_path):
+    model = make_model().eval()
+    model.save(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    assert state["mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert state["std"].flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+    state["mean"] = state["mean"] + 0.3
+    save_file(state, tmp_path / "model.safetensors")
+    image = torch.rand(1, 3, 32, 32)
+    shifted = WatermarkSegmenter.load(tmp_path)
+    assert not torch.allclose(shifted(image)[0], model(image)[0], atol=1e-3)
+    assert torch.allclose(shifted(image + 0.3)[0], model(image)[0], atol=1e-3)
+
+
+def test_one_marked_patch_is_enough_for_a_high_score(make_model, monkeypatch):
+    model = make_model().eval()
+    logits = torch.full((3, 1, 64, 64), -20.0)
+    logits[1, :, 8:16, 40:48] = 20  # one patch; none in the first image, all of the third
+    logits[2] = 20
+    monkeypatch.setattr(model.network.model, "forward", lambda image: (logits, torch.zeros(3, 1)))
+    none, patch, everywhere = model(torch.zeros(3, 3, 64, 64))[1].tolist()
+    assert patch > none + 1
+    assert patch == pytest.approx(everywhere)
+
+
+# --- Losses -------------------------------------------------------------------------------------
+
+
+def logits_and_mask(logits, mask):
+    """One image of 2 x 2 pixels each."""
+    shape = (1, 1, 2, 2)
+    return torch.tensor(logits, dtype=torch.float32).view(shape), torch.tensor(mask).view(shape)
+
+
+@pytest.mark.parametrize(
+    "logits, mask, expected",
+    [
+        ([0, 0, 0, 0], [0, 0, 0, 0], math.log(2)),  # a clean photo: no Dice
+        ([0, 0, 0, 0], [1, 0, IGNORE, 0], math.log(2) + 1 - 2 / 3.5),  # (2 * .5 + 1)/(1.5 + 1 + 1)
+        ([30, -30, 30, 30], [1, 0, 1, IGNORE], 0),
+        ([-30, -30, -30, -30], [1, 0, 0, 0], 30 / 4 + 1 - 1 / 2),
+        ([9, 9, 9, 9], [IGNORE] * 4, 0),
+    ],
+)
+def test_segmentation_loss_by_hand(logits, mask, expected):
+    assert segmentation_loss(*logits_and_mask(logits, mask)).item() == pytest.approx(expected)
+
+
+def test_dice_is_averaged_over_marked_images():
+    marked = logits_and_mask([-30, -30, -30, -30], [1, 0, 0, 0])
+    clean = logits_and_mask([-30, -30, -30, -30], [0, 0, 0, 0])
+    both = [torch.cat(pair) for pair in zip(marked, clean)]
+    assert segmentation_loss(*both).item() == pytest.approx(30 / 8 + 1 / 2)
+
+
+def test_marking_a_clean_photo_is_penalised():
+    losses = [
+        segmentation_loss(*logits_and_mask([-4, -4, -4, corner], [0] * 4)).item()
+        for corner in (-4, 0, 4, 8)
+    ]
+    assert losses == sorted(losses) and losses[-1] > losses[0] + 1
+
+
+def test_score_loss_by_hand():
+    loss = score_loss(torch.tensor([0.0, 2.0, 50.0]), torch.tensor([1, 0, IGNORE]))
+    assert loss.item() == pytest.approx((math.log(2) + math.log(1 + math.exp(2))) / 2)
+    assert score_loss(torch.tensor([3.0]), torch.tensor([IGNORE])).item() == 0
+
+
+def test_ignored_pixels_and_labels_have_no_effect_on_the_losses():
+    mask = torch.tensor([0, 1, IGNORE]).repeat(12).view(1, 1, 6, 6)
+    logits = torch.randn(1, 1, 6, 6, requires_grad=True)
+    changed = torch.where(mask == IGNORE, -5 * logits, logits)
+    assert segmentation_loss(logits, mask).item() == segmentation_loss(changed, mask).item()
+    segmentation_loss(logits, mask).backward()
+    assert not logits.grad[mask == IGNORE].any() and logits.grad[mask != IGNORE].all()
+
+
+# --- Validation metrics -------------------------------------------------------------------------
+
+
+def validate(model, logits, score_logit, mask, label):
+    """Metrics of one batch for which the network answers with these logits."""
+    model.forward = lambda image: (logits, score_logit)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    batch = dict(image=torch.zeros(len(mask), 3, 32, 32), mask=mask, label=label)
+    return trainer.validate(model, DataLoader([batch], batch_size=None), verbose=False)[0]
+
+
+@pytest.fixture
+def answers():
+    """A marked photo half found, a clean photo with a false mark, one nobody can decide."""
+    mask = torch.zeros(3, 1, 32, 32, dtype=torch.uint8)
+    mask[0, :, :8], mask[0, :, 8:16], mask[2] = 1, IGNORE, IGNORE
+    logits = torch.full((3, 1, 32, 32), -5.0)
+    logits[0, :, :4], logits[0, :, 16:20] = 5.0, 5.0  # 4 rows of 8 right, 4 rows wrong
+    logits[1, :, :2] = 5.0
+    label = torch.tensor([1, 0, IGNORE], dtype=torch.uint8)
+    return logits, torch.tensor([3.0, -3.0, -9.0]), mask, label
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_validation_metrics_by_hand(make_model, answers):
+    metrics = validate(make_model(), *answers)
+    assert metrics["val/iou"] == pytest.approx(4 / 12)  # rows: found, of all marked or predicted
+    assert metrics["val/pooled_iou"] == pytest.approx(4 / 14)
+    assert metrics["val/f1"] == pytest.approx(8 / (8 + 10))
+    assert metrics["val/clean_marked"] == 1
+    assert metrics["val/score_auroc"] == 1
+    assert metrics["val/loss"] > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ignored_pixels_and_labels_have_no_effect_on_the_metrics(make_model, answers):
+    logits, score_logit, mask, label = answers
+    changed = torch.where(mask == IGNORE, -logits, logits)
+    changed_score = torch.where(label == IGNORE, -score_logit, score_logit)
+    expected = validate(make_model(), *answers)
+    assert validate(make_model(), changed, changed_score, mask, label) == expected
+
+
+# --- Saving and loading -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tiny_model, tmp_path):
+    tiny_model.save(tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+def test_a_loaded_model_gives_equal_outputs(tiny_model, saved):
+    loaded, image = WatermarkSegmenter.load(saved), torch.rand(2, 3, 64, 32)
+    assert not loaded.training
+    assert all(torch.equal(*pair) for pair in zip(loaded(image), tiny_model(image)))
+
+
+def test_save_replaces_an_older_model(make_model, saved):
+    model = make_model().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1
+    model.save(saved)
+    image = torch.rand(1, 3, 32, 32)
+    assert torch.equal(WatermarkSegmenter.load(saved)(image)[0], model(image)[0])
+    assert {path.name for path in saved.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_half_precision_halves_the_file_and_keeps_the_outputs(tiny_model, saved, tmp_path):
+    tiny_model.save(tmp_path / "half", half=True)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "half", saved)]
+    assert sizes[0] == pytest.approx(sizes[1] / 2, rel=0.1)
+    loaded, image = WatermarkSegmenter.load(tmp_path / "half"), torch.rand(1, 3, 64, 64)
+    assert loaded(image)[0].dtype == torch.float32
+    assert torch.allclose(loaded(image)[0].sigmoid(), tiny_model(image)[0].sigmoid(), atol=0.01)
+
+
+def test_training_settings_can_be_given_on_loading(saved):
+    assert WatermarkSegmenter.load(saved, learning_rate=0.5).hparams.learning_rate == 0.5
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_missing_files_are_named(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"No {name} in .*WatermarkSegmenter.save"):
+        WatermarkSegmenter.load(saved)
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        WatermarkSegmenter.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b'{"format": "waterm', "damaged"),
+        (b"\xff\xfe\x00", "damaged"),
+        (b"[]", "is of None"),
+        (b'{"model_type": "unet"}', r"is of \(None, None\), not of"),
+        (b'{"format": "watermark-segmentation", "version": 2}', "segmentation', 2"),
+    ],
+)
+def test_damaged_and_foreign_configs_are_refused(saved, content, reason):
+    (saved / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"config.json is .*{reason.removeprefix('is ')}"):
+        WatermarkSegmenter.load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(encoder="nonsense"), dict(architecture="nonsense"), dict(architecture=None)],
+    ids=["encoder", "architecture", "missing"],
+)
+def test_configs_that_name_no_network_are_refused(saved, change):
+    config = json.loads((saved / "config.json").read_text()) | change
+    config = {key: value for key, value in config.items() if value is not None}
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json"):
+        WatermarkSegmenter.load(saved)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+def test_truncated_weights_are_refused(saved, share):
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ValueError, match="is damaged or no safetensors file"):
+        WatermarkSegmenter.load(saved)
+
+
+def test_weights_of_another_network_are_refused(saved, make_model):
+    make_model(decoder_channels=(16, 8, 8, 8, 8)).save(saved.parent / "other")
+    (saved.parent / "other" / "model.safetensors").replace(saved / "model.safetensors")
+    with pytest.raises(ValueError, match="does not hold the weights of the network in config"):
+        WatermarkSegmenter.load(saved)
+
+
+# --- Encoder weights ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_encoder():
+    torch.manual_seed(7)
+    return smp.encoders.get_encoder(TINY["encoder"], weights=None)
+
+
+def test_encoder_weights_are_read_from_a_file_exactly(make_model, other_encoder, tmp_path):
+    save_file(other_encoder.state_dict(), tmp_path / "encoder.safetensors")
+    model = make_model(encoder_weights=str(tmp_path / "encoder.safetensors"))
+    loaded = model.network.model.encoder.state_dict()
+    assert loaded.keys() == other_encoder.state_dict().keys()
+    for name, value in other_encoder.state_dict().items():
+        assert torch.equal(loaded[name], value), name
+
+
+def test_imagenet_weights_are_the_ones_that_smp_gives(make_model, other_encoder, monkeypatch):
+    calls = []
+
+    def get_encoder(name, weights=None, **options):
+        calls.append((name, weights))
+        return other_encoder
+
+    model = make_model()
+    monkeypatch.setattr(smp.encoders, "get_encoder", get_encoder)
+    model = make_model(encoder_weights="imagenet")
+    assert (TINY["encoder"], "imagenet") in calls
+    name = next(iter(dict(other_encoder.named_parameters())))
+    loaded = model.network.model.encoder.state_dict()[name]
+    assert torch.equal(loaded, other_encoder.state_dict()[name])
+
+
+def test_unreachable_imagenet_weights_name_the_other_choices(make_model, monkeypatch):
+    def get_encoder(name, weights=None, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(smp.encoders, "get_encoder", get_encoder)
+    with pytest.raises(ConnectionError, match=r"path to the encoder's .safetensors file, or None"):
+        make_model(encoder_weights="imagenet")
+
+
+def test_missing_encoder_weights_name_the_choices(make_model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'nowhere.*"imagenet".*\.safetensors.*None'):
+        make_model(encoder_weights=str(tmp_path / "nowhere.safetensors"))
+
+
+def test_wrong_encoder_weights_are_refused(make_model, tmp_path):
+    save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="does not hold the weights of the encoder tu-mobilenetv3"):
+        make_model(encoder_weights=str(tmp_path / "other.safetensors"))
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(ValueError, match="damaged or no safetensors file"):
+        make_model(encoder_weights=str(tmp_path / "text.safetensors"))
+
+
+@pytest.mark.parametrize("architecture", ["unet", "fpn"])
+def test_a_random_start_needs_no_network(make_model, monkeypatch, architecture):
+    def refuse(self, address):
+        raise AssertionError(f"connects to {address}")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    channels = TINY["decoder_channels"] if architecture == "unet" else None
+    model = make_model(architecture=architecture, decoder_channels=channels).eval()
+    assert model(torch.zeros(1, 3, STRIDE, STRIDE))[0].shape == (1, 1, STRIDE, STRIDE)

@@ -1,0 +1,169 @@
+"""Image in, mask out: `WatermarkSegmenter.segment` on images of every kind."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import paint_photo
+from PIL import Image
+
+from images import read_image
+
+
+def answer(model, monkeypatch, *spots, score_logit=0.0):
+    """Lets the network find exactly the (row, column, logit) spots; returns the shapes it saw."""
+    seen = []
+
+    def forward(image):
+        seen.append(tuple(image.shape[2:]))
+        logits = torch.full((len(image), 1, *image.shape[2:]), -20.0)
+        for row, column, logit in spots:
+            logits[:, :, row, column] = logit
+        return logits, torch.full((len(image),), score_logit)
+
+    monkeypatch.setattr(model, "forward", forward)
+    return seen
+
+
+SIZES = [(1, 1), (1, 5000), (5000, 1), (33, 47), (32, 64), (31, 65), (2, 300), (40, 30)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_result_has_the_size_of_the_image(tiny_model, size):
+    result = tiny_model.segment(np.full((*size, 3), 90, np.uint8))
+    assert (result.probability.shape, result.probability.dtype) == (size, np.float32)
+    assert (result.mask.shape, result.mask.dtype) == (size, np.bool_)
+    assert 0 <= result.probability.min() <= result.probability.max() <= 1
+    assert type(result.score) is float and 0 <= result.score <= 1
+    assert type(result.coverage) is float
+    assert result.coverage == pytest.approx(result.mask.mean())
+
+
+def test_odd_files_are_segmented_as_they_are_seen(tiny_model, odd_image):
+    path, expected = odd_image
+    result = tiny_model.segment(path)
+    assert result.mask.shape == expected.shape[:2]
+    same = tiny_model.segment(read_image(path))
+    assert np.array_equal(result.probability, same.probability)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_pil_images_of_every_mode_are_segmented(tiny_model, mode):
+    assert tiny_model.segment(Image.new(mode, (35, 20))).mask.shape == (20, 35)
+
+
+def test_paths_images_and_arrays_give_the_same(tiny_model, tmp_path):
+    photo = paint_photo(0, 40, 50)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    sources = tmp_path / "photo.png", str(tmp_path / "photo.png"), Image.fromarray(photo), photo
+    results = [tiny_model.segment(source) for source in (*sources, photo / 255.0)]
+    assert all(np.array_equal(results[0].probability, one.probability) for one in results[1:])
+
+
+def test_bad_files_are_refused_by_name(tiny_model, bad_file):
+    with pytest.raises(ValueError, match=bad_file.name):
+        tiny_model.segment(bad_file)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        tiny_model.segment(bad_file.parent / "nowhere.jpg")
+
+
+def test_bad_arrays_are_refused(tiny_model):
+    with pytest.raises(ValueError, match=r"shape \(3, 40, 60\)"):
+        tiny_model.segment(np.zeros((3, 40, 60), np.uint8))
+    with pytest.raises(ValueError, match="float64 from 255"):
+        tiny_model.segment(np.full((4, 4), 255.0))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
+def test_multiples_of_32_are_not_padded(tiny_model, size):
+    photo = paint_photo(1, *size)
+    result = tiny_model.segment(photo)
+    with torch.inference_mode():
+        logits, score_logit = tiny_model(torch.from_numpy(photo).permute(2, 0, 1)[None])
+    assert np.allclose(result.probability, logits.sigmoid()[0, 0].numpy(), atol=1e-5)
+    assert result.score == pytest.approx(score_logit.sigmoid().item(), abs=1e-5)
+
+
+def test_padding_is_cut_off_where_it_was_added(tiny_model, monkeypatch):
+    seen = answer(tiny_model, monkeypatch, (0, 0, 20.0), (32, 46, 20.0), (40, 10, 20.0))
+    mask = tiny_model.segment(np.zeros((33, 47), np.uint8)).mask
+    assert seen == [(64, 64)]
+    assert np.argwhere(mask).tolist() == [[0, 0], [32, 46]]
+
+
+def test_threshold_is_included_and_score_is_a_probability(tiny_model, monkeypatch):
+    logit = float(np.log(0.7 / 0.3))
+    answer(tiny_model, monkeypatch, (0, 0, 0.0), (0, 1, logit), score_logit=logit)
+    image = np.zeros((32, 32), np.uint8)
+    result = tiny_model.segment(image)
+    assert result.probability[0, :3] == pytest.approx([0.5, 0.7, 0], abs=1e-6)
+    assert result.score == pytest.approx(0.7)
+    assert np.argwhere(result.mask).tolist() == [[0, 0], [0, 1]]
+    assert result.coverage == pytest.approx(2 / 1024)
+    assert tiny_model.segment(image, threshold=0.6).mask.sum() == 1
+    assert tiny_model.segment(image, threshold=0.8).mask.sum() == 0
+    assert tiny_model.segment(image, threshold=0).mask.all()
+
+
+def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
+    answer(tiny_model, monkeypatch, (10, 20, 20.0), (31, 31, 20.0))
+    image = np.zeros((32, 32), np.uint8)
+    plain, wide, wider = (tiny_model.segment(image, dilation_px=px) for px in (0, 1, 2))
+    rows, columns = np.indices((32, 32))
+    squares = [(rows - y) ** 2 + (columns - x) ** 2 for y, x in ((10, 20), (31, 31))]
+    assert np.array_equal(plain.mask, np.minimum(*squares) == 0)
+    assert np.array_equal(wide.mask, np.minimum(*squares) <= 1)
+    assert wider.mask[np.minimum(*squares) <= 4].all()
+    assert not wider.mask[np.minimum(*squares) > 8].any()
+    assert np.array_equal(plain.probability, wider.probability)
+    assert wide.coverage == pytest.approx((5 + 3) / 1024)
+
+
+def test_large_images_are_looked_at_in_a_smaller_size(tiny_model, monkeypatch):
+    seen = answer(tiny_model, monkeypatch, (5, 10, 20.0))
+    result = tiny_model.segment(np.zeros((100, 200), np.uint8), max_side_px=64)
+    assert seen == [(32, 64)]
+    assert result.mask.shape == (100, 200)
+    row, column = np.argwhere(result.mask).mean(axis=0)  # of the enlarged spot
+    assert (row, column) == pytest.approx((5.5 * 200 / 64 - 0.5, 10.5 * 200 / 64 - 0.5), abs=0.6)
+
+
+def test_small_images_are_never_enlarged(tiny_model, monkeypatch):
+    seen = answer(tiny_model, monkeypatch)
+    tiny_model.segment(np.zeros((20, 40), np.uint8), max_side_px=1024)
+    assert seen == [(32, 64)]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        dict(threshold=-0.1), dict(threshold=1.5), dict(threshold=float("nan")),
+        dict(dilation_px=-1), dict(dilation_px=1.5), dict(max_side_px=16),
+    ],
+)  # fmt: skip
+def test_arguments_out_of_range_are_refused(tiny_model, arguments):
+    with pytest.raises(
+        ValueError, match=r"Got threshold .* in 0\.\.1, a whole number from 0, and at least 32"
+    ):
+        tiny_model.segment(np.zeros((32, 32), np.uint8), **arguments)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_segment_restores_the_mode_and_changes_no_weight(make_model, training):
+    model = make_model().train(training)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = (model.segment(paint_photo(2, 32, 32)).probability for _ in range(2))
+    assert model.training == training
+    assert np.array_equal(first, second)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_segment_restores_the_mode_after_an_error(make_model, monkeypatch):
+    model = make_model().train()
+
+    def forward(image):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(model, "forward", forward)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.segment(np.zeros((32, 32), np.uint8))
+    assert model.training

@@ -1,0 +1,79 @@
+"""Fonts and what text marks say."""
+
+import random
+import shutil
+
+import pytest
+
+from text import LATIN, TEXTS, draw_text, find_fonts
+
+
+@pytest.fixture(scope="module")
+def all_fonts():
+    return find_fonts()
+
+
+def test_fonts_come_without_a_folder_and_cover_latin(all_fonts):
+    assert len(all_fonts) >= 10
+    for font in all_fonts:
+        assert font.path.is_file()
+        assert set(LATIN) <= set(font.letters["latin"])
+
+
+def test_scripts_are_those_that_a_font_covers(all_fonts):
+    letters = next(font for font in all_fonts if font.path.name == "DejaVuSans.ttf").letters
+    assert "Ж" in letters["cyrillic"] and "ω" in letters["greek"]
+    assert "han" not in letters
+    assert "©" in letters["latin"]
+
+
+def test_fonts_below_a_folder_are_added(tmp_path, all_fonts):
+    (tmp_path / "sub").mkdir()
+    shutil.copy(all_fonts[0].path, tmp_path / "sub" / "mine.TTF")
+    added = [font.path.name for font in find_fonts(tmp_path)[len(all_fonts) :]]
+    assert added == ["mine.TTF"]
+
+
+def test_broken_fonts_are_passed_over(tmp_path, all_fonts):
+    (tmp_path / "empty.ttf").touch()
+    (tmp_path / "text.otf").write_text("this is no font")
+    (tmp_path / "cut.ttf").write_bytes(all_fonts[0].path.read_bytes()[:3000])
+    assert find_fonts(tmp_path) == all_fonts
+
+
+def test_missing_font_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No folder of fonts at .*nowhere"):
+        find_fonts(tmp_path / "nowhere")
+
+
+def test_the_same_seed_says_the_same(fonts):
+    texts = [[draw_text(fonts[0], random.Random(seed)) for seed in range(30)] for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) > 25
+
+
+def test_texts_use_only_letters_of_the_font(all_fonts):
+    for font in all_fonts:
+        covered = set("".join(font.letters.values())) | set(" \n")
+        for seed in range(20):
+            text = draw_text(font, random.Random(seed))
+            assert text.strip()
+            assert set(text) <= covered
+
+
+def test_some_texts_have_several_lines_and_other_scripts(fonts):
+    font = next(font for font in fonts if font.path.name == "DejaVuSans.ttf")
+    texts = [draw_text(font, random.Random(seed)) for seed in range(200)]
+    lines = {text.count("\n") + 1 for text in texts}
+    assert lines == {1, 2, 3}
+    for script in ("cyrillic", "greek"):
+        assert any(set(text) & set(font.letters[script]) for text in texts)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_every_kind_of_text_says_something(kind):
+    texts = {TEXTS[kind](random.Random(seed)) for seed in range(20)}
+    assert all(text.strip() for text in texts)
+    assert len(texts) > 10
+    sign = {"handle": "@", "domain": ".", "copyright": "©"}.get(kind, "")
+    assert all(sign in text for text in texts)

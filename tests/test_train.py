@@ -1,0 +1,241 @@
+"""Training on painted data: it learns, it resumes exactly, and the command line works."""
+
+import math
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import TINY
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
+from safetensors.torch import load_file
+
+from dataset import ROOT, WatermarkSettings
+from model import WatermarkSegmenter
+from train import WatermarkData
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def make_data(photo_folder, logo_folder):
+    """Tiny, clearly marked samples."""
+
+    def make(**changes) -> WatermarkData:
+        settings = WatermarkSettings(
+            image_size=32, clean_probability=0.2, opacity_range=(0.7, 1.0), kinds={"logo": 1},
+            layouts={"single": 1}, scales={"single": (0.5, 0.9)},
+        )  # fmt: skip
+        arguments = dict(
+            photos=str(photo_folder), logos=str(logo_folder), settings=settings, train_length=8,
+            val_length=4, val_fraction=0.3, batch_size=4, workers=0,
+        )  # fmt: skip
+        return WatermarkData(**{**arguments, **changes})
+
+    return make
+
+
+def make_trainer(folder, *callbacks, **options) -> pl.Trainer:
+    quiet = dict(enable_progress_bar=False, enable_model_summary=False, logger=False)
+    quiet |= dict(accelerator="cpu", num_sanity_val_steps=0, default_root_dir=folder)
+    return pl.Trainer(callbacks=list(callbacks), **{**quiet, **options})
+
+
+class Recorder(pl.Callback):
+    """Keeps the loss and the learning rate of every step, and stops after an epoch if asked."""
+
+    def __init__(self, stop_after_epoch=None):
+        self.losses, self.rates, self.stop_after_epoch = [], [], stop_after_epoch
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        self.losses.append(outputs["loss"].item())
+
+    def on_train_epoch_end(self, trainer, model):
+        trainer.should_stop = trainer.current_epoch == self.stop_after_epoch
+
+
+def test_training_lowers_the_loss_and_follows_the_schedule(make_model, make_data, tmp_path):
+    recorder, model = Recorder(), make_model(learning_rate=0.01, warmup_fraction=0.25)
+    trainer = make_trainer(tmp_path, recorder, max_epochs=4, enable_checkpointing=False)
+    trainer.fit(model, make_data(train_length=64, batch_size=8))
+    assert len(recorder.losses) == 32
+    assert np.mean(recorder.losses[-8:]) < 0.8 * np.mean(recorder.losses[:8])
+    rates = np.array(recorder.rates) / 0.01
+    assert rates[:8] == pytest.approx(np.arange(1, 9) / 8)  # a quarter of warm-up
+    assert rates[8:] == pytest.approx(0.5 + 0.5 * np.cos(math.pi * np.arange(24) / 24))
+
+
+def test_training_can_follow_a_validation(make_model, make_data, tmp_path):
+    model, data = make_model(), make_data()
+    trainer = make_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    trainer.validate(model, data, verbose=False)
+    trainer.fit(model, data)
+    assert trainer.global_step == 2
+    assert trainer.callback_metrics["val/loss"] > 0
+
+
+def test_every_epoch_brings_new_samples_and_validation_does_not(make_model, make_data, tmp_path):
+    class Samples(pl.Callback):
+        train, val = [], []
+
+        def on_train_batch_start(self, trainer, model, batch, batch_idx):
+            self.train += [image.cpu().numpy().tobytes() for image in batch["image"]]
+
+        def on_validation_batch_start(self, trainer, model, batch, batch_idx):
+            self.val += [image.cpu().numpy().tobytes() for image in batch["image"]]
+
+    samples = Samples()
+    make_trainer(tmp_path, samples, max_epochs=2, enable_checkpointing=False).fit(
+        make_model(), make_data()
+    )
+    assert len(set(samples.train)) == len(samples.train) == 16
+    assert len(samples.val) == 8 and samples.val[:4] == samples.val[4:]
+    assert not set(samples.train) & set(samples.val)
+
+
+def assert_equal(one, other, where="checkpoint"):
+    """Nested containers with equal numbers in them."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_equal(one[key], other[key], f"{where}[{key!r}]")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), where
+        for index, pair in enumerate(zip(one, other)):
+            assert_equal(*pair, f"{where}[{index}]")
+    else:
+        assert one == other, where
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(make_model, make_data, tmp_path):
+    def fit(name, stop_after_epoch=None, resume=None):
+        torch.manual_seed(0 if resume is None else 99)
+        recorder = Recorder(stop_after_epoch)
+        checkpoint = ModelCheckpoint(dirpath=tmp_path / name, save_last=True)
+        average = EMAWeightAveraging(decay=0.8)
+        trainer = make_trainer(tmp_path, average, checkpoint, recorder, max_epochs=2)
+        model = WatermarkSegmenter(**TINY)
+        trainer.fit(model, make_data(), ckpt_path=resume, weights_only=False)
+        saved = torch.load(tmp_path / name / "last.ckpt", weights_only=False)
+        return recorder.losses, model.state_dict(), saved
+
+    losses, weights, saved = fit("straight")
+    first_losses, _, first = fit("first", stop_after_epoch=0)
+    second_losses, resumed_weights, resumed = fit("second", resume=tmp_path / "first/last.ckpt")
+    assert (first["global_step"], saved["global_step"], resumed["global_step"]) == (2, 4, 4)
+    assert first_losses + second_losses == losses
+    assert_equal(resumed_weights, weights)
+    keys = "state_dict", "current_model_state", "averaging_state", "optimizer_states"
+    for key in (*keys, "lr_schedulers"):
+        assert_equal(resumed[key], saved[key], key)
+
+
+# --- Command line -------------------------------------------------------------------------------
+
+
+def run_cli(monkeypatch, *arguments) -> None:
+    """`python train.py ...`, in this process."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+    runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+
+@pytest.fixture(scope="module")
+def cli_run(tmp_path_factory, photo_folder, logo_folder):
+    """A function that trains for two short epochs from the command line; gives the run's folder.
+
+    All photos are clean, so that no epoch can beat the first in val/iou.
+    """
+
+    def run(*arguments, configs=CONFIGS[:1]) -> Path:
+        folder = tmp_path_factory.mktemp("run")
+        small = {
+            "data.photos": photo_folder, "data.logos": logo_folder, "data.workers": 0,
+            "data.train_length": 8, "data.val_length": 4, "data.batch_size": 4,
+            "data.settings.image_size": 32, "data.settings.clean_probability": 1.0,
+            "model.encoder": TINY["encoder"], "model.decoder_channels": "[8, 8, 8, 8, 8]",
+            "model.encoder_weights": "null", "model.learning_rate": 0.01,
+            "trainer.max_epochs": 2, "trainer.accelerator": "cpu", "trainer.log_every_n_steps": 1,
+            "trainer.enable_model_summary": "false", "trainer.logger.init_args.save_dir": folder,
+        }  # fmt: skip
+        configs = [part for path in configs for part in ("--config", path)]
+        options = [f"--{name}={value}" for name, value in small.items()]
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            run_cli(monkeypatch, "fit", *configs, *options, *arguments)
+        return folder / "lightning_logs" / "version_0"
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(cli_run):
+    return cli_run()
+
+
+def test_cli_writes_metrics_and_weights_that_load(trained):
+    model = WatermarkSegmenter.load(trained / "weights")
+    assert model.segment(np.zeros((40, 50, 3), np.uint8)).mask.shape == (40, 50)
+    rows = (trained / "metrics.csv").read_text().splitlines()
+    assert {"val/iou", "val/loss", "train/loss"} <= set(rows[0].split(","))
+
+
+def test_cli_writes_last_ckpt_after_every_epoch(trained):
+    checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=False)
+    assert (checkpoint["epoch"], checkpoint["global_step"]) == (1, 4)
+
+
+def test_cli_weights_are_the_averaged_ones(trained):
+    weights = load_file(trained / "weights" / "model.safetensors")
+    checkpoint = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=False)
+    averaged, current = (
+        {name: state[f"network.{name}"] for name in weights}
+        for state in (checkpoint["state_dict"], checkpoint["current_model_state"])
+    )
+    head = "model.segmentation_head.0.weight"
+    assert not torch.equal(averaged[head], current[head])
+    for name, value in weights.items():
+        if value.is_floating_point():
+            assert torch.equal(value, averaged[name].to(value.dtype)), name
+
+
+def test_cli_starts_from_a_weights_folder(trained, cli_run):
+    run = cli_run(f"--init_from={trained / 'weights'}", "--model.learning_rate=0", configs=CONFIGS)
+    one, other = (load_file(folder / "weights" / "model.safetensors") for folder in (trained, run))
+    head = "model.segmentation_head.0.weight"
+    assert torch.equal(one[head], other[head])
+
+
+@pytest.mark.parametrize(
+    "argument, name",
+    [
+        ("--data.settings.sizes=32", "sizes"),
+        ("--model.colour=red", "colour"),
+        ("--data.folder=nowhere", "folder"),
+    ],
+)
+def test_cli_refuses_unknown_settings(monkeypatch, capsys, argument, name):
+    with pytest.raises(SystemExit) as stop:
+        run_cli(monkeypatch, "fit", "--config", CONFIGS[0], argument)
+    assert stop.value.code not in (0, None)
+    assert name in capsys.readouterr().err
+
+
+def test_cli_refuses_unknown_keys_in_a_config(monkeypatch, capsys, tmp_path):
+    (tmp_path / "mine.yaml").write_text("data:\n  bach_size: 4\n")
+    with pytest.raises(SystemExit):
+        run_cli(monkeypatch, "fit", "--config", tmp_path / "mine.yaml")
+    assert "bach_size" in capsys.readouterr().err
+
+
+def test_cli_refuses_impossible_settings(monkeypatch):
+    with pytest.raises(ValueError, match="image_size is 100; use a multiple of 32"):
+        run_cli(monkeypatch, "fit", "--data.settings.image_size=100")
