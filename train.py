@@ -3,6 +3,7 @@
 Every argument of `WatermarkSegmenter`, `WatermarkData` and Lightning's Trainer can be given on the
 command line or in a YAML file. The run's folder under lightning_logs/ gets the metrics, `last.ckpt`
 after every epoch (continue with `--ckpt_path .../last.ckpt`) and `weights/`, the averaged model.
+`python train.py validate ... --init_from weights` measures a weights folder on validation samples.
 """
 
 import time
@@ -99,10 +100,12 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser):
         parser.add_argument("--init_from", type=str | None, help="weights folder to start from")
 
-    def before_fit(self):
-        if self.config.fit.init_from:
-            path = Path(self.config.fit.init_from) / "model.safetensors"
-            load_weights(self.model.network, path, "this network")
+    def load_start(self):
+        folder = self.config[self.subcommand].init_from
+        if folder:
+            load_weights(self.model.network, Path(folder) / "model.safetensors", "this network")
+
+    before_fit = before_validate = load_start
 
 
 if __name__ == "__main__":

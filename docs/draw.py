@@ -23,7 +23,7 @@ from marks import MarkParams  # noqa: E402
 from model import WatermarkSegmenter  # noqa: E402
 from text import find_fonts  # noqa: E402
 
-INDICES = (0, 1, 2, 3)  # of the samples in examples.png; the last one is a failure
+INDICES = (19, 8, 7, 9)  # of the samples in examples.png; the last one is a failure
 
 
 def text_mark(text, font, scale, center, opacity) -> MarkParams:
@@ -49,11 +49,11 @@ def draw_example() -> None:
 
 
 def draw_examples() -> None:
-    settings = WatermarkSettings(image_size=320, opacity_range=(0.25, 1.0))
+    settings = WatermarkSettings(image_size=256, opacity_range=(0.25, 1.0))
     data, _ = make_datasets(settings=settings, train_length=200, val_fraction=0.1, seed=1)
     model = WatermarkSegmenter.load()
     titles = ("image", "truth", "probability", "overlay")
-    size = dict(figsize=(8, 2.02 * len(INDICES) + 0.2), dpi=90, squeeze=False)
+    size = dict(figsize=(8, 2.02 * len(INDICES) + 0.2), dpi=80, squeeze=False)
     figure, axes = plt.subplots(len(INDICES), 4, **size)
     for row, index in zip(axes, INDICES):
         one = data.stages(index)
