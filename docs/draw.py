@@ -23,7 +23,7 @@ from marks import MarkParams  # noqa: E402
 from model import WatermarkSegmenter  # noqa: E402
 from text import find_fonts  # noqa: E402
 
-INDICES = (19, 8, 7, 9)  # of the samples in examples.png; the last one is a failure
+INDICES = (19, 8, 7, 9)  # of the samples in examples.png; the last two are failures
 
 
 def text_mark(text, font, scale, center, opacity) -> MarkParams:
