@@ -11,6 +11,7 @@ h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles counter-cl
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,12 +22,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from images import ImageFile, find_images, sample_photos, split_by_hash
-from marks import COLORS, EFFECTS, LAYOUTS, MARKS, Layer, MarkParams, check_logo, paint
+from images import IGNORE, ImageFile, find_images, sample_photos
+from marks import COLORS, EFFECTS, LAYOUTS, MARKS, Layer, MarkParams, Shape, check_logo, paint
+from splits import leave_out, read_manifest, split_by_hash
 from text import Font, draw_text, find_fonts
 
 ROOT = Path(__file__).parent
-IGNORE = 255  # value of mask and label where nobody can decide; no weight in loss or metrics
 VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this much of 255
 MIN_MARK_PIXELS = 16  # fewer mask pixels than this do not make a marked photo
 
@@ -53,20 +54,21 @@ class WatermarkSettings:
     clean_probability: float = 0.2  # photos without any mark
     several_probability: float = 0.1  # two or three marks instead of one
     kinds: Weights = _table(logo=1, text=1)  # names of MARKS
-    layouts: Weights = _table(single=10, corner=4, diagonal=2, grid=2, brick=2)  # of LAYOUTS
-    # Long side of the mark over the image's side (diagonal: over the image's diagonal).
+    layouts: Weights = _table(single=6, inside=4, corner=4, diagonal=2, grid=2, brick=2)
+    # Long side of the mark over the image's width (diagonal: over the image's diagonal).
     scales: Mapping[str, Range] = _table(
-        single=(0.15, 1.1), corner=(0.08, 0.4), diagonal=(0.6, 1.0), grid=(0.12, 0.6),
-        brick=(0.12, 0.6),
+        single=(0.15, 1.1), inside=(0.15, 0.9), corner=(0.08, 0.4), diagonal=(0.6, 1.0),
+        grid=(0.12, 0.6), brick=(0.12, 0.6),
     )  # fmt: skip
     rotations_deg: Mapping[str, Range] = _table(
-        single=(-180, 180), corner=(0, 0), diagonal=(-5, 5), grid=(-50, 50), brick=(-50, 50)
-    )
+        single=(-180, 180), inside=(-180, 180), corner=(0, 0), diagonal=(-5, 5), grid=(-50, 50),
+        brick=(-50, 50),
+    )  # fmt: skip
     upright_probability: float = 0.4  # rotation 0 whatever the range: most real marks are upright
     stretch_range: Range = (0.6, 1.6)  # width over height, against the mark's own shape
     tile_gap_range: Range = (0.1, 1.0)  # space between tiles, fraction of the mark's long side
 
-    colors: Weights = _table(original=4, white=4, black=2, grey=2, tint=2)
+    colors: Weights = _table(original=4, desaturated=1, white=4, black=2, grey=2, tint=2)
     effects: Weights = _table(none=12, outline=2, shadow=3, emboss=1)  # names of EFFECTS
     blend_modes: Weights = _table(normal=14, multiply=1, screen=1, overlay=2, soft_light=2)
     opacity_range: Range = (0.08, 1.0)
@@ -80,6 +82,8 @@ class WatermarkSettings:
     noise_std_range: Range = (1.0, 8.0)  # of 255 levels
     jpeg_probability: float = 0.5  # recompress
     jpeg_quality_range: Range = (35, 95)
+
+    ignore_undecidable: bool = True  # False: such pixels are labelled by coverage, as elsewhere
 
     def __post_init__(self):
         if self.image_size < 32 or self.image_size % 32:
@@ -282,11 +286,11 @@ def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:
     return cv2.flip(square, 1) if flip else square
 
 
-def make_layer(mark: MarkParams, size: int) -> Layer:
-    """The mark as it lies on an image of size x size pixels."""
-    length = mark.scale * size * (2**0.5 if mark.layout == "diagonal" else 1)
+def make_layer(mark: MarkParams, shape: Shape) -> Layer:
+    """The mark as it lies on an image of shape (height, width)."""
+    length = mark.scale * (math.hypot(*shape) if mark.layout == "diagonal" else shape[1])
     stamp = MARKS[mark.kind](mark, max(4, length))
-    return LAYOUTS[mark.layout](EFFECTS[mark.effect](paint(stamp, mark)), mark, size)
+    return LAYOUTS[mark.layout](EFFECTS[mark.effect](paint(stamp, mark)), mark, shape)
 
 
 def degrade(image: np.ndarray, params: SampleParams) -> np.ndarray:
@@ -309,27 +313,31 @@ def degrade(image: np.ndarray, params: SampleParams) -> np.ndarray:
     return image
 
 
-def render_sample(params: SampleParams, photo: np.ndarray, size: int) -> dict[str, np.ndarray]:
-    """One sample and the stages on the way; the same params give the same arrays.
+def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarray]:
+    """The marks on a photo, and every stage on the way; the same params give the same arrays.
 
     Args:
-        params: from `draw_sample`.
-        photo: uint8, H x W x 3, RGB, any size.
-        size: side of the sample, px.
+        photo: uint8, H x W x 3, RGB, any size; left untouched.
+        params: from `draw_sample`; photo, crop and flip have no part here.
 
     Returns:
-        photo (the crop), composite (with marks), image (after recompression and the like):
-        uint8, size x size x 3, RGB; coverage: uint8, size x size, 0..255; mask: see `honest_mask`.
+        photo, composite (with marks), image (after recompression and the like): uint8,
+        H x W x 3, RGB; coverage: uint8, H x W, 0..255; mask: see `honest_mask`.
     """
-    before = after = crop_photo(photo, params.crop, params.flip, size)
-    coverage = np.zeros((size, size), np.uint8)
+    after, shape = photo, photo.shape[:2]
+    coverage = np.zeros(shape, np.uint8)
     for mark in params.marks:
-        layer = make_layer(mark, size)
+        layer = make_layer(mark, shape)
         after = composite(after, layer, mark.opacity, mark.blend_mode)
         coverage[layer.window] = cv2.max(coverage[layer.window], layer.rgba[..., 3])
-    mask = honest_mask(before, after, coverage)
+    mask = honest_mask(photo, after, coverage)
     image = degrade(after, params)
-    return dict(photo=before, composite=after, image=image, coverage=coverage, mask=mask)
+    return dict(photo=photo, composite=after, image=image, coverage=coverage, mask=mask)
+
+
+def render_sample(params: SampleParams, photo: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """A training sample of size x size pixels: the photo's crop, then `add_watermark`."""
+    return add_watermark(crop_photo(photo, params.crop, params.flip, size), params)
 
 
 TABLES = {
@@ -402,18 +410,25 @@ class WatermarkDataset(Dataset):
     def __getitem__(self, index) -> dict[str, torch.Tensor]:
         stages = self.stages(index)
         image = np.stack(cv2.split(stages["image"]))  # 3 x S x S
+        mask = stages["mask"]
+        if not self.settings.ignore_undecidable:
+            mask = (stages["coverage"] >= 128).astype(np.uint8)
         return {
             "image": torch.from_numpy(image),
-            "mask": torch.from_numpy(stages["mask"])[None],
-            "label": torch.tensor(image_label(stages["mask"]), dtype=torch.uint8),
+            "mask": torch.from_numpy(mask)[None],
+            "label": torch.tensor(image_label(mask), dtype=torch.uint8),
         }
 
 
 class FreshSampler(Sampler):
-    """Indices (epoch, 0), (epoch, 1), ...: new samples each epoch. Lightning calls `set_epoch`."""
+    """Indices (epoch, 0), (epoch, 1), ...: new samples each epoch. Lightning calls `set_epoch`.
+
+    Under several processes each takes its own share, of the same size for all.
+    """
 
     def __init__(self, length: int):
-        self.length, self.epoch = length, 0
+        self.rank, self.processes = _rank()
+        self.length, self.epoch = length // self.processes, 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -422,7 +437,14 @@ class FreshSampler(Sampler):
         return self.length
 
     def __iter__(self):
-        return ((self.epoch, index) for index in range(self.length))
+        return ((self.epoch, self.rank + i * self.processes) for i in range(self.length))
+
+
+def _rank() -> tuple[int, int]:
+    """(number of this process, number of processes), (0, 1) unless training is distributed."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def _one_thread(worker_id: int) -> None:
@@ -430,11 +452,15 @@ def _one_thread(worker_id: int) -> None:
 
 
 def make_loader(dataset, batch_size: int, workers: int = 0, train: bool = False) -> DataLoader:
-    """Batches of a dataset: fresh samples each epoch to train on, the same ones to validate."""
+    """Batches of a dataset: fresh samples each epoch to train on, the same ones to validate.
+
+    Under several processes `batch_size` is that of each, and each gets its share of the samples.
+    """
+    rank, processes = _rank()
     return DataLoader(
         dataset,
         batch_size,
-        sampler=FreshSampler(len(dataset)) if train else None,
+        sampler=FreshSampler(len(dataset)) if train else range(rank, len(dataset), processes),
         num_workers=workers,
         drop_last=train,
         persistent_workers=workers > 0,
@@ -452,6 +478,7 @@ def make_datasets(
     val_length: int | None = None,
     val_fraction: float = 0.2,
     seed: int = 0,
+    held_out=ROOT / "held_out.json",
 ) -> tuple[WatermarkDataset, WatermarkDataset]:
     """Train and validation datasets that share neither a photo nor a logo.
 
@@ -461,12 +488,19 @@ def make_datasets(
         settings, seed: see `WatermarkDataset`.
         train_length, val_length: samples per epoch; by default one for each photo.
         val_fraction: share of photos and of logos kept for validation.
+        held_out: a manifest of files that neither dataset may use, by default those of the
+            benchmark; None for no such files.
     """
     photo_files = sample_photos() if photos is None else find_images(photos)
+    logo_files, found_fonts = find_images(logos, check_logo), find_fonts(fonts)
+    if held_out is not None:
+        listed = read_manifest(held_out)
+        photo_files = leave_out(photo_files, listed["photos"])
+        logo_files = leave_out(logo_files, listed["logos"])
+        found_fonts = leave_out(found_fonts, listed["fonts"])
     photo_sides = split_by_hash(photo_files, val_fraction, "photos")
-    logo_sides = split_by_hash(find_images(logos, check_logo), val_fraction, "logos")
-    lengths, found = (train_length, val_length), find_fonts(fonts)
+    logo_sides = split_by_hash(logo_files, val_fraction, "logos")
     return tuple(
-        WatermarkDataset(*files, settings, length, seed, found)
-        for *files, length in zip(photo_sides, logo_sides, lengths)
+        WatermarkDataset(*files, settings, length, seed, found_fonts)
+        for *files, length in zip(photo_sides, logo_sides, (train_length, val_length))
     )

@@ -1,4 +1,4 @@
-"""Image files of any kind to RGB arrays: reading, checking, finding and splitting them.
+"""Image files of any kind to RGB arrays: reading, checking and finding them.
 
 Shared by `dataset.py` (photos and logos to train on) and `model.py` (photos to segment).
 """
@@ -28,6 +28,7 @@ SAMPLE_PHOTOS = """
     astronaut.png brick.png camera.png chelsea.png coffee.png coins.png grass.png gravel.png
     hubble_deep_field.jpg ihc.png moon.png motorcycle_left.png rocket.jpg
 """.split()
+IGNORE = 255  # value of mask and label where nobody can decide; no weight in loss or metrics
 DECODE_ERRORS = (
     OSError,
     SyntaxError,  # Pillow's word for a broken PNG chunk
@@ -212,31 +213,6 @@ def _inspect(path: Path, check) -> "ImageFile | str":
     except DECODE_ERRORS as error:
         return str(error)
     return ImageFile(path, hashlib.sha256(data).hexdigest(), plain_jpeg)
-
-
-def split_by_hash(files: list[ImageFile], val_fraction: float, what="images"):
-    """Train and validation files that share no content.
-
-    A file's side follows from its bytes alone, so it stays when other files come or go, and
-    copies under other names fall on the same side. Only if a side would be empty does it get
-    the one content that lies nearest to it.
-
-    Returns:
-        (train, val), each a non-empty list in the given order.
-    """
-    if not 0 < val_fraction < 1:
-        raise ValueError(f"val_fraction is {val_fraction}; it must lie between 0 and 1.")
-    place = {file.sha256: int(file.sha256[:8], 16) / 2**32 for file in files}
-    if len(place) < 2:
-        raise ValueError(
-            f"{len(place)} different {what} cannot be split into train and validation; "
-            "add at least one more."
-        )
-    low, *_, high = sorted(place.values())
-    threshold = min(max(val_fraction, np.nextafter(low, 1)), high)
-    val = [file for file in files if place[file.sha256] < threshold]
-    train = [file for file in files if place[file.sha256] >= threshold]
-    return train, val
 
 
 def sample_photos() -> list[ImageFile]:

@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -27,28 +28,40 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, in
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryAUROC, BinaryF1Score, BinaryJaccardIndex
 from torchmetrics.functional.classification import binary_jaccard_index
+from torchvision.ops import sigmoid_focal_loss
 
-from images import read_image
+from images import IGNORE, read_image
 
 ROOT = Path(__file__).parent
-IGNORE = 255  # mask and label value without weight; `dataset.py` says where it stands
+COARSE_CHANNELS = 8  # of the decoder's output, which the full-size image refines
+REFINE_CHANNELS = 16
 EVIDENCE_PX = 8  # side of the patches whose mean probability counts for the score
 STRIDE = 32  # the encoder halves the image five times
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FORMAT = "watermark-segmentation"
+FORMAT, VERSION = "watermark-segmentation", 2
 NETWORK_KEYS = ("architecture", "encoder", "decoder_channels")
 CLEAN_LIMIT = 0.001  # a clean photo counts as falsely marked above this share of its pixels
 
 
 class SegmentationNetwork(nn.Module):
-    """An smp model that takes plain RGB and returns mask logits and a score logit."""
+    """An smp model that takes plain RGB and returns mask logits and a score logit.
+
+    An smp decoder sees the photo at half its size or less, so that thin letters run together. Two
+    convolutions at full size, which see the photo itself, correct its logits.
+    """
 
     def __init__(self, architecture: str, encoder: str, decoder_channels: Sequence[int] | None):
         super().__init__()
         options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
         head = {"classes": 1, "pooling": "max", "dropout": None}
         self.model = smp.create_model(
-            architecture, encoder, encoder_weights=None, aux_params=head, **options
+            architecture, encoder, None, classes=COARSE_CHANNELS, aux_params=head, **options
+        )
+        self.refine = nn.Sequential(
+            nn.Conv2d(COARSE_CHANNELS + 3, REFINE_CHANNELS, 3, padding=1, bias=False),
+            nn.BatchNorm2d(REFINE_CHANNELS),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(REFINE_CHANNELS, 1, 3, padding=1),
         )
         self.evidence_weight = nn.Parameter(torch.tensor(5.0))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
@@ -69,11 +82,21 @@ class SegmentationNetwork(nn.Module):
         if not image.is_floating_point():
             image = image.float() / 255
         image = (image - self.mean) / self.std
-        logits, context = self.model(image.contiguous(memory_format=torch.channels_last))
+        image = image.contiguous(memory_format=torch.channels_last)
+        coarse, context = self.model(image)  # N x COARSE_CHANNELS x H x W, N x 1
+        logits = coarse[:, :1] + self.refine(torch.cat([coarse, image], 1))
         logits, context = logits.float(), context[:, 0].float()  # N x 1 x H x W, N
         # The score rests on the strongest patch of the mask: one small mark anywhere must do.
         evidence = avg_pool2d(logits.sigmoid(), EVIDENCE_PX).amax((1, 2, 3))  # N
         return logits, context + self.evidence_weight * evidence
+
+    @torch.no_grad()
+    def rescale_score(self, scale: float, shift: float) -> None:
+        """Makes the score logit `scale * logit + shift`."""
+        linear = next(m for m in self.model.classification_head if isinstance(m, nn.Linear))
+        linear.weight.mul_(scale)
+        linear.bias.mul_(scale).add_(shift)
+        self.evidence_weight.mul_(scale)
 
 
 def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> None:
@@ -111,25 +134,32 @@ def load_weights(module: nn.Module, path: Path, what: str) -> None:
         raise ValueError(f"{path} does not hold the weights of {what}. {error}") from error
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """BCE over all decidable pixels plus soft Dice of each image, averaged over marked images.
+PIXEL_LOSSES = {  # (logits, target), both float N x 1 x H x W, to the loss of each pixel
+    "bce": partial(binary_cross_entropy_with_logits, reduction="none"),
+    "focal": partial(sigmoid_focal_loss, alpha=-1, gamma=2),
+}
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor, pixel_loss: str = "bce") -> Tensor:
+    """Loss of all decidable pixels plus soft Dice of each image, averaged over marked images.
 
     Dice weighs small marks like large ones but says nothing about clean photos; BCE does.
 
     Args:
         logits: float, N x 1 x H x W.
         mask: integer, N x 1 x H x W: 1, 0, or IGNORE for pixels without weight.
+        pixel_loss: a name in PIXEL_LOSSES.
     """
     decided = (mask != IGNORE).float()
     target = (mask == 1).float()
-    bce = binary_cross_entropy_with_logits(logits, target, reduction="none")
-    bce = (bce * decided).sum() / decided.sum().clamp(min=1)
+    pixels = PIXEL_LOSSES[pixel_loss](logits, target)
+    pixels = (pixels * decided).sum() / decided.sum().clamp(min=1)
     probability = logits.sigmoid() * decided
     overlap = (probability * target).sum((1, 2, 3))  # N
     total = (probability + target).sum((1, 2, 3))
     marked = target.amax((1, 2, 3))
     dice = (1 - (2 * overlap + 1) / (total + 1)) * marked
-    return bce + dice.sum() / marked.sum().clamp(min=1)
+    return pixels + dice.sum() / marked.sum().clamp(min=1)
 
 
 def score_loss(score_logit: Tensor, label: Tensor) -> Tensor:
@@ -180,6 +210,7 @@ class WatermarkSegmenter(pl.LightningModule):
         weight_decay: float = 1e-2,
         warmup_fraction: float = 0.05,
         score_weight: float = 0.2,
+        pixel_loss: str = "bce",
     ):
         """
         Args:
@@ -192,7 +223,10 @@ class WatermarkSegmenter(pl.LightningModule):
             learning_rate, weight_decay: of AdamW; the rate is the peak after warm-up.
             warmup_fraction: share of the training with a rising rate; a cosine to 0 follows.
             score_weight: weight of the image score in the loss; 0 turns the head off.
+            pixel_loss: a name in PIXEL_LOSSES, added to the Dice loss.
         """
+        if pixel_loss not in PIXEL_LOSSES:
+            raise ValueError(f"pixel_loss is {pixel_loss!r}; use {', '.join(PIXEL_LOSSES)}.")
         super().__init__()
         self.save_hyperparameters()
         self.network = SegmentationNetwork(architecture, encoder, decoder_channels)
@@ -217,7 +251,7 @@ class WatermarkSegmenter(pl.LightningModule):
 
     def _loss(self, batch) -> tuple[Tensor, Tensor, Tensor]:
         logits, score_logit = self(batch["image"])
-        loss = segmentation_loss(logits, batch["mask"])
+        loss = segmentation_loss(logits, batch["mask"], self.hparams.pixel_loss)
         loss = loss + self.hparams.score_weight * score_loss(score_logit, batch["label"])
         return loss, logits, score_logit
 
@@ -246,12 +280,23 @@ class WatermarkSegmenter(pl.LightningModule):
         self.pooled_iou.update(predicted, mask)
         self.f1.update(predicted, mask)
         self.auroc.update(score_logit.sigmoid(), label)
-        self.log("val/loss", loss, batch_size=len(mask))
+        self.log("val/loss", loss, batch_size=len(mask), sync_dist=True)
         self.log("val/iou", self.image_iou, prog_bar=True)  # mean over marked photos
         self.log("val/pooled_iou", self.pooled_iou)
         self.log("val/f1", self.f1)
         self.log("val/clean_marked", self.clean_marked)  # share of clean photos
         self.log("val/score_auroc", self.auroc)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Raises ValueError if the checkpoint is of another network."""
+        saved = checkpoint.get("hyper_parameters", {})
+        for name in NETWORK_KEYS:
+            one, other = (np.array(values.get(name)) for values in (saved, self.hparams))
+            if not np.array_equal(one, other):
+                raise ValueError(
+                    f"The checkpoint's {name} is {one.tolist()}, this model's is {other.tolist()}. "
+                    f"Give --model.{name} as in the run that wrote it (config.yaml in its folder)."
+                )
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(
@@ -336,7 +381,11 @@ class WatermarkSegmenter(pl.LightningModule):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"format": FORMAT, "version": 1, **{n: self.hparams[n] for n in NETWORK_KEYS}}
+        config = {
+            "format": FORMAT,
+            "version": VERSION,
+            **{n: self.hparams[n] for n in NETWORK_KEYS},
+        }
         state = {
             name: (value.half() if half and value.is_floating_point() else value).contiguous()
             for name, value in self.network.state_dict().items()
@@ -368,8 +417,8 @@ class WatermarkSegmenter(pl.LightningModule):
         except ValueError as error:
             raise ValueError(f"{folder}/config.json is damaged: {error}.") from error
         found = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
-        if found != (FORMAT, 1):
-            raise ValueError(f"{folder}/config.json is of {found}, not of {(FORMAT, 1)}.")
+        if found != (FORMAT, VERSION):
+            raise ValueError(f"{folder}/config.json is of {found}, not of {(FORMAT, VERSION)}.")
         try:
             model = cls(**{name: config[name] for name in NETWORK_KEYS}, **settings)
         except KeyError as error:  # smp's too, for names it does not know

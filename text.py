@@ -1,6 +1,7 @@
 """Fonts, the scripts they cover, and what text watermarks say."""
 
 import functools
+import hashlib
 import importlib.util
 import string
 from collections.abc import Mapping
@@ -40,6 +41,10 @@ class Font:
     path: Path
     letters: Mapping[str, str] = field(hash=False)
 
+    @functools.cached_property
+    def sha256(self) -> str:  # of the file's bytes
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
 
 @functools.cache
 def read_font(path: Path) -> "Font | None":
@@ -58,16 +63,32 @@ def read_font(path: Path) -> "Font | None":
     return Font(path, {"latin": LATIN + extra, **letters})
 
 
-def find_fonts(folder=None) -> list[Font]:
-    """The fonts that matplotlib ships, and those below a folder (.ttf, .otf, .ttc), sorted."""
-    shipped = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf"
-    paths = sorted(p for p in shipped.glob("*.ttf") if not p.name.startswith("LastResort"))
+def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
+    """Fonts that cover Latin letters and digits, sorted by path.
+
+    Args:
+        folder: searched for .ttf, .otf and .ttc files.
+        shipped: take those that matplotlib ships, too.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no usable font at all.
+    """
+    paths = []
+    if shipped:
+        own = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf"
+        paths += sorted(p for p in own.glob("*.ttf") if not p.name.startswith("LastResort"))
     if folder is not None:
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"No folder of fonts at {folder}. Check the path.")
         found = Path(folder).rglob("*")
         paths += sorted(p for p in found if p.suffix.lower() in (".ttf", ".otf", ".ttc"))
-    return [font for font in map(read_font, paths) if font is not None]
+    fonts = [font for font in map(read_font, paths) if font is not None]
+    if not fonts:
+        raise FileNotFoundError(
+            f"No usable font below {folder}: looked for .ttf, .otf and .ttc files with Latin "
+            f"letters and digits among {len(paths)} files."
+        )
+    return fonts
 
 
 def _word(rng, letters: str) -> str:

@@ -1,20 +1,25 @@
 """Trains the segmenter: `python train.py fit --config configs/stage1.yaml --data.photos DIR`.
 
 Every argument of `WatermarkSegmenter`, `WatermarkData` and Lightning's Trainer can be given on the
-command line or in a YAML file. The run's folder under lightning_logs/ gets the metrics, `last.ckpt`
-after every epoch (continue with `--ckpt_path .../last.ckpt`) and `weights/`, the averaged model.
+command line or in a YAML file. The run's folder under lightning_logs/ gets metrics for TensorBoard
+and as CSV, sample pictures, after every epoch `last.ckpt` (continue with `--ckpt_path
+.../last.ckpt`), the best checkpoint by validation, and `weights/`, the averaged model.
 `python train.py validate ... --init_from weights` measures a weights folder on validation samples.
 """
 
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from dataset import ROOT, WatermarkSettings, make_datasets, make_loader
-from model import WatermarkSegmenter, load_weights
+from figures import COLUMNS, four_columns, picture_grid
+from model import WatermarkSegmenter, best_precision, load_weights
+from splits import make_manifest, merge_manifests, read_manifest, write_manifest
 
 
 class WatermarkData(pl.LightningDataModule):
@@ -32,6 +37,7 @@ class WatermarkData(pl.LightningDataModule):
         batch_size: int = 16,
         workers: int = 2,
         seed: int = 0,
+        held_out: str | None = str(ROOT / "held_out.json"),
     ):
         super().__init__()
         if train_length < batch_size:
@@ -40,18 +46,30 @@ class WatermarkData(pl.LightningDataModule):
             )
         self.batch_size, self.workers = batch_size, workers
         self.arguments = dict(
-            photos=photos, logos=logos, fonts=fonts, settings=settings,
-            train_length=train_length, val_length=val_length, val_fraction=val_fraction, seed=seed,
+            photos=photos, logos=logos, fonts=fonts, settings=settings, train_length=train_length,
+            val_length=val_length, val_fraction=val_fraction, seed=seed, held_out=held_out,
         )  # fmt: skip
+        self.trained_before = make_manifest()  # files that the starting weights have seen
 
     def setup(self, stage: str) -> None:
         self.train_data, self.val_data = make_datasets(**self.arguments)
+
+    def trained_on(self):
+        """The manifest of all files that the model has been trained on."""
+        data = self.train_data
+        now = make_manifest(photos=data.photos, logos=data.logos, fonts=data.fonts)
+        return merge_manifests(self.trained_before, now)
 
     def train_dataloader(self):
         return make_loader(self.train_data, self.batch_size, self.workers, train=True)
 
     def val_dataloader(self):
         return make_loader(self.val_data, self.batch_size, self.workers)
+
+
+def run_folder(trainer) -> Path:
+    """The run's folder, the same for all processes; each of them must ask."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
 
 
 class ProgressLines(pl.Callback):
@@ -67,7 +85,7 @@ class ProgressLines(pl.Callback):
     def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
         now_s, step = time.monotonic(), trainer.global_step
         self.images += len(batch["image"]) * trainer.world_size
-        if now_s - self.last_s < self.every_s:
+        if now_s - self.last_s < self.every_s or not trainer.is_global_zero:
             return
         self.last_s, passed_s = now_s, now_s - self.start_s
         steps = trainer.estimated_stepping_batches
@@ -79,9 +97,36 @@ class ProgressLines(pl.Callback):
         )
 
     def on_validation_end(self, trainer, model):
-        if not trainer.sanity_checking and trainer.state.fn == "fit":
+        if trainer.is_global_zero and not trainer.sanity_checking and trainer.state.fn == "fit":
             values = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
             print("  ".join(f"{k} {v:.3f}" for k, v in sorted(values.items())), flush=True)
+
+
+class SamplePictures(pl.Callback):
+    """Every `every_s` seconds, a picture of what the model makes of some validation samples.
+
+    It goes to samples/ in the run's folder, and to TensorBoard if that is one of the loggers.
+    """
+
+    def __init__(self, every_s: float = 300.0, count: int = 4):
+        self.every_s, self.count, self.last_s = every_s, count, 0.0
+
+    def setup(self, trainer, model, stage):
+        self.folder = run_folder(trainer) / "samples"
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        if not trainer.is_global_zero or time.monotonic() - self.last_s < self.every_s:
+            return
+        self.last_s = time.monotonic()
+        samples = map(trainer.datamodule.val_data.stages, range(self.count))
+        rows = [four_columns(s["image"], s["mask"], model.segment(s["image"])) for s in samples]
+        figure = picture_grid(rows, COLUMNS)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.folder / f"{trainer.global_step:07d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure("samples", figure, trainer.global_step, close=False)
+        plt.close(figure)
 
 
 class AveragedWeights(EMAWeightAveraging):
@@ -90,22 +135,39 @@ class AveragedWeights(EMAWeightAveraging):
     Saving belongs here: the averaged weights are in the network only until this hook returns.
     """
 
+    def setup(self, trainer, model, stage):
+        self.folder = run_folder(trainer) / "weights"
+        super().setup(trainer, model, stage)
+
     def on_validation_epoch_end(self, trainer, model):
         if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero:
-            model.save(Path(trainer.log_dir or trainer.default_root_dir) / "weights", half=True)
+            model.save(self.folder, half=True)
+            write_manifest(trainer.datamodule.trained_on(), self.folder / "trained_on.json")
         super().on_validation_epoch_end(trainer, model)
 
 
 class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser):
         parser.add_argument("--init_from", type=str | None, help="weights folder to start from")
+        # Our loaders share the samples out themselves: see `dataset.FreshSampler`.
+        parser.set_defaults(
+            {"trainer.precision": best_precision(), "trainer.use_distributed_sampler": False}
+        )
 
-    def load_start(self):
+    def before_fit(self):
+        if self.config[self.subcommand].trainer.logger in (None, True):
+            board = TensorBoardLogger(self.trainer.default_root_dir)
+            table = CSVLogger(self.trainer.default_root_dir, version=board.version)
+            self.trainer.loggers = [board, table]  # both in one folder
+        self.before_validate()
+
+    def before_validate(self):
         folder = self.config[self.subcommand].init_from
         if folder:
             load_weights(self.model.network, Path(folder) / "model.safetensors", "this network")
-
-    before_fit = before_validate = load_start
+            trained_on = Path(folder) / "trained_on.json"
+            if trained_on.exists():
+                self.datamodule.trained_before = read_manifest(trained_on)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Draws the README's pictures: `python docs/draw.py`, from the repository's root.
+"""Draws the README's pictures: `python docs/draw.py PHOTOS LOGOS FONTS`, from the top folder.
 
-example.jpg: a photo with two text marks. examples.png: image, truth, probability and overlay of
-photos and logos that the weights in weights/ were not trained on.
+example.jpg: a photo with two text marks. examples.png: test images of the benchmark, of which the
+weights in weights/ have seen no photo, logo or font; failures included.
 """
 
 import sys
@@ -13,17 +13,19 @@ import numpy as np
 from PIL import Image
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
-from dataset import IGNORE, WatermarkSettings, composite, make_datasets, make_layer  # noqa: E402
-from images import sample_photos  # noqa: E402
-from marks import MarkParams  # noqa: E402
+from dataset import composite, make_layer  # noqa: E402
+from figures import COLUMNS, four_columns, picture_grid  # noqa: E402
+from images import find_images, sample_photos  # noqa: E402
+from marks import MarkParams, check_logo  # noqa: E402
 from model import WatermarkSegmenter  # noqa: E402
+from splits import pick_listed, read_manifest  # noqa: E402
+from testset import render_cases  # noqa: E402
 from text import find_fonts  # noqa: E402
 
-INDICES = (19, 8, 7, 9)  # of the samples in examples.png; the last two are failures
+EXAMPLES = (("LOGO-H", 3), ("text", 4), ("tiled", 2), ("faint", 5))  # slice, index
 
 
 def text_mark(text, font, scale, center, opacity) -> MarkParams:
@@ -36,42 +38,43 @@ def text_mark(text, font, scale, center, opacity) -> MarkParams:
 
 
 def draw_example() -> None:
-    coffee = next(file for file in sample_photos() if file.path.stem == "coffee").read()
-    height, width = coffee.shape[:2]
-    square = cv2.copyMakeBorder(coffee, 0, width - height, 0, 0, cv2.BORDER_REPLICATE)
+    photo = next(file for file in sample_photos() if file.path.stem == "coffee").read()
     for mark in (
-        text_mark("Halden & Row", "DejaVuSerif-Italic", 0.62, (0.5, 0.3), 0.5),
-        text_mark("© 2026 Halden & Row Studio", "DejaVuSans", 0.36, (0.79, 0.64), 0.75),
+        text_mark("Halden & Row", "DejaVuSerif-Italic", 0.62, (0.5, 0.45), 0.5),
+        text_mark("© 2026 Halden & Row Studio", "DejaVuSans", 0.36, (0.79, 0.96), 0.75),
     ):
-        layer = make_layer(mark, width)
-        square = composite(square, layer, mark.opacity, mark.blend_mode)
-    Image.fromarray(square[:height]).save(DOCS / "example.jpg", quality=88)
+        photo = composite(photo, make_layer(mark, photo.shape[:2]), mark.opacity, mark.blend_mode)
+    Image.fromarray(photo).save(DOCS / "example.jpg", quality=88)
 
 
-def draw_examples() -> None:
-    settings = WatermarkSettings(image_size=256, opacity_range=(0.25, 1.0))
-    data, _ = make_datasets(settings=settings, train_length=200, val_fraction=0.1, seed=1)
-    model = WatermarkSegmenter.load()
-    titles = ("image", "truth", "probability", "overlay")
-    size = dict(figsize=(8, 2.02 * len(INDICES) + 0.2), dpi=80, squeeze=False)
-    figure, axes = plt.subplots(len(INDICES), 4, **size)
-    for row, index in zip(axes, INDICES):
-        one = data.stages(index)
-        found = model.segment(one["image"])
-        truth = np.choose(np.where(one["mask"] == IGNORE, 2, one["mask"]), np.uint8([0, 255, 96]))
-        red = np.where(
-            found.mask[..., None], one["image"] // 3 + np.uint8([170, 0, 0]), one["image"]
-        )
-        for axis, picture in zip(row, (one["image"], truth, found.probability, red)):
-            limit = 255 if picture.dtype == np.uint8 else 1
-            axis.imshow(picture, cmap="gray", vmin=0, vmax=limit)
-            axis.axis("off")
-    for axis, title in zip(axes[0], titles):
-        axis.set_title(title, fontsize=9)
-    figure.tight_layout(pad=0.2)
-    figure.savefig(DOCS / "examples.png")
+def draw_examples(photos, logos, fonts) -> None:
+    listed = read_manifest(DOCS.parent / "held_out.json")
+    files = {
+        "photos": pick_listed(find_images(photos), listed["photos"], "photos"),
+        "logos": pick_listed(find_images(logos, check_logo), listed["logos"], "logos"),
+        "fonts": pick_listed(find_fonts(fonts, shipped=False), listed["fonts"], "fonts"),
+    }
+    model, rows = WatermarkSegmenter.load(), []
+    for name, index in EXAMPLES:
+        case = list(render_cases(name, index + 1, 0, **files))[index]
+        image, mask = fit_square(case.image), fit_square(case.mask)
+        rows.append(four_columns(image, mask, model.segment(image)))
+    picture_grid(rows, COLUMNS, [name for name, _ in EXAMPLES], dpi=80).savefig(
+        DOCS / "examples.png"
+    )
+
+
+def fit_square(array: np.ndarray) -> np.ndarray:
+    """The middle of an H x W or H x W x 3 array, square."""
+    side = min(array.shape[:2])
+    y, x = ((length - side) // 2 for length in array.shape[:2])
+    return np.ascontiguousarray(array[y : y + side, x : x + side])
 
 
 if __name__ == "__main__":
+    cv2.setNumThreads(1)
     draw_example()
-    draw_examples()
+    if len(sys.argv) == 4:
+        draw_examples(*sys.argv[1:])
+    else:
+        print("Give folders of photos, logos and fonts to draw examples.png, too.")

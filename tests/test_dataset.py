@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import paint_photo
 
+import dataset
 from dataset import (
     IGNORE,
     MIN_MARK_PIXELS,
@@ -126,15 +127,15 @@ def test_every_alternative_can_be_forced_alone(make_dataset, table, name):
 
 @pytest.mark.parametrize("effect", ["outline", "shadow", "emboss"])
 def test_effects_and_colours_show_in_the_layer(make_mark, effect):
-    plain = make_layer(make_mark(color="grey", tint=(120, 120, 120)), 64)
-    layer = make_layer(make_mark(color="grey", tint=(120, 120, 120), effect=effect), 64)
-    white = make_layer(make_mark(color="white"), 64).rgba
+    plain = make_layer(make_mark(color="grey", tint=(120, 120, 120)), (64, 64))
+    layer = make_layer(make_mark(color="grey", tint=(120, 120, 120), effect=effect), (64, 64))
+    white = make_layer(make_mark(color="white"), (64, 64)).rgba
     assert layer.rgba.shape != plain.rgba.shape or not np.array_equal(layer.rgba, plain.rgba)
     assert np.array_equal(white[..., 0], white[..., 3]) and white.any()
 
 
 def test_mark_fills_the_fraction_of_the_image_that_scale_says(make_mark, logos):
-    layer = make_layer(make_mark(source=logos[4].path, scale=0.75), 64)  # wider than high
+    layer = make_layer(make_mark(source=logos[4].path, scale=0.75), (64, 64))  # wider than high
     columns = np.flatnonzero(layer.rgba[..., 3].max(axis=0))
     assert columns[-1] - columns[0] + 1 == pytest.approx(48, abs=2)
 
@@ -240,3 +241,22 @@ def test_repository_comes_with_logos_to_train_on():
     train, val = make_datasets(settings=WatermarkSettings(image_size=32), val_length=4)
     assert len(train.logos) + len(val.logos) >= 2
     assert len(val) == 4
+
+
+def test_processes_share_the_samples_out(make_dataset, monkeypatch):
+    data = make_dataset(length=10)
+    shares = []
+    for rank in range(3):
+        monkeypatch.setattr(dataset, "_rank", lambda rank=rank: (rank, 3))
+        shares.append([index for _, index in FreshSampler(len(data))])
+        val = make_loader(data, 4)
+        assert list(val.sampler) == list(range(rank, 10, 3))
+    assert {len(share) for share in shares} == {3}
+    assert len({index for share in shares for index in share}) == 9
+
+
+def test_labelled_undecidable_pixels_follow_the_coverage(make_dataset):
+    loose = make_dataset(ignore_undecidable=False, opacity_range=(0.05, 0.2))
+    for index in range(6):
+        expected = loose.stages(index)["coverage"] >= 128
+        assert np.array_equal(loose[index]["mask"][0].numpy(), expected)

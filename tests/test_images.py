@@ -2,7 +2,6 @@
 
 import shutil
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from conftest import BAD_FILES, ODD_NAMES, paint_photo
 from PIL import Image
 
 import images
-from images import check_images, find_images, read_image, sample_photos, split_by_hash
+from images import check_images, find_images, read_image, sample_photos
 
 # --- read_image: arrays and PIL images ----------------------------------------------------------
 
@@ -207,55 +206,6 @@ def test_missing_and_empty_folders_are_told_apart(tmp_path):
 def test_a_folder_of_bad_files_tells_why(bad_file):
     with pytest.raises(FileNotFoundError, match=f"left out .*{bad_file.name}"):
         find_images(bad_file.parent)
-
-
-# --- split_by_hash ------------------------------------------------------------------------------
-
-
-def _files_at(photos, *places):
-    """Files whose hashes lie at these fractions of the range."""
-    return [replace(photos[0], sha256=f"{int(place * 2**32):08x}{'0' * 56}") for place in places]
-
-
-def test_split_follows_the_hash(photos):
-    low, middle, high = files = _files_at(photos, 0.1, 0.3, 0.9)
-    assert split_by_hash(files, 0.2) == ([middle, high], [low])
-    assert split_by_hash(files, 0.5) == ([high], [low, middle])
-
-
-def test_no_side_of_a_split_is_empty(photos):
-    low, middle, high = files = _files_at(photos, 0.4, 0.5, 0.6)
-    assert split_by_hash(files, 0.1) == ([middle, high], [low])
-    assert split_by_hash(files, 0.9) == ([high], [low, middle])
-
-
-def test_copies_fall_on_the_same_side(photos, tmp_path):
-    for file in photos:
-        for name in ("first_", "second_"):
-            shutil.copy(file.path, tmp_path / f"{name}{file.path.name}")
-    train, val = split_by_hash(find_images(tmp_path), 0.5)
-    assert len(train) + len(val) == 2 * len(photos)
-    assert not {file.sha256 for file in train} & {file.sha256 for file in val}
-
-
-def test_new_files_do_not_move_the_others(photos):
-    old = _files_at(photos, 0.05, 0.15, 0.25, 0.8)
-    new = _files_at(photos, 0.01, 0.1, 0.5, 0.99)
-    train, val = split_by_hash(old, 0.2)
-    grown_train, grown_val = split_by_hash(new + old, 0.2)
-    assert set(train) <= set(grown_train)
-    assert set(val) <= set(grown_val)
-
-
-@pytest.mark.parametrize("val_fraction", [0, 1, -0.5, 20])
-def test_split_refuses_fractions_outside_0_to_1(photos, val_fraction):
-    with pytest.raises(ValueError, match=r"val_fraction is .* between 0 and 1"):
-        split_by_hash(photos, val_fraction)
-
-
-def test_split_needs_two_different_contents(photos):
-    with pytest.raises(ValueError, match=r"1 different logos .* add at least one more"):
-        split_by_hash([photos[0], photos[0]], 0.2, "logos")
 
 
 # --- Photos to start with -----------------------------------------------------------------------

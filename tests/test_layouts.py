@@ -8,6 +8,7 @@ from conftest import assert_premultiplied, random_stamp, solid
 from marks import LAYOUTS
 
 SIZE = 64
+SHAPE = (SIZE, SIZE)
 
 
 def on_canvas(layer, size=SIZE):
@@ -24,7 +25,7 @@ def test_layouts_stay_on_the_image_and_premultiplied(make_mark, layout):
         stamp = random_stamp(trial, *rng.integers(1, 80, 2))
         before = stamp.copy()
         mark = make_mark(center=tuple(rng.random(2)), rotation_deg=rng.uniform(-180, 180))
-        layer = LAYOUTS[layout](stamp, mark, SIZE)
+        layer = LAYOUTS[layout](stamp, mark, SHAPE)
         assert_premultiplied(layer.rgba)
         height, width = layer.rgba.shape[:2]
         assert 0 <= layer.x < layer.x + width <= SIZE and 0 <= layer.y < layer.y + height <= SIZE
@@ -32,14 +33,14 @@ def test_layouts_stay_on_the_image_and_premultiplied(make_mark, layout):
 
 
 def test_single_lies_at_its_center(make_mark):
-    layer = LAYOUTS["single"](solid(2, 4), make_mark(center=(0.25, 0.75)), 16)
+    layer = LAYOUTS["single"](solid(2, 4), make_mark(center=(0.25, 0.75)), (16, 16))
     expected = np.zeros((16, 16), int)
     expected[11:13, 2:6] = 255  # x: 4 -+ 2, y: 12 -+ 1
     assert np.array_equal(on_canvas(layer, 16), expected)
 
 
 def test_single_is_cut_at_the_edge_of_the_image(make_mark):
-    alpha = on_canvas(LAYOUTS["single"](solid(6, 10), make_mark(center=(0.0, 1.0)), 16), 16)
+    alpha = on_canvas(LAYOUTS["single"](solid(6, 10), make_mark(center=(0.0, 1.0)), (16, 16)), 16)
     expected = np.zeros((16, 16), int)
     expected[13:, :5] = 255
     assert np.array_equal(alpha, expected)
@@ -48,7 +49,7 @@ def test_single_is_cut_at_the_edge_of_the_image(make_mark):
 def test_rotation_is_counter_clockwise(make_mark):
     stamp = solid(4, 8)
     stamp[:, 4:] = 100  # the right half is fainter
-    alpha = on_canvas(LAYOUTS["single"](stamp, make_mark(rotation_deg=90.0), 16), 16)
+    alpha = on_canvas(LAYOUTS["single"](stamp, make_mark(rotation_deg=90.0), (16, 16)), 16)
     expected = np.zeros((16, 16), int)
     expected[4:8, 6:10], expected[8:12, 6:10] = 100, 255  # what was right points up
     assert np.abs(alpha - expected).max() <= 2
@@ -58,12 +59,12 @@ def test_rotation_is_counter_clockwise(make_mark):
 @pytest.mark.parametrize("y", [0, 1])
 def test_corner_lies_in_the_corner(make_mark, x, y):
     stamp = solid(6, 10)
-    flush = on_canvas(LAYOUTS["corner"](stamp, make_mark(center=(x, y)), SIZE))
-    expected = np.zeros((SIZE, SIZE), int)
+    flush = on_canvas(LAYOUTS["corner"](stamp, make_mark(center=(x, y)), SHAPE))
+    expected = np.zeros(SHAPE, int)
     expected[(slice(-6, None) if y else slice(6)), (slice(-10, None) if x else slice(10))] = 255
     assert np.array_equal(flush, expected)
     center = (abs(x - 0.4), abs(y - 0.4))  # far from the edge: a margin, but the same corner
-    inset = on_canvas(LAYOUTS["corner"](stamp, make_mark(center=center), SIZE))
+    inset = on_canvas(LAYOUTS["corner"](stamp, make_mark(center=center), SHAPE))
     assert inset.sum() == pytest.approx(flush.sum(), rel=0.02)
     quadrant = inset[(slice(32, 64) if y else slice(32)), (slice(32, 64) if x else slice(32))]
     assert quadrant.sum() == inset.sum()
@@ -73,7 +74,7 @@ def test_corner_lies_in_the_corner(make_mark, x, y):
 @pytest.mark.parametrize("center_x, rising", [(0.2, True), (0.8, False)])
 def test_diagonal_spans_from_corner_to_corner(make_mark, center_x, rising):
     stamp = solid(6, round(SIZE * 2**0.5))
-    alpha = on_canvas(LAYOUTS["diagonal"](stamp, make_mark(center=(center_x, 0.5)), SIZE))
+    alpha = on_canvas(LAYOUTS["diagonal"](stamp, make_mark(center=(center_x, 0.5)), SHAPE))
     alpha = alpha[::-1] if rising else alpha
     assert np.diagonal(alpha)[2:-2].min() == 255
     assert not alpha[:24, 40:].any() and not alpha[40:, :24].any()
@@ -84,7 +85,7 @@ def test_grid_repeats_and_brick_shifts_every_other_row_by_half(make_mark, center
     stamp = solid(4, 10)
     stamp[:2, :3] = 90
     mark = make_mark(center=center, gap=0.2)  # 2 px: a cell is 6 x 12
-    grid, brick = (on_canvas(LAYOUTS[name](stamp, mark, SIZE)) for name in ("grid", "brick"))
+    grid, brick = (on_canvas(LAYOUTS[name](stamp, mark, SHAPE)) for name in ("grid", "brick"))
     assert np.abs(grid[6:] - grid[:-6]).max() <= 2
     assert np.abs(grid[:, 12:] - grid[:, :-12]).max() <= 2
     assert np.abs(brick[:, 12:] - brick[:, :-12]).max() <= 2
@@ -100,5 +101,33 @@ def test_grid_repeats_and_brick_shifts_every_other_row_by_half(make_mark, center
 @pytest.mark.parametrize("rotation_deg", [-50.0, 30.0, 180.0])
 def test_tiles_reach_every_part_of_the_image(make_mark, layout, rotation_deg):
     mark = make_mark(center=(0.7, 0.1), gap=0.1, rotation_deg=rotation_deg)
-    alpha = on_canvas(LAYOUTS[layout](solid(5, 8), mark, SIZE))
+    alpha = on_canvas(LAYOUTS[layout](solid(5, 8), mark, SHAPE))
     assert cv2.dilate(alpha.astype(np.uint8), np.ones((5, 5))).min() > 100
+
+
+@pytest.mark.parametrize("center", [(0, 0), (1, 0), (0.3, 1), (0.5, 0.5)])
+@pytest.mark.parametrize("rotation_deg", [0, 30, 90, 145])
+def test_inside_marks_are_whole(make_mark, center, rotation_deg):
+    mark = make_mark(center=center, rotation_deg=rotation_deg)
+    alpha = on_canvas(LAYOUTS["inside"](solid(20, 36), mark, SHAPE))
+    assert alpha.sum() == pytest.approx(255 * 20 * 36, rel=0.04)
+
+
+def test_inside_marks_that_are_too_long_lie_in_the_middle(make_mark):
+    alpha = on_canvas(LAYOUTS["inside"](solid(8, 90), make_mark(center=(0, 0)), SHAPE))
+    assert (alpha[:8] > 0).all() and not alpha[9:].any()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_images_need_not_be_square(make_mark, layout):
+    shape, stamp = (40, 90), solid(10, 20)
+    for x, y in [(0.1, 0.1), (0.9, 0.8)]:
+        layer = LAYOUTS[layout](stamp, make_mark(center=(x, y)), shape)
+        canvas = np.zeros(shape, int)
+        canvas[layer.window] = layer.rgba[..., 3]
+        rows, columns = np.nonzero(canvas)
+        assert len(rows) > 100
+        if layout in ("single", "inside", "corner"):
+            assert abs(columns.mean() - 90 * x) < 10 and abs(rows.mean() - 40 * y) < 6
+        else:
+            assert np.ptp(columns) > 15

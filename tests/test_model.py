@@ -11,7 +11,7 @@ from conftest import TINY
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
-from model import IGNORE, STRIDE, WatermarkSegmenter, score_loss, segmentation_loss
+from model import COARSE_CHANNELS, IGNORE, STRIDE, WatermarkSegmenter, score_loss, segmentation_loss
 
 # --- Forward ------------------------------------------------------------------------------------
 
@@ -56,10 +56,22 @@ def test_one_marked_patch_is_enough_for_a_high_score(make_model, monkeypatch):
     logits = torch.full((3, 1, 64, 64), -20.0)
     logits[1, :, 8:16, 40:48] = 20  # one patch; none in the first image, all of the third
     logits[2] = 20
-    monkeypatch.setattr(model.network.model, "forward", lambda image: (logits, torch.zeros(3, 1)))
+    outputs = logits.repeat(1, COARSE_CHANNELS, 1, 1), torch.zeros(3, 1)
+    monkeypatch.setattr(model.network.model, "forward", lambda image: outputs)
+    torch.nn.init.zeros_(model.network.refine[-1].weight)
     none, patch, everywhere = model(torch.zeros(3, 3, 64, 64))[1].tolist()
     assert patch > none + 1
     assert patch == pytest.approx(everywhere)
+
+
+def test_refinement_sees_the_photo_at_full_size(make_model, monkeypatch):
+    model, checker = make_model().eval(), torch.zeros(1, 3, 64, 64)
+    checker[..., ::2, ::2] = checker[..., 1::2, 1::2] = 1.0
+    outputs = torch.zeros(1, COARSE_CHANNELS, 64, 64), torch.zeros(1, 1)
+    monkeypatch.setattr(model.network.model, "forward", lambda image: outputs)
+    with torch.no_grad():
+        logits = model(checker)[0][0, 0, 8:-8, 8:-8]
+    assert (logits[:, ::2] - logits[:, 1::2]).abs().max() > 1e-4
 
 
 # --- Losses -------------------------------------------------------------------------------------
@@ -218,7 +230,7 @@ def test_missing_folder_is_named(tmp_path):
         (b"\xff\xfe\x00", "damaged"),
         (b"[]", "is of None"),
         (b'{"model_type": "unet"}', r"is of \(None, None\), not of"),
-        (b'{"format": "watermark-segmentation", "version": 2}', "segmentation', 2"),
+        (b'{"format": "watermark-segmentation", "version": 1}', "segmentation', 1"),
     ],
 )
 def test_damaged_and_foreign_configs_are_refused(saved, content, reason):

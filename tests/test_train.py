@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 
 from dataset import ROOT, WatermarkSettings
 from model import WatermarkSegmenter
+from splits import make_manifest, read_manifest, split_by_hash, write_manifest
+from text import find_fonts
 from train import WatermarkData
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
@@ -140,6 +142,15 @@ def test_a_resumed_training_equals_an_uninterrupted_one(make_model, make_data, t
         assert_equal(resumed[key], saved[key], key)
 
 
+def test_checkpoint_of_another_network_is_refused(make_model, make_data, tmp_path):
+    checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True)
+    make_trainer(tmp_path, checkpoint, max_epochs=1).fit(make_model(), make_data())
+    wider = make_model(decoder_channels=(16, 8, 8, 8, 8))
+    trainer = make_trainer(tmp_path, max_epochs=2)
+    with pytest.raises(ValueError, match=r"decoder_channels is \[8, 8.* this model's is \[16"):
+        trainer.fit(wider, make_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=False)
+
+
 # --- Command line -------------------------------------------------------------------------------
 
 
@@ -165,7 +176,7 @@ def cli_run(tmp_path_factory, photo_folder, logo_folder):
             "model.encoder": TINY["encoder"], "model.decoder_channels": "[8, 8, 8, 8, 8]",
             "model.encoder_weights": "null", "model.learning_rate": 0.01,
             "trainer.max_epochs": 2, "trainer.accelerator": "cpu", "trainer.log_every_n_steps": 1,
-            "trainer.enable_model_summary": "false", "trainer.logger.init_args.save_dir": folder,
+            "trainer.enable_model_summary": "false", "trainer.default_root_dir": folder,
         }  # fmt: skip
         configs = [part for path in configs for part in ("--config", path)]
         options = [f"--{name}={value}" for name, value in small.items()]
@@ -186,6 +197,31 @@ def test_cli_writes_metrics_and_weights_that_load(trained):
     assert model.segment(np.zeros((40, 50, 3), np.uint8)).mask.shape == (40, 50)
     rows = (trained / "metrics.csv").read_text().splitlines()
     assert {"val/iou", "val/loss", "train/loss"} <= set(rows[0].split(","))
+    assert list(trained.glob("events.out.tfevents.*"))  # TensorBoard's
+
+
+def test_cli_draws_sample_pictures(trained):
+    pictures = list((trained / "samples").glob("*.png"))
+    assert len(pictures) == 1 and pictures[0].stat().st_size > 5000
+
+
+def test_cli_writes_which_files_were_trained_on(trained, photos, logos):
+    listed = read_manifest(trained / "weights" / "trained_on.json")
+    sides = (split_by_hash(files, 0.1)[0] for files in (photos, logos))
+    expected = make_manifest(**dict(zip(("photos", "logos"), sides)))
+    assert listed["photos"] == expected["photos"] and listed["logos"] == expected["logos"]
+    assert len(listed["fonts"]) == len(find_fonts())
+
+
+def test_held_out_files_are_never_trained_on(make_data, photos, logos, tmp_path):
+    held_out = make_manifest(photos=photos[:3], logos=logos[:2], fonts=find_fonts()[:4])
+    write_manifest(held_out, tmp_path / "held_out.json")
+    data = make_data(held_out=str(tmp_path / "held_out.json"))
+    data.setup("fit")
+    for dataset in (data.train_data, data.val_data):
+        used = make_manifest(photos=dataset.photos, logos=dataset.logos, fonts=dataset.fonts)
+        assert not any(set(used[kind]) & set(held_out[kind]) for kind in held_out)
+        assert all(used.values())
 
 
 def test_cli_writes_last_ckpt_after_every_epoch(trained):
@@ -200,7 +236,7 @@ def test_cli_weights_are_the_averaged_ones(trained):
         {name: state[f"network.{name}"] for name in weights}
         for state in (checkpoint["state_dict"], checkpoint["current_model_state"])
     )
-    head = "model.segmentation_head.0.weight"
+    head = "refine.3.weight"
     assert not torch.equal(averaged[head], current[head])
     for name, value in weights.items():
         if value.is_floating_point():
@@ -210,7 +246,7 @@ def test_cli_weights_are_the_averaged_ones(trained):
 def test_cli_starts_from_a_weights_folder(trained, cli_run):
     run = cli_run(f"--init_from={trained / 'weights'}", "--model.learning_rate=0", configs=CONFIGS)
     one, other = (load_file(folder / "weights" / "model.safetensors") for folder in (trained, run))
-    head = "model.segmentation_head.0.weight"
+    head = "refine.3.weight"
     assert torch.equal(one[head], other[head])
 
 

@@ -1,0 +1,309 @@
+"""Accuracy of a weights folder, on a frozen synthetic test set or on real pairs.
+
+    python evaluate.py --photos PHOTOS --logos LOGOS --fonts FONTS --manifest held_out.json
+    python evaluate.py --images IMAGES --masks MASKS
+
+Writes results.json, results.md (the table it prints), reliability.png and a gallery of the best,
+median and worst images of each slice into --output. `testset.py` says what the slices are,
+`metrics.py` what the numbers mean.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import PIL
+import torch
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+import metrics
+from dataset import ROOT, image_label
+from figures import COLUMNS, four_columns, picture_grid, reliability_plot
+from images import find_images
+from marks import check_logo
+from model import CLEAN_LIMIT, WatermarkSegmenter
+from splits import check_disjoint, make_manifest, pick_listed, read_manifest
+from testset import SLICES, Case, pair_files, read_pair, render_cases
+from text import find_fonts
+
+REMEMBERED = 3  # pictures of a gallery: best, median and worst
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One test image, measured."""
+
+    name: str
+    label: int  # 1 marked, 0 clean, IGNORE: a mark that nobody can see
+    score: float
+    decidable: metrics.MaskScores  # against the honest mask
+    alpha: metrics.MaskScores  # against "anything drawn"
+
+
+def measure(case: Case, segmenter, threshold: float) -> Outcome:
+    """Segments one test image with the settings that a user gets, and compares."""
+    found = segmenter.segment(case.image, threshold=threshold)
+    truths = (metrics.score_mask(found.mask, mask) for mask in (case.mask, case.alpha_mask))
+    return Outcome(case.name, image_label(case.mask), found.score, *truths)
+
+
+def mask_rows(outcomes: list[Outcome], truth: str) -> dict[str, tuple[float, float, float]]:
+    """Mask metrics over the marked images, each as (value, low, high); none without such images.
+
+    Args:
+        truth: "decidable" or "alpha", a field of Outcome.
+    """
+    scores = [getattr(outcome, truth) for outcome in outcomes if outcome.label == 1]
+    if not scores:
+        return {}
+    pixels = [(score.intersection_px, score.union_px) for score in scores]
+    rows = {
+        name: metrics.bootstrap(np.mean, [getattr(score, name) for score in scores])
+        for name in ("iou", "f1", "boundary_f1")
+    }
+    rows["pooled_iou"] = metrics.bootstrap(lambda p: p[:, 0].sum() / max(1, p[:, 1].sum()), pixels)
+    return rows
+
+
+def clean_rows(outcomes: list[Outcome]) -> dict[str, tuple[float, float, float]]:
+    """False alarms on the clean images: share of images, and share of their pixels."""
+    marked = [outcome.decidable.marked_fraction for outcome in outcomes if outcome.label == 0]
+    if not marked:
+        return {}
+    return {
+        "images_marked": metrics.bootstrap(np.mean, np.array(marked) > CLEAN_LIMIT),
+        "area_marked": metrics.bootstrap(np.mean, marked),
+    }
+
+
+def summarise(slices: dict[str, list[Outcome]]) -> dict:
+    """All numbers of the table; see `mask_rows` and `clean_rows`."""
+    everything = [outcome for outcomes in slices.values() for outcome in outcomes]
+    clean = [outcome.score for outcome in everything if outcome.label == 0]
+    table = {}
+    for name, outcomes in slices.items():
+        marked = [outcome.score for outcome in outcomes if outcome.label == 1]
+        row = {"images": len(outcomes), **mask_rows(outcomes, "decidable"), **clean_rows(outcomes)}
+        row["alpha"] = mask_rows(outcomes, "alpha")
+        if marked and clean:
+            row["auroc"] = metrics.bootstrap(metrics.auroc, marked, clean)
+        table[name] = row
+    return {"slices": table, "score": score_rows(everything)}
+
+
+def score_rows(outcomes: list[Outcome]) -> dict:
+    """AUROC and calibration over all slices together; empty unless both kinds occur."""
+    marked, clean = ([o.score for o in outcomes if o.label == kind] for kind in (1, 0))
+    if not marked or not clean:
+        return {}
+
+    def error(one, other):
+        label = np.arange(len(one) + len(other)) < len(one)
+        return metrics.expected_calibration_error(np.concatenate([one, other]), label)
+
+    return {
+        "auroc": metrics.bootstrap(metrics.auroc, marked, clean),
+        "calibration_error": metrics.bootstrap(error, marked, clean),
+    }
+
+
+# --- Writing -----------------------------------------------------------------------------------
+
+
+def _cell(value, percent=False) -> str:
+    if value is None:
+        return "-"
+    scale, digits = (100, 0) if percent else (1, 2)
+    middle, low, high = (f"{number * scale:.{digits}f}" for number in value)
+    return f"{middle} ({low}-{high})" + (" %" if percent else "")
+
+
+def markdown(results: dict) -> str:
+    """The tables, with 95 % intervals in brackets."""
+    slices, score = results["slices"], results["score"]
+    lines = [
+        "Mean over the marked images of each slice; pooled: all pixels together. AUROC: the score "
+        "against clean photos. In brackets 95 % bootstrap intervals.",
+        "",
+        "| slice | images | IoU | F1 | boundary F1 | pooled IoU | AUROC | IoU, alpha > 0 | F1, "
+        "alpha > 0 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in slices.items():
+        if "iou" in row:
+            keys = ("iou", "f1", "boundary_f1", "pooled_iou", "auroc")
+            cells = [_cell(row.get(key)) for key in keys]
+            cells += [_cell(row["alpha"].get(key)) for key in ("iou", "f1")]
+            lines.append(f"| {name} | {row['images']} | {' | '.join(cells)} |")
+    for name, row in slices.items():
+        if "images_marked" in row:
+            share, area = (_cell(row[key], True) for key in ("images_marked", "area_marked"))
+            lines += ["", f"{name}: {share} of the clean images have more than 0.1 % of their "
+                      f"pixels marked; {area} of all their pixels are."]  # fmt: skip
+    if score:
+        lines += ["", f"Score over all slices: AUROC {_cell(score['auroc'])}, expected "
+                  f"calibration error {_cell(score['calibration_error'])}, clean and marked "
+                  "photos weighing the same."]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def draw_gallery(name: str, cases: list[Case], segmenter, threshold: float, titles, folder):
+    """One picture of a slice, `folder/name.png`: image, truth, probability and overlay."""
+    rows = []
+    for case in cases:
+        found = segmenter.segment(case.image, threshold=threshold)
+        rows.append(four_columns(case.image, case.mask, found))
+    figure = picture_grid(rows, COLUMNS, titles, width=9, dpi=80)
+    figure.savefig(folder / f"{name}.png")
+    plt.close(figure)
+
+
+def pick_typical(outcomes: list[Outcome]) -> list[tuple[str, int]]:
+    """Best, median and worst as (title, index); by IoU, for clean photos by the marked area."""
+    order = sorted(
+        range(len(outcomes)),
+        key=lambda i: (-outcomes[i].decidable.iou, outcomes[i].decidable.marked_fraction),
+    )
+    picks = zip(("best", "median", "worst"), (order[0], order[len(order) // 2], order[-1]))
+    return [
+        (f"{title}: {outcomes[i].decidable.iou:.2f}"
+         if outcomes[i].label else f"{title}: {outcomes[i].decidable.marked_fraction:.1%}", i)
+        for title, i in picks
+    ]  # fmt: skip
+
+
+def save_case(case: Case, folder: Path) -> None:
+    """The image and its mask as PNG files that --images and --masks read again."""
+    for kind in ("images", "masks"):
+        (folder / kind / case.name).parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(folder / "images" / f"{case.name}.png"), case.image[..., ::-1])
+    grey = np.choose(np.minimum(case.mask, 2), np.uint8([0, 255, 128]))
+    cv2.imwrite(str(folder / "masks" / f"{case.name}.png"), grey)
+
+
+# --- The command -------------------------------------------------------------------------------
+
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--weights", default=ROOT / "weights", help="folder that train.py wrote")
+    add("--photos", help="folder of photos without marks, to draw marks on")
+    add("--logos", help="folder of logos with transparency")
+    add("--fonts", help="folder of fonts for text marks; matplotlib's are not used")
+    add("--manifest", help="use the files that this manifest lists, and no other")
+    add("--images", help="folder of real images, instead of --photos")
+    add("--masks", help="folder of their masks, of the same names: white = mark")
+    add("--slices", nargs="+", default=list(SLICES), choices=SLICES, metavar="SLICE")
+    add("--count", type=int, default=100, help="images of each slice")
+    add("--seed", type=int, default=0)
+    add("--threshold", type=float, default=0.5, help="probability from which a pixel is marked")
+    add("--output", type=Path, default=Path("evaluation"), help="folder to write to")
+    add("--save-images", action="store_true", help="write the test images and masks, too")
+    options = parser.parse_args(arguments)
+    synthetic = [options.photos, options.logos, options.fonts]
+    if not (all(synthetic) or all([options.images, options.masks])) or (
+        any(synthetic) and any([options.images, options.masks])
+    ):
+        parser.error("give either --photos, --logos and --fonts, or --images and --masks")
+    if options.count < 1:
+        parser.error(f"--count is {options.count}; give 1 or more")
+    return options
+
+
+def test_files(options) -> dict:
+    """Photos, logos and fonts to test with; ValueError if the model was trained on one."""
+    files = {
+        "photos": find_images(options.photos),
+        "logos": find_images(options.logos, check_logo),
+        "fonts": find_fonts(options.fonts, shipped=False),
+    }
+    if options.manifest:
+        listed = read_manifest(options.manifest)
+        files = {kind: pick_listed(files[kind], listed[kind], kind) for kind in files}
+    trained_on = Path(options.weights) / "trained_on.json"
+    if trained_on.exists():
+        check_disjoint(make_manifest(**files), read_manifest(trained_on), trained_on)
+    else:
+        print(f"No {trained_on}: nobody can tell whether these files were trained on.")
+    return files
+
+
+def sources(options) -> dict:
+    """Slice name to a function that yields its cases, anew on every call."""
+    if options.images:
+        pairs = pair_files(options.images, options.masks)
+        return {"pairs": lambda: (read_pair(*pair) for pair in pairs)}
+    files = test_files(options)
+    return {
+        name: lambda name=name: render_cases(name, options.count, options.seed, **files)
+        for name in options.slices
+    }
+
+
+def run(options) -> dict:
+    """The whole evaluation; returns what results.json holds."""
+    segmenter = WatermarkSegmenter.load(options.weights)
+    cases_of, digest, slices = sources(options), hashlib.sha256(), {}
+    gallery = options.output / "gallery"
+    gallery.mkdir(parents=True, exist_ok=True)
+    for name, cases in cases_of.items():
+        start_s, slices[name] = time.monotonic(), []
+        for case in cases():
+            digest.update(case.image.tobytes() + case.mask.tobytes())
+            slices[name].append(measure(case, segmenter, options.threshold))
+            if options.save_images:
+                save_case(case, options.output)
+        titles, picks = zip(*pick_typical(slices[name]))
+        chosen = {i: case for i, case in enumerate(cases()) if i in picks}
+        chosen = [chosen[i] for i in picks]
+        draw_gallery(name, chosen, segmenter, options.threshold, titles, gallery)
+        print(f"{name}: {len(slices[name])} images, {time.monotonic() - start_s:.0f} s", flush=True)
+    results = summarise(slices)
+    results["test_set_sha256"] = digest.hexdigest()
+    results["outcomes"] = [asdict(outcome) for one in slices.values() for outcome in one]
+    return results
+
+
+def write(results: dict, options) -> None:
+    """results.json, results.md and reliability.png; prints the table."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__,
+                "opencv": cv2.__version__, "pillow": PIL.__version__}  # fmt: skip
+    model = hashlib.sha256((Path(options.weights) / "model.safetensors").read_bytes()).hexdigest()
+    results["model_sha256"], results["versions"] = model, versions
+    results["options"] = {key: str(value) for key, value in vars(options).items()}
+    (options.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    table = markdown(results)
+    (options.output / "results.md").write_text(table)
+    known = [o for o in results["outcomes"] if o["label"] in (0, 1)]
+    label = np.array([o["label"] == 1 for o in known])
+    if label.any() and not label.all():
+        score = np.array([o["score"] for o in known])
+        figure = reliability_plot(*metrics.reliability(score, label))
+        figure.savefig(options.output / "reliability.png")
+    print(f"\n{table}\nTest set {results['test_set_sha256'][:16]}, model {model[:16]}. "
+          f"Everything is in {options.output}/.")  # fmt: skip
+
+
+def main(arguments=None) -> None:
+    options = parse(arguments)
+    try:
+        write(run(options), options)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"evaluate.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

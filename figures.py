@@ -1,0 +1,59 @@
+"""Pictures for people: overlays, and rows of image, truth, probability and overlay."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from images import IGNORE
+
+COLUMNS = ("image", "truth", "probability", "overlay")
+
+
+def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image (uint8, H x W x 3, RGB) with the mask (bool, H x W) in red."""
+    return np.where(mask[..., None], image // 3 + np.uint8([170, 0, 0]), image)
+
+
+def truth_picture(mask: np.ndarray) -> np.ndarray:
+    """A truth of 0, 1 and IGNORE as uint8, H x W: black, white, and grey for undecidable."""
+    return np.choose(np.where(mask == IGNORE, 2, mask), np.uint8([0, 255, 96]))
+
+
+def four_columns(image: np.ndarray, truth: np.ndarray, found) -> list[np.ndarray]:
+    """The pictures of COLUMNS; `found` is what `segment` returned for the image."""
+    return [image, truth_picture(truth), found.probability, overlay(image, found.mask)]
+
+
+def picture_grid(rows, titles, row_names=None, width: float = 8.0, dpi: int = 60) -> Figure:
+    """Pictures in rows and columns; floats in 0..1 and bytes in 0..255 are drawn as grey levels.
+
+    Args:
+        rows: lists of H x W or H x W x 3 arrays, each as long as `titles`.
+        titles: above the columns.
+        row_names: to the left of the rows.
+        width: of the figure, inches.
+    """
+    cell = width / len(titles)
+    heights = [cell * max(p.shape[0] / p.shape[1] for p in row) for row in rows]
+    figure, axes = plt.subplots(
+        len(rows), len(titles), figsize=(width, sum(heights) + 0.3), dpi=dpi, squeeze=False,
+        height_ratios=heights, layout="constrained",
+    )  # fmt: skip
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=9)
+    for axis, picture in zip(axes.flat, [picture for row in rows for picture in row]):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for axis, name in zip(axes[:, 0], row_names or ()):
+        axis.set_ylabel(name, fontsize=8)
+    return figure
+
+
+def reliability_plot(stated, actual, weight) -> Figure:
+    """Stated against actual probability of "marked", from `metrics.reliability`."""
+    figure, axis = plt.subplots(figsize=(3.6, 3.4), dpi=80, layout="constrained")
+    axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    axis.scatter(stated, actual, 20 + 400 * np.asarray(weight), alpha=0.6)
+    axis.plot(stated, actual, linewidth=1)
+    axis.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="score", ylabel="share of marked photos")
+    return figure

@@ -1,0 +1,112 @@
+"""Who sees which file: training, validation, or the benchmark; decided by content, never by name.
+
+A manifest is a JSON file that lists photos, logos and fonts by the first DIGITS hexadecimal digits
+of the SHA-256 of their bytes. Two are in use: `held_out.json` names the benchmark's files, which
+training leaves out, and `trained_on.json` beside a model's weights names the files that it was
+trained on, which `evaluate.py` refuses.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from images import ImageFile
+
+FORMAT = "watermark-segmentation files"
+KINDS = ("photos", "logos", "fonts")
+DIGITS = 16
+Manifest = dict[str, list[str]]  # kind to sorted hashes
+
+
+def split_by_hash(files: list[ImageFile], val_fraction: float, what="images"):
+    """Train and validation files that share no content.
+
+    A file's side follows from its bytes alone, so it stays when other files come or go, and
+    copies under other names fall on the same side. Only if a side would be empty does it get
+    the one content that lies nearest to it.
+
+    Returns:
+        (train, val), each a non-empty list in the given order.
+    """
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"val_fraction is {val_fraction}; it must lie between 0 and 1.")
+    # Not the first digits: by those the benchmark's files were chosen.
+    place = {file.sha256: int(file.sha256[8:16], 16) / 2**32 for file in files}
+    if len(place) < 2:
+        raise ValueError(
+            f"{len(place)} different {what} cannot be split into train and validation; "
+            "add at least one more."
+        )
+    low, *_, high = sorted(place.values())
+    threshold = min(max(val_fraction, np.nextafter(low, 1)), high)
+    val = [file for file in files if place[file.sha256] < threshold]
+    train = [file for file in files if place[file.sha256] >= threshold]
+    return train, val
+
+
+def _hash(file) -> str:
+    return file.sha256[:DIGITS]
+
+
+def make_manifest(**files) -> Manifest:
+    """The hashes of files by kind: `photos`, `logos` (ImageFile) and `fonts` (Font)."""
+    return {kind: sorted({_hash(file) for file in files.get(kind, ())}) for kind in KINDS}
+
+
+def write_manifest(manifest: Manifest, path) -> None:
+    """Writes a manifest, one hash per line."""
+    Path(path).write_text(json.dumps({"format": FORMAT, **manifest}, indent=0) + "\n")
+
+
+def read_manifest(path) -> Manifest:
+    """A manifest as `write_manifest` left it; FileNotFoundError or ValueError if there is none."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"No manifest at {path}. Check the path.")
+    try:
+        content = json.loads(Path(path).read_text())
+        if content.pop("format") != FORMAT or set(content) != set(KINDS):
+            raise ValueError(f"its entries must be format ({FORMAT!r}), {', '.join(KINDS)}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no manifest of files: {error}.") from error
+    return content
+
+
+def merge_manifests(first: Manifest, second: Manifest) -> Manifest:
+    """The files of either."""
+    return {kind: sorted({*first[kind], *second[kind]}) for kind in KINDS}
+
+
+def leave_out(files, hashes) -> list:
+    """The files whose hash is not listed."""
+    listed = set(hashes)
+    return [file for file in files if _hash(file) not in listed]
+
+
+def pick_listed(files, hashes, what: str) -> list:
+    """One file for each listed hash, in the list's order.
+
+    Raises:
+        FileNotFoundError: some are not among the files; the message counts them.
+    """
+    found = {_hash(file): file for file in files}
+    missing = [listed for listed in hashes if listed not in found]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of the manifest's {len(hashes)} {what} are not in the folder given; "
+            f"the first has SHA-256 {missing[0]}... Gather the same files (weights/README.md says "
+            "from where), or leave --manifest out to use what is there."
+        )
+    return [found[listed] for listed in hashes]
+
+
+def check_disjoint(test: Manifest, trained_on: Manifest, where: str) -> None:
+    """Raises ValueError if a file to test with has been trained on."""
+    for kind in KINDS:
+        both = sorted(set(test[kind]) & set(trained_on[kind]))
+        if both:
+            raise ValueError(
+                f"{len(both)} of {len(test[kind])} {kind} to test with were trained on, by "
+                f"{where}; the first has SHA-256 {both[0]}... Take them out of the folder, or give "
+                "--manifest held_out.json to use only files that training leaves out."
+            )

@@ -1,0 +1,45 @@
+"""The score as a probability."""
+
+import numpy as np
+import pytest
+
+import calibrate
+from model import WatermarkSegmenter
+
+
+def test_fit_finds_scale_and_shift():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, 20_000)
+    label = rng.random(len(logits)) < 1 / (1 + np.exp(-(0.5 * logits + 0.0)))
+    scale, shift = calibrate.fit_platt(logits, label)
+    assert scale == pytest.approx(0.5, abs=0.03) and shift == pytest.approx(0, abs=0.05)
+
+
+def test_fit_weighs_both_kinds_alike():
+    logits = np.array([1.0, 1.0, 1.0, -1.0] + [1.0, -1.0])
+    label = np.array([True] * 4 + [False] * 2)
+    # At logit 1: 3/4 of the marked, 1/2 of the clean; at -1: 1/4 and 1/2.
+    scale, shift = calibrate.fit_platt(logits, label)
+    assert scale + shift == pytest.approx(np.log(0.75 / 0.5), abs=1e-3)
+    assert -scale + shift == pytest.approx(np.log(0.25 / 0.5), abs=1e-3)
+
+
+def test_rescaled_score_and_same_mask(make_model):
+    model, image = make_model(), np.full((40, 50, 3), 120, np.uint8)
+    before = model.segment(image)
+    model.network.rescale_score(0.5, 0.25)
+    after = model.segment(image)
+    expected = 0.5 * calibrate.logit(np.float64(before.score)) + 0.25
+    assert calibrate.logit(np.float64(after.score)) == pytest.approx(expected, abs=1e-4)
+    assert np.array_equal(before.probability, after.probability)
+
+
+def test_command_rewrites_the_weights(make_model, photo_folder, logo_folder, tmp_path, capsys):
+    make_model().save(tmp_path)
+    before = WatermarkSegmenter.load(tmp_path).network.evidence_weight.item()
+    folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
+    calibrate.main(["--weights", str(tmp_path), *folders, "--count", "1", "--val-fraction", "0.3"])
+    assert WatermarkSegmenter.load(tmp_path).network.evidence_weight.item() != before
+    assert "22 photos" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="No folder at"):
+        calibrate.main(["--weights", str(tmp_path), "--photos", str(tmp_path / "missing")])

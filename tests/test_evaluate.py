@@ -1,0 +1,116 @@
+"""The evaluation from the command line: its table is right, its errors are clear."""
+
+import json
+
+import numpy as np
+import pytest
+
+import evaluate
+from images import IGNORE
+from metrics import score_mask
+from splits import make_manifest, write_manifest
+from testset import SLICES
+
+
+@pytest.fixture
+def weights(make_model, tmp_path):
+    make_model().save(tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def arguments(weights, photo_folder, logo_folder, tmp_path):
+    import matplotlib
+
+    fonts = matplotlib.get_data_path() + "/fonts/ttf"
+    return [
+        *("--weights", str(weights), "--output", str(tmp_path / "out"), "--count", "2"),
+        *("--photos", str(photo_folder), "--logos", str(logo_folder), "--fonts", fonts),
+        *("--slices", "text", "clean"),
+    ]
+
+
+def outcome(label, iou_pixels, score=0.5):
+    """An Outcome with so many of four pixels right."""
+    truth = np.uint8([[1, 1, 1, 1]]) if label else np.uint8([[0, 0, 0, 0]])
+    scores = score_mask(np.arange(4)[None] < iou_pixels, truth)
+    return evaluate.Outcome("x", label, score, scores, scores)
+
+
+def test_table_averages_marked_images_and_counts_false_alarms():
+    slices = {
+        "text": [outcome(1, 4, 0.9), outcome(1, 1, 0.4), outcome(IGNORE, 0)],
+        "clean": [outcome(0, 0, 0.1), outcome(0, 2, 0.6)],
+    }
+    results = evaluate.summarise(slices)
+    text, clean = results["slices"]["text"], results["slices"]["clean"]
+    assert text["iou"][0] == pytest.approx((1 + 0.25) / 2)
+    assert text["pooled_iou"][0] == pytest.approx(5 / 8)
+    assert text["auroc"][0] == pytest.approx(3 / 4)  # .9 beats both, .4 one of two
+    assert clean["images_marked"][0] == 0.5 and clean["area_marked"][0] == pytest.approx(0.25)
+    assert "iou" not in clean
+    table = evaluate.markdown(results)
+    assert "| text | 3 | 0.62 (" in table and "clean: 50 (" in table
+
+
+def test_evaluation_writes_everything_and_twice_the_same(arguments, tmp_path, capsys):
+    evaluate.main([*arguments, "--save-images"])
+    first = json.loads((tmp_path / "out/results.json").read_text())
+    evaluate.main(arguments)
+    second = json.loads((tmp_path / "out/results.json").read_text())
+    assert first["test_set_sha256"] == second["test_set_sha256"]
+    assert first["slices"] == second["slices"]
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in tmp_path.rglob("out/**/*")}
+    assert {"results.md", "reliability.png", "gallery/text.png", "gallery/clean.png"} <= written
+    assert "nobody can tell whether" in capsys.readouterr().out
+
+
+def test_saved_images_can_be_evaluated_as_pairs(arguments, weights, tmp_path):
+    evaluate.main([*arguments, "--save-images"])
+    first = json.loads((tmp_path / "out/results.json").read_text())
+    folders = ["--images", str(tmp_path / "out/images"), "--masks", str(tmp_path / "out/masks")]
+    evaluate.main(["--weights", str(weights), "--output", str(tmp_path / "pairs"), *folders])
+    pairs = json.loads((tmp_path / "pairs/results.json").read_text())
+    values = {o["name"]: o["decidable"]["iou"] for o in first["outcomes"]}
+    assert {o["name"]: o["decidable"]["iou"] for o in pairs["outcomes"]} == values
+
+
+def test_files_that_were_trained_on_are_refused(arguments, weights, photos):
+    write_manifest(make_manifest(photos=photos[:3]), weights / "trained_on.json")
+    with pytest.raises(SystemExit, match="3 of 8 photos to test with were trained on"):
+        evaluate.main(arguments)
+
+
+def test_manifest_restricts_the_files(arguments, weights, photos, logos, tmp_path):
+    write_manifest(make_manifest(photos=photos[3:], logos=logos), tmp_path / "m.json")
+    options = evaluate.parse([*arguments, "--manifest", str(tmp_path / "m.json")])
+    files = evaluate.test_files(options)
+    assert len(files["photos"]) == 5 and len(files["logos"]) == 6 and files["fonts"] == []
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ([], "give either --photos, --logos and --fonts, or"),
+        (["--photos", "x"], "give either"),
+        (["--images", "a", "--masks", "b", "--photos", "c"], "give either"),
+        (["--images", "a", "--masks", "b", "--count", "0"], "--count is 0"),
+        (["--images", "a", "--masks", "b", "--slices", "nothing"], "invalid choice: 'nothing'"),
+    ],
+)
+def test_wrong_usage_is_explained(capsys, wrong, message):
+    with pytest.raises(SystemExit):
+        evaluate.parse(wrong)
+    assert message in capsys.readouterr().err
+
+
+def test_empty_folder_is_explained(arguments, tmp_path):
+    (tmp_path / "empty").mkdir()
+    arguments[arguments.index("--photos") + 1] = str(tmp_path / "empty")
+    with pytest.raises(SystemExit, match="No usable image below"):
+        evaluate.main(arguments)
+
+
+def test_all_slices_are_evaluated_by_default():
+    options = evaluate.parse(["--images", "a", "--masks", "b"])
+    assert options.slices == list(SLICES) and options.count >= 100

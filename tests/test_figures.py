@@ -1,0 +1,35 @@
+"""Pictures for people: the right colours, and one size for a row."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from figures import COLUMNS, four_columns, overlay, picture_grid, reliability_plot, truth_picture
+from images import IGNORE
+
+
+def test_overlay_reddens_the_mask_and_nothing_else():
+    image = np.full((2, 2, 3), 90, np.uint8)
+    result = overlay(image, np.array([[True, False], [False, False]]))
+    assert result[0, 0].tolist() == [200, 30, 30]
+    assert (result[1] == 90).all() and (image == 90).all()
+
+
+def test_undecidable_pixels_are_grey():
+    assert truth_picture(np.uint8([[0, 1, IGNORE]])).tolist() == [[0, 255, 96]]
+
+
+def test_grid_has_titles_and_row_names(tiny_model):
+    image, truth = np.full((40, 64, 3), 99, np.uint8), np.zeros((40, 64), np.uint8)
+    row = four_columns(image, truth, tiny_model.segment(image))
+    figure = picture_grid([row, row], COLUMNS, ["one", "two"])
+    axes = np.reshape(figure.axes, (2, 4))
+    assert [axis.get_title() for axis in axes[0]] == list(COLUMNS)
+    assert [axis.get_ylabel() for axis in axes[:, 0]] == ["one", "two"]
+    assert axes[0, 2].images[0].get_clim() == (0, 1)  # probability
+    plt.close(figure)
+
+
+def test_reliability_plot_accepts_empty_bins():
+    figure = reliability_plot([0.1, np.nan], [0.2, np.nan], [1.0, 0.0])
+    assert len(figure.axes) == 1
+    plt.close(figure)
