@@ -29,8 +29,11 @@ def fit_platt(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
         logits: float, N.
         label: bool, N; both kinds must occur. Each kind weighs one half.
     """
-    logits, target = torch.tensor(logits).double(), torch.tensor(label).double()
-    weight = torch.where(target > 0, 0.5 / target.sum(), 0.5 / (1 - target).sum())
+    logits, label = torch.tensor(logits).double(), torch.tensor(label)
+    n_marked, n_clean = label.sum().double(), (~label).sum().double()
+    weight = torch.where(label, 0.5 / n_marked, 0.5 / n_clean)
+    # Platt's targets, not 1 and 0: finite even where the scores separate both kinds
+    target = torch.where(label, (n_marked + 1) / (n_marked + 2), 1 / (n_clean + 2))
     fit = torch.tensor([1.0, 0.0], dtype=torch.double, requires_grad=True)
     optimizer = torch.optim.LBFGS([fit], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -79,9 +82,9 @@ def main(arguments=None) -> None:
         segmenter = WatermarkSegmenter.load(options.weights)
         folders = (options.photos, options.logos, options.fonts)
         data = make_datasets(*folders, val_fraction=options.val_fraction)[1]
+        score, label = collect_scores(segmenter, data, options.count, options.seed)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"calibrate.py: {error}")
-    score, label = collect_scores(segmenter, data, options.count, options.seed)
     scale, shift = fit_platt(logit(score), label)
     after = 1 / (1 + np.exp(-(scale * logit(score) + shift)))
     segmenter.network.rescale_score(scale, shift)

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from images import IGNORE, ImageFile, find_images, sample_photos
 from marks import COLORS, EFFECTS, LAYOUTS, MARKS, Layer, MarkParams, Shape, check_logo, paint
-from splits import leave_out, read_manifest, split_by_hash
+from splits import leave_out, split_by_hash
 from text import Font, draw_text, find_fonts
 
 ROOT = Path(__file__).parent
@@ -454,13 +454,20 @@ def _one_thread(worker_id: int) -> None:
 def make_loader(dataset, batch_size: int, workers: int = 0, train: bool = False) -> DataLoader:
     """Batches of a dataset: fresh samples each epoch to train on, the same ones to validate.
 
-    Under several processes `batch_size` is that of each, and each gets its share of the samples.
+    Under several processes `batch_size` is that of each, and each gets an equal share of the
+    samples (they wait for each other at every batch); a rest that cannot be shared is left out.
     """
     rank, processes = _rank()
+    whole = len(dataset) // processes * processes
+    if train and whole < batch_size * processes:
+        raise ValueError(
+            f"{len(dataset)} training samples do not fill one batch of {batch_size} for each of "
+            f"{processes} processes; use a smaller batch_size or more samples."
+        )
     return DataLoader(
         dataset,
         batch_size,
-        sampler=FreshSampler(len(dataset)) if train else range(rank, len(dataset), processes),
+        sampler=FreshSampler(len(dataset)) if train else range(rank, whole, processes),
         num_workers=workers,
         drop_last=train,
         persistent_workers=workers > 0,
@@ -476,7 +483,7 @@ def make_datasets(
     settings: WatermarkSettings | None = None,
     train_length: int | None = None,
     val_length: int | None = None,
-    val_fraction: float = 0.2,
+    val_fraction: float = 0.1,
     seed: int = 0,
     held_out=ROOT / "held_out.json",
 ) -> tuple[WatermarkDataset, WatermarkDataset]:
@@ -494,10 +501,8 @@ def make_datasets(
     photo_files = sample_photos() if photos is None else find_images(photos)
     logo_files, found_fonts = find_images(logos, check_logo), find_fonts(fonts)
     if held_out is not None:
-        listed = read_manifest(held_out)
-        photo_files = leave_out(photo_files, listed["photos"])
-        logo_files = leave_out(logo_files, listed["logos"])
-        found_fonts = leave_out(found_fonts, listed["fonts"])
+        files = dict(photos=photo_files, logos=logo_files, fonts=found_fonts)
+        photo_files, logo_files, found_fonts = leave_out(files, held_out).values()
     photo_sides = split_by_hash(photo_files, val_fraction, "photos")
     logo_sides = split_by_hash(logo_files, val_fraction, "logos")
     return tuple(

@@ -33,10 +33,10 @@ from images import find_images
 from marks import check_logo
 from model import CLEAN_LIMIT, WatermarkSegmenter
 from splits import check_disjoint, make_manifest, pick_listed, read_manifest
-from testset import SLICES, Case, pair_files, read_pair, render_cases
+from testset import SLICES, Case, check_sizes, pair_files, read_pair, render_cases
 from text import find_fonts
 
-REMEMBERED = 3  # pictures of a gallery: best, median and worst
+TRUTHS = ("decidable", "alpha")  # fields of Outcome: two definitions of what is marked
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def mask_rows(outcomes: list[Outcome], truth: str) -> dict[str, tuple[float, flo
     """Mask metrics over the marked images, each as (value, low, high); none without such images.
 
     Args:
-        truth: "decidable" or "alpha", a field of Outcome.
+        truth: one of TRUTHS.
     """
     scores = [getattr(outcome, truth) for outcome in outcomes if outcome.label == 1]
     if not scores:
@@ -93,8 +93,10 @@ def summarise(slices: dict[str, list[Outcome]]) -> dict:
     table = {}
     for name, outcomes in slices.items():
         marked = [outcome.score for outcome in outcomes if outcome.label == 1]
-        row = {"images": len(outcomes), **mask_rows(outcomes, "decidable"), **clean_rows(outcomes)}
-        row["alpha"] = mask_rows(outcomes, "alpha")
+        labels = [outcome.label for outcome in outcomes]
+        row = {"marked": labels.count(1), "clean": labels.count(0)}
+        row["undecided"] = len(labels) - row["marked"] - row["clean"]
+        row |= {truth: mask_rows(outcomes, truth) for truth in TRUTHS} | clean_rows(outcomes)
         if marked and clean:
             row["auroc"] = metrics.bootstrap(metrics.auroc, marked, clean)
         table[name] = row
@@ -107,13 +109,11 @@ def score_rows(outcomes: list[Outcome]) -> dict:
     if not marked or not clean:
         return {}
 
-    def error(one, other):
-        label = np.arange(len(one) + len(other)) < len(one)
-        return metrics.expected_calibration_error(np.concatenate([one, other]), label)
-
+    score, label = np.array(marked + clean), np.arange(len(marked) + len(clean)) < len(marked)
     return {
         "auroc": metrics.bootstrap(metrics.auroc, marked, clean),
-        "calibration_error": metrics.bootstrap(error, marked, clean),
+        # No interval: resampling makes this one larger, so that it would not hold the value.
+        "calibration_error": metrics.expected_calibration_error(score, label),
     }
 
 
@@ -123,37 +123,46 @@ def score_rows(outcomes: list[Outcome]) -> dict:
 def _cell(value, percent=False) -> str:
     if value is None:
         return "-"
-    scale, digits = (100, 0) if percent else (1, 2)
+    scale, digits = (100, 1) if percent else (1, 2)
     middle, low, high = (f"{number * scale:.{digits}f}" for number in value)
     return f"{middle} ({low}-{high})" + (" %" if percent else "")
 
 
+def _mask_table(slices: dict, truth: str) -> list[str]:
+    """Markdown lines of the mask metrics against one of TRUTHS."""
+    lines = [
+        "| slice | images | IoU | F1 | boundary F1 | pooled IoU | AUROC |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in slices.items():
+        if row["marked"]:
+            cells = [_cell(row[truth][key]) for key in ("iou", "f1", "boundary_f1", "pooled_iou")]
+            cells.append(_cell(row.get("auroc")))
+            lines.append(f"| {name} | {row['marked']} | {' | '.join(cells)} |")
+    return lines
+
+
 def markdown(results: dict) -> str:
-    """The tables, with 95 % intervals in brackets."""
+    """The tables, with 95 % bootstrap intervals in brackets."""
     slices, score = results["slices"], results["score"]
     lines = [
         "Mean over the marked images of each slice; pooled: all pixels together. AUROC: the score "
-        "against clean photos. In brackets 95 % bootstrap intervals.",
-        "",
-        "| slice | images | IoU | F1 | boundary F1 | pooled IoU | AUROC | IoU, alpha > 0 | F1, "
-        "alpha > 0 |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+        "against clean photos. In brackets 95 % bootstrap intervals.", "",
+        "Truth without undecidable pixels:", "", *_mask_table(slices, "decidable"), "",
+        'Truth "alpha > 0", as papers have it:', "", *_mask_table(slices, "alpha"),
+    ]  # fmt: skip
     for name, row in slices.items():
-        if "iou" in row:
-            keys = ("iou", "f1", "boundary_f1", "pooled_iou", "auroc")
-            cells = [_cell(row.get(key)) for key in keys]
-            cells += [_cell(row["alpha"].get(key)) for key in ("iou", "f1")]
-            lines.append(f"| {name} | {row['images']} | {' | '.join(cells)} |")
-    for name, row in slices.items():
-        if "images_marked" in row:
+        if row["clean"]:
             share, area = (_cell(row[key], True) for key in ("images_marked", "area_marked"))
-            lines += ["", f"{name}: {share} of the clean images have more than 0.1 % of their "
-                      f"pixels marked; {area} of all their pixels are."]  # fmt: skip
+            lines += ["", f"{name}: {share} of {row['clean']} clean images have more than 0.1 % of "
+                      f"their pixels marked; {area} of all their pixels are."]  # fmt: skip
+        if row["undecided"]:
+            lines += ["", f"{name}: {row['undecided']} images left out, because their mark is too "
+                      "small or faint to decide."]  # fmt: skip
     if score:
-        lines += ["", f"Score over all slices: AUROC {_cell(score['auroc'])}, expected "
-                  f"calibration error {_cell(score['calibration_error'])}, clean and marked "
-                  "photos weighing the same."]  # fmt: skip
+        lines += ["", f"Score over all slices: AUROC {_cell(score['auroc'])}, expected calibration "
+                  f"error {score['calibration_error']:.2f}, clean and marked photos weighing the "
+                  "same."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -233,6 +242,9 @@ def test_files(options) -> dict:
     if options.manifest:
         listed = read_manifest(options.manifest)
         files = {kind: pick_listed(files[kind], listed[kind], kind) for kind in files}
+        empty = [kind for kind in files if not files[kind]]
+        if empty:
+            raise ValueError(f"{options.manifest} lists no {' and no '.join(empty)} to test with.")
     trained_on = Path(options.weights) / "trained_on.json"
     if trained_on.exists():
         check_disjoint(make_manifest(**files), read_manifest(trained_on), trained_on)
@@ -245,6 +257,8 @@ def sources(options) -> dict:
     """Slice name to a function that yields its cases, anew on every call."""
     if options.images:
         pairs = pair_files(options.images, options.masks)
+        for _, image, mask in pairs:
+            check_sizes(image, mask)
         return {"pairs": lambda: (read_pair(*pair) for pair in pairs)}
     files = test_files(options)
     return {

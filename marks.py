@@ -242,12 +242,16 @@ def single(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     return place(stamp, mark.center, mark.rotation_deg, shape)
 
 
+def turned_size(width: float, height: float, rotation_deg: float) -> tuple[float, float]:
+    """Width and height of the upright box round a turned rectangle."""
+    turn = math.radians(rotation_deg)
+    cosine, sine = abs(math.cos(turn)), abs(math.sin(turn))
+    return width * cosine + height * sine, width * sine + height * cosine
+
+
 def inside(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     """Anywhere, but whole; in the middle along a side that is too short for it."""
-    turn = math.radians(mark.rotation_deg)
-    height, width = stamp.shape[:2]
-    across = width * abs(math.cos(turn)) + height * abs(math.sin(turn))
-    down = width * abs(math.sin(turn)) + height * abs(math.cos(turn))
+    across, down = turned_size(stamp.shape[1], stamp.shape[0], mark.rotation_deg)
     halves = (min(0.5, across / 2 / shape[1]), min(0.5, down / 2 / shape[0]))
     middle = [half + at * (1 - 2 * half) for half, at in zip(halves, mark.center)]
     return place(stamp, middle, mark.rotation_deg, shape)

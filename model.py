@@ -229,7 +229,13 @@ class WatermarkSegmenter(pl.LightningModule):
             raise ValueError(f"pixel_loss is {pixel_loss!r}; use {', '.join(PIXEL_LOSSES)}.")
         super().__init__()
         self.save_hyperparameters()
-        self.network = SegmentationNetwork(architecture, encoder, decoder_channels)
+        try:
+            self.network = SegmentationNetwork(architecture, encoder, decoder_channels)
+        except KeyError as error:  # smp's, for names that it does not know
+            raise ValueError(
+                f"No network of architecture {architecture!r} and encoder {encoder!r}: {error}. "
+                "Use names that segmentation-models-pytorch knows."
+            ) from error
         if encoder_weights is not None:
             load_encoder(self.network.model.encoder, encoder, encoder_weights)
         self.image_iou, self.clean_marked = MeanMetric(), MeanMetric()
@@ -421,7 +427,7 @@ class WatermarkSegmenter(pl.LightningModule):
             raise ValueError(f"{folder}/config.json is of {found}, not of {(FORMAT, VERSION)}.")
         try:
             model = cls(**{name: config[name] for name in NETWORK_KEYS}, **settings)
-        except KeyError as error:  # smp's too, for names it does not know
+        except (KeyError, ValueError) as error:
             raise ValueError(
                 f"{folder}/config.json names no network: {error}. It needs the names that "
                 f"segmentation-models-pytorch knows for {', '.join(NETWORK_KEYS)}."

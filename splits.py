@@ -7,6 +7,7 @@ trained on, which `evaluate.py` refuses.
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from images import ImageFile
 FORMAT = "watermark-segmentation files"
 KINDS = ("photos", "logos", "fonts")
 DIGITS = 16
+HASH = rf"[0-9a-fA-F]{{{DIGITS},64}}"
 Manifest = dict[str, list[str]]  # kind to sorted hashes
 
 
@@ -67,9 +69,11 @@ def read_manifest(path) -> Manifest:
         content = json.loads(Path(path).read_text())
         if content.pop("format") != FORMAT or set(content) != set(KINDS):
             raise ValueError(f"its entries must be format ({FORMAT!r}), {', '.join(KINDS)}")
+        if any(not re.fullmatch(HASH, listed) for kind in KINDS for listed in content[kind]):
+            raise ValueError(f"its hashes must be {DIGITS} or more hexadecimal digits")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no manifest of files: {error}.") from error
-    return content
+    return {kind: sorted({listed[:DIGITS].lower() for listed in content[kind]}) for kind in KINDS}
 
 
 def merge_manifests(first: Manifest, second: Manifest) -> Manifest:
@@ -77,10 +81,30 @@ def merge_manifests(first: Manifest, second: Manifest) -> Manifest:
     return {kind: sorted({*first[kind], *second[kind]}) for kind in KINDS}
 
 
-def leave_out(files, hashes) -> list:
-    """The files whose hash is not listed."""
-    listed = set(hashes)
-    return [file for file in files if _hash(file) not in listed]
+def leave_out(files: dict[str, list], manifest) -> dict[str, list]:
+    """Kind to files, without those that a manifest lists; says how many those were.
+
+    Args:
+        files: kind to files.
+        manifest: its path.
+
+    Raises:
+        ValueError: nothing is left of a kind.
+    """
+    listed, kept = read_manifest(manifest), {}
+    for kind, found in files.items():
+        hashes = set(listed[kind])
+        kept[kind] = [file for file in found if _hash(file) not in hashes]
+        if found and not kept[kind]:
+            raise ValueError(
+                f"All {len(found)} {kind} are held out for the benchmark, by {manifest}: nothing "
+                "is left to train on. Add other files, or set held_out to null."
+            )
+    counts = {kind: len(files[kind]) - len(kept[kind]) for kind in files}
+    if any(counts.values()):
+        print(f"Left out for the benchmark ({manifest}):",
+              ", ".join(f"{count} {kind}" for kind, count in counts.items()))  # fmt: skip
+    return kept
 
 
 def pick_listed(files, hashes, what: str) -> list:

@@ -1,10 +1,14 @@
 """The frozen test set: photos with synthetic marks, by slice, the same for everybody.
 
 A test image depends only on (seed, slice, index) and on the files: photos, logos and fonts are
-taken in the order of their content hash, whatever their names. Protocols of papers (see SLICES)
-follow arXiv:2012.07007 (LOGO-*) and arXiv:2012.07616 (CLWD). Uncertain there, and chosen here: that
-"size" is the mark's long side over the image's, LOGO-gray's ranges (those of L and H together), and
-that marks lie whole inside, shrunk where a turned mark would not.
+taken in the order of their content hash, whatever their names. Nothing here follows the training
+defaults of `WatermarkSettings`: who changes those keeps the same test set.
+
+LOGO-* follow arXiv:2012.07007, CLWD follows arXiv:2012.07616. Uncertain there, and chosen here: the
+ranges of LOGO-* (gray: those of L and H together) and that they mean the mark's long side over the
+image's; that marks lie whole inside, shrunk where a turned one would not; JPEG quality 90-95 for
+CLWD; the papers' photos (COCO). CLWD's own truth is a summed difference above 15 of 255, here it is
+`honest_mask` or "alpha > 0". Marks that do not show at all are drawn again in every slice.
 """
 
 import math
@@ -15,15 +19,24 @@ from random import Random
 
 import cv2
 import numpy as np
+from PIL import ExifTags, Image, ImageOps
 
-from dataset import WatermarkSettings, add_watermark, crop_photo, draw_sample, image_label
+from dataset import (
+    SampleParams,
+    WatermarkSettings,
+    add_watermark,
+    crop_photo,
+    draw_sample,
+    image_label,
+)
 from images import IGNORE, ImageFile, find_images, read_image
-from marks import MarkParams, load_logo
+from marks import MarkParams, load_logo, turned_size
 from text import Font
 
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
 PROTOCOL_PX = 256  # side of the images of LOGO-* and CLWD
 MEGAPIXEL = 1_000_000
+MARK_LEVEL = 192  # grey level of a mask file from which a pixel is marked
 
 
 @dataclass(frozen=True)
@@ -48,10 +61,7 @@ class Case:
 
 def _fit_inside(mark: MarkParams, width: float, height: float) -> MarkParams:
     """The logo at a size in px, shrunk if it would not fit into the image once turned."""
-    turn = math.radians(mark.rotation_deg)
-    across = width * abs(math.cos(turn)) + height * abs(math.sin(turn))
-    down = width * abs(math.sin(turn)) + height * abs(math.cos(turn))
-    fit = min(1, PROTOCOL_PX / max(across, down))
+    fit = min(1, PROTOCOL_PX / max(turned_size(width, height, mark.rotation_deg)))
     logo_height, logo_width = load_logo(mark.source).shape[:2]
     stretch = (width / height) / (logo_width / logo_height)
     return replace(mark, scale=max(width, height) * fit / PROTOCOL_PX, stretch=stretch)
@@ -69,11 +79,20 @@ def _clwd_size(mark: MarkParams, rng: Random) -> MarkParams:
     return _fit_inside(mark, rng.uniform(10, PROTOCOL_PX), rng.uniform(10, PROTOCOL_PX))
 
 
-_PLAIN = WatermarkSettings(
-    clean_probability=0, several_probability=0, opacity_range=(0.2, 0.9), opacity_power=1,
-    blend_modes={"normal": 1},
-    downscale_probability=0, blur_probability=0, noise_probability=0,
-    jpeg_probability=1, jpeg_quality_range=(85, 95),
+_PLAIN = WatermarkSettings(  # every field, so that no training default has a say
+    flip_probability=0, clean_probability=0, several_probability=0,
+    kinds={"logo": 1, "text": 1},
+    layouts={"single": 6, "inside": 4, "corner": 4, "diagonal": 2, "grid": 2, "brick": 2},
+    scales={"single": (0.15, 1.1), "inside": (0.15, 0.9), "corner": (0.08, 0.4),
+            "diagonal": (0.6, 1.0), "grid": (0.12, 0.6), "brick": (0.12, 0.6)},
+    rotations_deg={"single": (-180, 180), "inside": (-180, 180), "corner": (0, 0),
+                   "diagonal": (-5, 5), "grid": (-50, 50), "brick": (-50, 50)},
+    upright_probability=0.4, stretch_range=(0.6, 1.6), tile_gap_range=(0.1, 1.0),
+    colors={"original": 4, "desaturated": 1, "white": 4, "black": 2, "grey": 2, "tint": 2},
+    effects={"none": 12, "outline": 2, "shadow": 3, "emboss": 1},
+    blend_modes={"normal": 1}, opacity_range=(0.2, 0.9), opacity_power=1,
+    crop_range=(1, 1), downscale_probability=0, downscale_range=(0.5, 0.9),
+    blur_probability=0, noise_probability=0, jpeg_probability=1, jpeg_quality_range=(85, 95),
 )  # fmt: skip
 
 
@@ -88,7 +107,7 @@ def _paper(low: float, high: float, color: str = "original") -> WatermarkSetting
 
 _CLWD = replace(_paper(0.3, 0.7), jpeg_probability=1, jpeg_quality_range=(90, 95))
 _TILES = {"grid": 1, "brick": 1}
-_BLENDS = {name: 1 for name in WatermarkSettings().blend_modes if name != "normal"}
+_BLENDS = {"multiply": 1, "screen": 1, "overlay": 1, "soft_light": 1}
 
 SLICES = {
     "LOGO-L": Slice(_paper(0.35, 0.6), square=True, adjust=_logo_size),
@@ -119,23 +138,29 @@ def _enlarge(photo: np.ndarray, min_pixels: int) -> np.ndarray:
     return cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)
 
 
-def render_case(name: str, index: int, seed: int, photos, logos, fonts) -> Case:
-    """Test image `index` of a slice; arguments as for `render_cases`."""
+def _render_case(name: str, index: int, seed: int, photos, logos, fonts) -> Case:
+    """Test image `index` of a slice; the files in the order of their hash."""
     kind, rng = SLICES[name], Random(f"{seed} {name} {index}")
     photo = photos[index % len(photos)].read()
     for _ in range(MAX_DRAWS):
-        params = draw_sample(kind.settings, rng, 1, logos, fonts)
-        marks = tuple(kind.adjust(mark, rng) for mark in params.marks)
+        params = draw_case(name, rng, logos, fonts)
         background = (
-            crop_photo(photo, (1.0, *params.crop[1:]), False, PROTOCOL_PX)
+            crop_photo(photo, params.crop, False, PROTOCOL_PX)
             if kind.square
             else _enlarge(photo, kind.min_pixels)
         )
-        stages = add_watermark(background, replace(params, marks=marks))
-        if not marks or image_label(stages["mask"]) == 1:
+        stages = add_watermark(background, params)
+        if not params.marks or image_label(stages["mask"]) == 1:
             alpha_mask = (stages["coverage"] > 0).astype(np.uint8)
             return Case(f"{name}/{index:04d}", stages["image"], stages["mask"], alpha_mask)
     raise ValueError(f"No visible mark in {MAX_DRAWS} draws of {name} {index}: use other photos.")
+
+
+def draw_case(name: str, rng: Random, logos, fonts) -> SampleParams:
+    """All random numbers of one test image, but for the choice of the photo."""
+    kind = SLICES[name]
+    params = draw_sample(kind.settings, rng, 1, logos, fonts)
+    return replace(params, marks=tuple(kind.adjust(mark, rng) for mark in params.marks))
 
 
 def render_cases(
@@ -144,13 +169,14 @@ def render_cases(
 ) -> Iterator[Case]:  # fmt: skip
     """`count` test images of the slice `name`, a key of SLICES.
 
-    Photos are used in turn, each as often as any other; logos and fonts are drawn.
+    Photo after photo in the order of their hashes, from the first again after the last; logos and
+    fonts are drawn.
     """
     photos, logos, fonts = (
         sorted(files, key=lambda file: file.sha256) for files in (photos, logos, fonts)
     )
     for index in range(count):
-        yield render_case(name, index, seed, photos, logos, fonts)
+        yield _render_case(name, index, seed, photos, logos, fonts)
 
 
 def pair_files(images, masks) -> list[tuple[str, Path, Path]]:
@@ -185,13 +211,38 @@ def pair_files(images, masks) -> list[tuple[str, Path, Path]]:
 
 def read_pair(name: str, image, mask) -> Case:
     """A real image with its mask, whose grey levels say: 0..63 none, 192..255 mark, between
-    undecidable, such as antialiased rims."""
-    rgb, grey = read_image(image), read_image(mask)[..., 1]
-    if rgb.shape[:2] != grey.shape:
+    undecidable, such as antialiased rims. The strongest channel counts; transparent is none."""
+    check_sizes(image, mask)
+    rgb, grey = read_image(image), _read_mask(mask)
+    if 0 < grey.max() < MARK_LEVEL:
         raise ValueError(
-            f"{mask} has {grey.shape[1]} x {grey.shape[0]} pixels, its image {image} has "
-            f"{rgb.shape[1]} x {rgb.shape[0]}; they must be equal. Export the mask again at the "
+            f"The brightest value of {mask} is {grey.max()}; marks must be {MARK_LEVEL} to 255. "
+            "Multiply a mask of 0 and 1 by 255."
+        )
+    truth = np.where(grey >= MARK_LEVEL, 1, np.where(grey < 64, 0, IGNORE)).astype(np.uint8)
+    return Case(name, rgb, truth, (grey > 0).astype(np.uint8))
+
+
+def check_sizes(image, mask) -> None:
+    """Raises ValueError unless both files have the same size; reads their headers only."""
+    sizes = []
+    for path in (image, mask):
+        with Image.open(path) as opened:
+            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+            sizes.append(opened.size[::-1] if turned else opened.size)
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"{mask} has {sizes[1][0]} x {sizes[1][1]} pixels, its image {image} has "
+            f"{sizes[0][0]} x {sizes[0][1]}; they must be equal. Export the mask again at the "
             "image's size."
         )
-    truth = np.where(grey >= 192, 1, np.where(grey < 64, 0, IGNORE)).astype(np.uint8)
-    return Case(name, rgb, truth, (grey > 0).astype(np.uint8))
+
+
+def _read_mask(path) -> np.ndarray:
+    """uint8, H x W: the strongest channel, over black where the file is transparent."""
+    rgb = read_image(path)  # names what is wrong with the file
+    with Image.open(path) as image:
+        if not image.has_transparency_data:
+            return rgb.max(axis=2)
+        rgba = np.asarray(ImageOps.exif_transpose(image).convert("RGBA")).astype(np.uint16)
+    return (rgba[..., :3].max(axis=2) * rgba[..., 3] // 255).astype(np.uint8)

@@ -2,11 +2,14 @@
 
 Every argument of `WatermarkSegmenter`, `WatermarkData` and Lightning's Trainer can be given on the
 command line or in a YAML file. The run's folder under lightning_logs/ gets metrics for TensorBoard
-and as CSV, sample pictures, after every epoch `last.ckpt` (continue with `--ckpt_path
-.../last.ckpt`), the best checkpoint by validation, and `weights/`, the averaged model.
+and as CSV and, from the callbacks in configs/, sample pictures, after every epoch `last.ckpt`
+(continue with `--ckpt_path .../last.ckpt`), the best checkpoint by validation, and `weights/`, the
+averaged model.
 `python train.py validate ... --init_from weights` measures a weights folder on validation samples.
 """
 
+import math
+import sys
 import time
 from pathlib import Path
 
@@ -55,10 +58,16 @@ class WatermarkData(pl.LightningDataModule):
         self.train_data, self.val_data = make_datasets(**self.arguments)
 
     def trained_on(self):
-        """The manifest of all files that the model has been trained on."""
+        """The manifest of all files that the model has been trained on; validation's are not."""
         data = self.train_data
         now = make_manifest(photos=data.photos, logos=data.logos, fonts=data.fonts)
         return merge_manifests(self.trained_before, now)
+
+    def state_dict(self):
+        return {"trained_on": self.trained_on()}
+
+    def load_state_dict(self, state):
+        self.trained_before = merge_manifests(self.trained_before, state["trained_on"])
 
     def train_dataloader(self):
         return make_loader(self.train_data, self.batch_size, self.workers, train=True)
@@ -109,7 +118,7 @@ class SamplePictures(pl.Callback):
     """
 
     def __init__(self, every_s: float = 300.0, count: int = 4):
-        self.every_s, self.count, self.last_s = every_s, count, 0.0
+        self.every_s, self.count, self.last_s = every_s, count, -math.inf
 
     def setup(self, trainer, model, stage):
         self.folder = run_folder(trainer) / "samples"
@@ -169,6 +178,19 @@ class CLI(LightningCLI):
             if trained_on.exists():
                 self.datamodule.trained_before = read_manifest(trained_on)
 
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would let the checkpoint's settings override the command line's.
+
+        `WatermarkSegmenter.on_load_checkpoint` compares the two instead.
+        """
+
+
+def main() -> None:
+    try:
+        CLI(WatermarkSegmenter, WatermarkData, seed_everything_default=0)
+    except (ConnectionError, FileNotFoundError, ValueError) as error:
+        sys.exit(f"train.py: {error}")
+
 
 if __name__ == "__main__":
-    CLI(WatermarkSegmenter, WatermarkData, seed_everything_default=0)
+    main()

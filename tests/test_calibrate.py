@@ -16,12 +16,17 @@ def test_fit_finds_scale_and_shift():
 
 
 def test_fit_weighs_both_kinds_alike():
-    logits = np.array([1.0, 1.0, 1.0, -1.0] + [1.0, -1.0])
-    label = np.array([True] * 4 + [False] * 2)
+    logits = np.tile([1.0, 1.0, 1.0, -1.0] + [1.0, -1.0], 1000)
+    label = np.tile([True] * 4 + [False] * 2, 1000)
     # At logit 1: 3/4 of the marked, 1/2 of the clean; at -1: 1/4 and 1/2.
     scale, shift = calibrate.fit_platt(logits, label)
-    assert scale + shift == pytest.approx(np.log(0.75 / 0.5), abs=1e-3)
-    assert -scale + shift == pytest.approx(np.log(0.25 / 0.5), abs=1e-3)
+    assert scale + shift == pytest.approx(np.log(0.75 / 0.5), abs=5e-3)
+    assert -scale + shift == pytest.approx(np.log(0.25 / 0.5), abs=5e-3)
+
+
+def test_fit_stays_finite_where_the_scores_separate_both_kinds():
+    scale, shift = calibrate.fit_platt(np.array([-3.0, -2.0, 2.0, 3.0]), np.arange(4) > 1)
+    assert 0 < scale < 2 and abs(shift) < 1e-3
 
 
 def test_rescaled_score_and_same_mask(make_model):

@@ -250,7 +250,7 @@ def test_processes_share_the_samples_out(make_dataset, monkeypatch):
         monkeypatch.setattr(dataset, "_rank", lambda rank=rank: (rank, 3))
         shares.append([index for _, index in FreshSampler(len(data))])
         val = make_loader(data, 4)
-        assert list(val.sampler) == list(range(rank, 10, 3))
+        assert list(val.sampler) == list(range(rank, 9, 3))  # as many for each
     assert {len(share) for share in shares} == {3}
     assert len({index for share in shares for index in share}) == 9
 
@@ -260,3 +260,9 @@ def test_labelled_undecidable_pixels_follow_the_coverage(make_dataset):
     for index in range(6):
         expected = loose.stages(index)["coverage"] >= 128
         assert np.array_equal(loose[index]["mask"][0].numpy(), expected)
+
+
+def test_too_few_samples_for_all_processes_are_refused(make_dataset, monkeypatch):
+    monkeypatch.setattr(dataset, "_rank", lambda: (0, 3))
+    with pytest.raises(ValueError, match="10 training samples do not fill one batch of 4"):
+        make_loader(make_dataset(length=10), 4, train=True)

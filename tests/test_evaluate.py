@@ -44,13 +44,15 @@ def test_table_averages_marked_images_and_counts_false_alarms():
     }
     results = evaluate.summarise(slices)
     text, clean = results["slices"]["text"], results["slices"]["clean"]
-    assert text["iou"][0] == pytest.approx((1 + 0.25) / 2)
-    assert text["pooled_iou"][0] == pytest.approx(5 / 8)
+    assert (text["marked"], text["clean"], text["undecided"]) == (2, 0, 1)
+    assert text["decidable"]["iou"][0] == pytest.approx((1 + 0.25) / 2)
+    assert text["alpha"]["pooled_iou"][0] == pytest.approx(5 / 8)
     assert text["auroc"][0] == pytest.approx(3 / 4)  # .9 beats both, .4 one of two
     assert clean["images_marked"][0] == 0.5 and clean["area_marked"][0] == pytest.approx(0.25)
-    assert "iou" not in clean
+    assert clean["decidable"] == {}
     table = evaluate.markdown(results)
-    assert "| text | 3 | 0.62 (" in table and "clean: 50 (" in table
+    assert table.count("| text | 2 | 0.62 (") == 2  # once for each truth
+    assert "clean: 50.0 (" in table and "text: 1 images left out" in table
 
 
 def test_evaluation_writes_everything_and_twice_the_same(arguments, tmp_path, capsys):
@@ -81,11 +83,17 @@ def test_files_that_were_trained_on_are_refused(arguments, weights, photos):
         evaluate.main(arguments)
 
 
-def test_manifest_restricts_the_files(arguments, weights, photos, logos, tmp_path):
-    write_manifest(make_manifest(photos=photos[3:], logos=logos), tmp_path / "m.json")
+def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path):
+    listed = dict(photos=photos[3:], logos=logos, fonts=fonts)
+    write_manifest(make_manifest(**listed), tmp_path / "m.json")
     options = evaluate.parse([*arguments, "--manifest", str(tmp_path / "m.json")])
     files = evaluate.test_files(options)
-    assert len(files["photos"]) == 5 and len(files["logos"]) == 6 and files["fonts"] == []
+    assert {kind: len(found) for kind, found in files.items()} == {
+        "photos": 5, "logos": 6, "fonts": 2
+    }  # fmt: skip
+    write_manifest(make_manifest(**{**listed, "fonts": []}), tmp_path / "m.json")
+    with pytest.raises(SystemExit, match=r"m\.json lists no fonts"):
+        evaluate.main([*arguments, "--manifest", str(tmp_path / "m.json")])
 
 
 @pytest.mark.parametrize(

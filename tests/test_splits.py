@@ -82,11 +82,41 @@ def test_merged_manifest_lists_both(photos):
     assert merge_manifests(first, second) == make_manifest(photos=photos)
 
 
-def test_listed_files_are_left_out_or_picked(photos):
+@pytest.fixture
+def manifest_of(tmp_path):
+    def write(**files):
+        write_manifest(make_manifest(**files), tmp_path / "manifest.json")
+        return tmp_path / "manifest.json"
+
+    return write
+
+
+def test_listed_files_are_left_out_and_counted(photos, logos, manifest_of, capsys):
+    path = manifest_of(photos=photos[:3])
+    kept = leave_out({"photos": photos, "logos": logos}, path)
+    assert kept == {"photos": photos[3:], "logos": logos}
+    assert "3 photos, 0 logos" in capsys.readouterr().out
+
+
+def test_nothing_left_to_train_on_is_an_error(photos, manifest_of):
+    with pytest.raises(ValueError, match=r"All 8 photos are held out .*manifest\.json"):
+        leave_out({"photos": photos}, manifest_of(photos=photos))
+
+
+def test_listed_files_are_picked_in_the_lists_order(photos):
     listed = make_manifest(photos=photos[:3])["photos"]
-    assert leave_out(photos, listed) == photos[3:]
     picked = pick_listed(photos, listed, "photos")
-    assert {file.path for file in picked} == {file.path for file in photos[:3]}
+    assert [file.sha256[:16] for file in picked] == listed
+
+
+def test_hashes_as_sha256sum_prints_them_are_understood(photos, manifest_of):
+    path = manifest_of()
+    content = json.loads(path.read_text()) | {"photos": [photos[0].sha256.upper()]}
+    path.write_text(json.dumps(content))
+    assert leave_out({"photos": photos}, path)["photos"] == photos[1:]
+    path.write_text(json.dumps(content | {"photos": [photos[0].sha256[:8]]}))
+    with pytest.raises(ValueError, match="16 or more hexadecimal digits"):
+        read_manifest(path)
 
 
 def test_missing_listed_files_are_counted(photos):

@@ -1,6 +1,10 @@
 """The frozen test set: the same for everybody, and each slice what its name says."""
 
+import hashlib
 import shutil
+from dataclasses import replace
+from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -8,7 +12,8 @@ from PIL import Image
 
 from dataset import image_label
 from images import IGNORE, find_images
-from testset import MEGAPIXEL, SLICES, pair_files, read_pair, render_cases
+from testset import MEGAPIXEL, SLICES, draw_case, pair_files, read_pair, render_cases
+from text import LATIN, Font
 
 SQUARE = ["LOGO-L", "LOGO-H", "LOGO-gray", "CLWD"]
 
@@ -51,7 +56,54 @@ def test_small_photos_are_enlarged_for_corner_marks(photos, logos, fonts):
 def test_marks_of_the_papers_lie_whole_inside(photos, logos, fonts, name):
     for case in render_cases(name, 12, 1, photos, logos, fonts):
         edge = np.concatenate([case.mask[[0, -1]].ravel(), case.mask[:, [0, -1]].ravel()])
-        assert (edge == 1).mean() < 0.05  # touches it at most
+        assert (edge == 1).mean() < 0.05  # touches it at most: of a cut mark far more would
+
+
+@pytest.fixture
+def draws(logos):
+    """What is drawn for the first images of a slice; the fonts are stand-ins."""
+    fonts = [Font(Path(f"{i}.ttf"), {"latin": LATIN}) for i in range(3)]
+
+    def draw(name, count=40):
+        rngs = [Random(f"0 {name} {index}") for index in range(count)]
+        return [draw_case(name, rng, logos, fonts) for rng in rngs]
+
+    return draw
+
+
+@pytest.mark.parametrize("name, low, high", [("LOGO-L", 0.35, 0.6), ("LOGO-H", 0.6, 0.85)])
+def test_sizes_and_opacities_of_the_papers(draws, name, low, high):
+    marks = [params.marks[0] for params in draws(name)]
+    assert all(low <= mark.opacity <= high for mark in marks)
+    assert all(mark.scale <= high for mark in marks)
+    assert np.mean([mark.scale >= low for mark in marks]) > 0.8  # the others had to be shrunk
+    assert len({mark.rotation_deg for mark in marks}) == len(marks)
+
+
+def test_each_slice_draws_what_its_name_says(draws):
+    def marks(name):
+        return [mark for params in draws(name) for mark in params.marks]
+
+    assert {mark.kind for mark in marks("text")} == {"text"}
+    assert {mark.layout for mark in marks("tiled")} == {"grid", "brick"}
+    assert all(0.08 <= mark.opacity <= 0.2 for mark in marks("faint"))
+    assert all(mark.opacity >= 0.95 for mark in marks("opaque"))
+    assert "normal" not in {mark.blend_mode for mark in marks("blend")}
+    assert {mark.blend_mode for mark in marks("tiled")} == {"normal"}
+    assert all(0.04 <= mark.scale <= 0.1 for mark in marks("corner"))
+    assert {mark.color for mark in marks("LOGO-gray")} == {"desaturated"}
+    assert all(p.downscale < 1 and 35 <= p.jpeg_quality <= 60 for p in draws("recompressed"))
+    assert marks("clean") == []
+
+
+def test_test_set_is_frozen(draws):
+    """If this fails, the published table no longer belongs to this code: measure it again."""
+    digest = hashlib.sha256()
+    for name in SLICES:
+        for params in draws(name, 3):
+            marks = tuple(replace(mark, source=None) for mark in params.marks)
+            digest.update(repr(replace(params, marks=marks)).encode())
+    assert digest.hexdigest()[:16] == "65b691abc24d5db4"
 
 
 # --- Real pairs ---------------------------------------------------------------------------------
@@ -100,3 +152,22 @@ def test_mask_of_another_size_is_refused(pair_folders):
         ValueError, match=r"8 x 7 pixels, its image .* has 9 x 7; they must be equal"
     ):
         read_pair(*pair_files(*pair_folders)[0])
+
+
+def test_mask_of_an_upright_and_a_turned_file_fit(pair_folders):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (7, 9)).save(pair_folders[0] / "a.jpg", exif=exif)  # seen as 9 x 7
+    assert read_pair(*pair_files(*pair_folders)[0]).mask.shape == (7, 9)
+
+
+def test_masks_of_0_and_1_are_refused(pair_folders):
+    Image.fromarray(np.ones((7, 9), np.uint8)).save(pair_folders[1] / "a.png")
+    with pytest.raises(ValueError, match=r"brightest value of .*a\.png is 1; .* by 255"):
+        read_pair(*pair_files(*pair_folders)[0])
+
+
+@pytest.mark.parametrize("color", [(255, 0, 0, 255), (0, 0, 255, 255), (0, 0, 0, 0)])
+def test_coloured_and_transparent_masks(pair_folders, color):
+    Image.new("RGBA", (9, 7), color).save(pair_folders[1] / "a.png")
+    assert (read_pair(*pair_files(*pair_folders)[0]).mask == (color[3] > 0)).all()

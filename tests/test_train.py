@@ -2,6 +2,7 @@
 
 import math
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -272,6 +273,52 @@ def test_cli_refuses_unknown_keys_in_a_config(monkeypatch, capsys, tmp_path):
     assert "bach_size" in capsys.readouterr().err
 
 
-def test_cli_refuses_impossible_settings(monkeypatch):
-    with pytest.raises(ValueError, match="image_size is 100; use a multiple of 32"):
-        run_cli(monkeypatch, "fit", "--data.settings.image_size=100")
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--data.settings.image_size=100"], "image_size is 100; use a multiple of 32"),
+        (["--data.photos=nowhere"], "No folder at nowhere"),
+        (["--model.encoder=resnet7"], "No network of architecture 'unet' and encoder 'resnet7'"),
+    ],
+)
+def test_cli_explains_impossible_settings(monkeypatch, tmp_path, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        run_cli(monkeypatch, "fit", f"--trainer.default_root_dir={tmp_path}", *arguments)
+    assert str(stop.value).startswith("train.py: ") and message in str(stop.value)
+
+
+def test_cli_resumes_and_the_command_line_decides(trained, cli_run):
+    last = f"--ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
+    run = cli_run(last, "--trainer.max_epochs=3", "--data.seed=1")
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
+    assert (checkpoint["epoch"], checkpoint["global_step"]) == (2, 6)
+    with pytest.raises(SystemExit, match=r"decoder_channels is \[8, 8.* this model's is \[16"):
+        cli_run(last, "--model.decoder_channels=[16, 8, 8, 8, 8]")
+
+
+def test_cli_keeps_the_list_of_files_trained_on_when_it_resumes(make_data):
+    data, other = make_data(seed=0), make_data()
+    data.setup("fit")
+    other.setup("fit")
+    other.train_data.photos = other.train_data.photos[:1]
+    other.load_state_dict(data.state_dict())
+    assert other.trained_on() == data.trained_on()
+
+
+def test_two_processes_train_together(photo_folder, logo_folder, tmp_path):
+    options = {
+        "data.photos": photo_folder, "data.logos": logo_folder, "data.workers": 0,
+        "data.train_length": 8, "data.val_length": 4, "data.batch_size": 2,
+        "data.settings.image_size": 32, "model.encoder": TINY["encoder"],
+        "model.decoder_channels": "[8, 8, 8, 8, 8]", "trainer.max_epochs": 1,
+        "trainer.accelerator": "cpu", "trainer.devices": 2, "trainer.strategy": "ddp",
+        "trainer.default_root_dir": tmp_path,
+    }  # fmt: skip
+    command = [sys.executable, "train.py", "fit", "--config", str(CONFIGS[0])]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = tmp_path / "lightning_logs" / "version_0"
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
+    assert checkpoint["global_step"] == 2  # 8 samples: 2 processes, 2 each, twice
+    assert (run / "weights" / "trained_on.json").exists()
