@@ -1,6 +1,7 @@
 """Accuracy of a weights folder, on a frozen synthetic test set or on real pairs.
 
     python evaluate.py --photos PHOTOS --logos LOGOS --fonts FONTS --manifest held_out.json
+    python evaluate.py --photos PHOTOS --logos LOGOS
     python evaluate.py --images IMAGES --masks MASKS
 
 Writes results.json, results.md (the table it prints), reliability.png and a gallery of the best,
@@ -211,7 +212,7 @@ def parse(arguments=None):
     add("--weights", default=ROOT / "weights", help="folder that train.py wrote")
     add("--photos", help="folder of photos without marks, to draw marks on")
     add("--logos", help="folder of logos with transparency")
-    add("--fonts", help="folder of fonts for text marks; matplotlib's are not used")
+    add("--fonts", help="folder of fonts for text marks, instead of matplotlib's")
     add("--manifest", help="use the files that this manifest lists, and no other")
     add("--images", help="folder of real images, instead of --photos")
     add("--masks", help="folder of their masks, of the same names: white = mark")
@@ -222,34 +223,39 @@ def parse(arguments=None):
     add("--output", type=Path, default=Path("evaluation"), help="folder to write to")
     add("--save-images", action="store_true", help="write the test images and masks, too")
     options = parser.parse_args(arguments)
-    synthetic = [options.photos, options.logos, options.fonts]
-    if not (all(synthetic) or all([options.images, options.masks])) or (
-        any(synthetic) and any([options.images, options.masks])
-    ):
-        parser.error("give either --photos, --logos and --fonts, or --images and --masks")
+    synthetic, real = (options.photos, options.logos), (options.images, options.masks)
+    if not (all(synthetic) or all(real)) or (any(synthetic) and any(real)):
+        parser.error("give either --photos and --logos, or --images and --masks")
     if options.count < 1:
         parser.error(f"--count is {options.count}; give 1 or more")
     return options
 
 
 def test_files(options) -> dict:
-    """Photos, logos and fonts to test with; ValueError if the model was trained on one."""
+    """Photos, logos and fonts to test with; ValueError if the model was trained on one.
+
+    Fonts that were trained on only make a note: without --fonts there are no others.
+    """
     files = {
         "photos": find_images(options.photos),
         "logos": find_images(options.logos, check_logo),
-        "fonts": find_fonts(options.fonts, shipped=False),
+        "fonts": find_fonts(options.fonts, shipped=options.fonts is None),
     }
     if options.manifest:
         listed = read_manifest(options.manifest)
-        files = {kind: pick_listed(files[kind], listed[kind], kind) for kind in files}
-        empty = [kind for kind in files if not files[kind]]
-        if empty:
-            raise ValueError(f"{options.manifest} lists no {' and no '.join(empty)} to test with.")
-    trained_on = Path(options.weights) / "trained_on.json"
-    if trained_on.exists():
-        check_disjoint(make_manifest(**files), read_manifest(trained_on), trained_on)
-    else:
-        print(f"No {trained_on}: nobody can tell whether these files were trained on.")
+        for kind in ("photos", "logos", "fonts") if options.fonts else ("photos", "logos"):
+            files[kind] = pick_listed(files[kind], listed[kind], kind)
+    path = Path(options.weights) / "trained_on.json"
+    if not path.exists():
+        print(f"No {path}: nobody can tell whether these files were trained on.")
+        return files
+    trained_on, tested = read_manifest(path), make_manifest(**files)
+    check_disjoint({**tested, "fonts": []}, trained_on, path)
+    known = set(tested["fonts"]) & set(trained_on["fonts"])
+    if known:
+        print(
+            f"{len(known)} of {len(tested['fonts'])} fonts were trained on; --fonts takes others."
+        )
     return files
 
 

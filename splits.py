@@ -112,6 +112,7 @@ def pick_listed(files, hashes, what: str) -> list:
 
     Raises:
         FileNotFoundError: some are not among the files; the message counts them.
+        ValueError: none is listed.
     """
     found = {_hash(file): file for file in files}
     missing = [listed for listed in hashes if listed not in found]
@@ -121,6 +122,8 @@ def pick_listed(files, hashes, what: str) -> list:
             f"the first has SHA-256 {missing[0]}... Gather the same files (weights/README.md says "
             "from where), or leave --manifest out to use what is there."
         )
+    if not hashes:
+        raise ValueError(f"The manifest lists no {what} to test with.")
     return [found[listed] for listed in hashes]
 
 

@@ -83,6 +83,14 @@ def test_files_that_were_trained_on_are_refused(arguments, weights, photos):
         evaluate.main(arguments)
 
 
+def test_fonts_that_were_trained_on_are_noted(arguments, weights, photos, fonts, capsys):
+    write_manifest(make_manifest(fonts=fonts), weights / "trained_on.json")
+    cut = arguments.index("--fonts")
+    options = evaluate.parse(arguments[:cut] + arguments[cut + 2 :])
+    assert len(evaluate.test_files(options)["fonts"]) > 10  # matplotlib's
+    assert "2 of " in (out := capsys.readouterr().out) and "fonts were trained on" in out
+
+
 def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path):
     listed = dict(photos=photos[3:], logos=logos, fonts=fonts)
     write_manifest(make_manifest(**listed), tmp_path / "m.json")
@@ -92,14 +100,14 @@ def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path)
         "photos": 5, "logos": 6, "fonts": 2
     }  # fmt: skip
     write_manifest(make_manifest(**{**listed, "fonts": []}), tmp_path / "m.json")
-    with pytest.raises(SystemExit, match=r"m\.json lists no fonts"):
+    with pytest.raises(SystemExit, match="manifest lists no fonts"):
         evaluate.main([*arguments, "--manifest", str(tmp_path / "m.json")])
 
 
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ([], "give either --photos, --logos and --fonts, or"),
+        ([], "give either --photos and --logos, or"),
         (["--photos", "x"], "give either"),
         (["--images", "a", "--masks", "b", "--photos", "c"], "give either"),
         (["--images", "a", "--masks", "b", "--count", "0"], "--count is 0"),
