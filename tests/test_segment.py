@@ -137,13 +137,12 @@ def test_small_images_are_never_enlarged(tiny_model, monkeypatch):
     "arguments",
     [
         dict(threshold=-0.1), dict(threshold=1.5), dict(threshold=float("nan")),
-        dict(dilation_px=-1), dict(dilation_px=1.5), dict(max_side_px=16),
+        dict(min_score=1.1), dict(dilation_px=-1), dict(dilation_px=1.5), dict(max_side_px=16),
     ],
 )  # fmt: skip
 def test_arguments_out_of_range_are_refused(tiny_model, arguments):
-    with pytest.raises(
-        ValueError, match=r"Got threshold .* in 0\.\.1, a whole number from 0, and at least 32"
-    ):
+    message = r"Got (threshold .* lie in 0\.\.1|dilation_px .* from 0, and at least 32)"
+    with pytest.raises(ValueError, match=message):
         tiny_model.segment(np.zeros((32, 32), np.uint8), **arguments)
 
 
@@ -167,3 +166,12 @@ def test_segment_restores_the_mode_after_an_error(make_model, monkeypatch):
     with pytest.raises(RuntimeError, match="out of memory"):
         model.segment(np.zeros((32, 32), np.uint8))
     assert model.training
+
+
+def test_a_photo_with_a_low_score_gets_an_empty_mask(tiny_model, monkeypatch):
+    answer(tiny_model, monkeypatch, (3, 4, 20.0), score_logit=-1.0)  # score 0.27
+    photo = np.zeros((32, 32), np.uint8)
+    result = tiny_model.segment(photo)
+    assert not result.mask.any() and result.coverage == 0 and result.probability.max() > 0.9
+    assert tiny_model.segment(photo, min_score=0).mask.sum() == 1
+    assert tiny_model.segment(photo, min_score=0.26).mask.sum() == 1
