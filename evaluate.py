@@ -16,6 +16,7 @@ import platform
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -34,7 +35,7 @@ from images import find_images
 from marks import check_logo
 from model import CLEAN_LIMIT, WatermarkSegmenter
 from splits import check_disjoint, make_manifest, pick_listed, read_manifest
-from testset import SLICES, Case, check_sizes, pair_files, read_pair, render_cases
+from testset import SLICES, Case, check_sizes, pair_files, read_pair, render_case
 from text import find_fonts
 
 TRUTHS = ("decidable", "alpha")  # fields of Outcome: two definitions of what is marked
@@ -260,15 +261,15 @@ def test_files(options) -> dict:
 
 
 def sources(options) -> dict:
-    """Slice name to a function that yields its cases, anew on every call."""
+    """Slice name to one function for each of its cases, which makes it."""
     if options.images:
         pairs = pair_files(options.images, options.masks)
         for _, image, mask in pairs:
             check_sizes(image, mask)
-        return {"pairs": lambda: (read_pair(*pair) for pair in pairs)}
+        return {"pairs": [partial(read_pair, *pair) for pair in pairs]}
     files = test_files(options)
     return {
-        name: lambda name=name: render_cases(name, options.count, options.seed, **files)
+        name: [partial(render_case, name, i, options.seed, **files) for i in range(options.count)]
         for name in options.slices
     }
 
@@ -281,14 +282,13 @@ def run(options) -> dict:
     gallery.mkdir(parents=True, exist_ok=True)
     for name, cases in cases_of.items():
         start_s, slices[name] = time.monotonic(), []
-        for case in cases():
+        for case in (make() for make in cases):
             digest.update(case.image.tobytes() + case.mask.tobytes())
             slices[name].append(measure(case, segmenter, options.threshold))
             if options.save_images:
                 save_case(case, options.output)
         titles, picks = zip(*pick_typical(slices[name]))
-        chosen = {i: case for i, case in enumerate(cases()) if i in picks}
-        chosen = [chosen[i] for i in picks]
+        chosen = [cases[i]() for i in picks]
         draw_gallery(name, chosen, segmenter, options.threshold, titles, gallery)
         print(f"{name}: {len(slices[name])} images, {time.monotonic() - start_s:.0f} s", flush=True)
     results = summarise(slices)

@@ -75,8 +75,8 @@ def auroc(marked: np.ndarray, clean: np.ndarray) -> float:
     Args:
         marked, clean: scores of either kind, 1-D, not empty.
     """
-    below = np.searchsorted(np.sort(clean), marked, side="left")
-    at_most = np.searchsorted(np.sort(clean), marked, side="right")
+    clean = np.sort(clean)
+    below, at_most = (np.searchsorted(clean, marked, side=side) for side in ("left", "right"))
     return float((below + at_most).mean() / 2 / len(clean))
 
 

@@ -138,8 +138,18 @@ def _enlarge(photo: np.ndarray, min_pixels: int) -> np.ndarray:
     return cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)
 
 
-def _render_case(name: str, index: int, seed: int, photos, logos, fonts) -> Case:
-    """Test image `index` of a slice; the files in the order of their hash."""
+def render_case(
+    name: str, index: int, seed: int, photos: list[ImageFile], logos: list[ImageFile],
+    fonts: list[Font],
+) -> Case:  # fmt: skip
+    """Test image `index` of the slice `name`, a key of SLICES.
+
+    Photo after photo in the order of their hashes, from the first again after the last; logos and
+    fonts are drawn.
+    """
+    photos, logos, fonts = (
+        sorted(files, key=lambda file: file.sha256) for files in (photos, logos, fonts)
+    )
     kind, rng = SLICES[name], Random(f"{seed} {name} {index}")
     photo = photos[index % len(photos)].read()
     for _ in range(MAX_DRAWS):
@@ -163,20 +173,9 @@ def draw_case(name: str, rng: Random, logos, fonts) -> SampleParams:
     return replace(params, marks=tuple(kind.adjust(mark, rng) for mark in params.marks))
 
 
-def render_cases(
-    name: str, count: int, seed: int, photos: list[ImageFile], logos: list[ImageFile],
-    fonts: list[Font],
-) -> Iterator[Case]:  # fmt: skip
-    """`count` test images of the slice `name`, a key of SLICES.
-
-    Photo after photo in the order of their hashes, from the first again after the last; logos and
-    fonts are drawn.
-    """
-    photos, logos, fonts = (
-        sorted(files, key=lambda file: file.sha256) for files in (photos, logos, fonts)
-    )
-    for index in range(count):
-        yield _render_case(name, index, seed, photos, logos, fonts)
+def render_cases(name: str, count: int, seed: int, photos, logos, fonts) -> Iterator[Case]:
+    """The first `count` test images of a slice; see `render_case`."""
+    return (render_case(name, index, seed, photos, logos, fonts) for index in range(count))
 
 
 def pair_files(images, masks) -> list[tuple[str, Path, Path]]:

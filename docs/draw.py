@@ -16,13 +16,13 @@ matplotlib.use("Agg")
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
+import evaluate  # noqa: E402
 from dataset import composite, make_layer  # noqa: E402
 from figures import COLUMNS, four_columns, picture_grid  # noqa: E402
-from images import find_images, sample_photos  # noqa: E402
-from marks import MarkParams, check_logo  # noqa: E402
+from images import sample_photos  # noqa: E402
+from marks import MarkParams  # noqa: E402
 from model import WatermarkSegmenter  # noqa: E402
-from splits import pick_listed, read_manifest  # noqa: E402
-from testset import render_cases  # noqa: E402
+from testset import render_case  # noqa: E402
 from text import find_fonts  # noqa: E402
 
 EXAMPLES = (("LOGO-H", 3), ("text", 4), ("tiled", 2), ("faint", 5))  # slice, index
@@ -48,15 +48,12 @@ def draw_example() -> None:
 
 
 def draw_examples(photos, logos, fonts) -> None:
-    listed = read_manifest(DOCS.parent / "held_out.json")
-    files = {
-        "photos": pick_listed(find_images(photos), listed["photos"], "photos"),
-        "logos": pick_listed(find_images(logos, check_logo), listed["logos"], "logos"),
-        "fonts": pick_listed(find_fonts(fonts, shipped=False), listed["fonts"], "fonts"),
-    }
+    folders = ["--photos", photos, "--logos", logos, "--fonts", fonts]
+    options = evaluate.parse([*folders, "--manifest", str(DOCS.parent / "held_out.json")])
+    files = evaluate.test_files(options)
     model, rows = WatermarkSegmenter.load(), []
     for name, index in EXAMPLES:
-        case = list(render_cases(name, index + 1, 0, **files))[index]
+        case = render_case(name, index, 0, **files)
         image, mask = fit_square(case.image), fit_square(case.mask)
         rows.append(four_columns(image, mask, model.segment(image)))
     picture_grid(rows, COLUMNS, [name for name, _ in EXAMPLES], dpi=80).savefig(
