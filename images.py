@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = tuple(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .png .tif .tiff .webp".split())
 FLICKR8K_URL = (
     "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k/Flickr8k_Dataset.zip"
 )
@@ -31,6 +31,7 @@ SAMPLE_PHOTOS = """
 IGNORE = 255  # value of mask and label where nobody can decide; no weight in loss or metrics
 DECODE_ERRORS = (
     OSError,
+    RuntimeError,  # of its AVIF decoder
     SyntaxError,  # Pillow's word for a broken PNG chunk
     ValueError,
     Image.DecompressionBombError,

@@ -6,6 +6,7 @@ import torch
 from conftest import paint_photo
 from PIL import Image
 
+import model
 from images import read_image
 
 
@@ -118,30 +119,48 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
     assert wide.coverage == pytest.approx((5 + 3) / 1024)
 
 
-def test_large_images_are_looked_at_in_a_smaller_size(tiny_model, monkeypatch):
-    seen = answer(tiny_model, monkeypatch, (5, 10, 20.0))
-    result = tiny_model.segment(np.zeros((100, 200), np.uint8), max_side_px=64)
-    assert seen == [(32, 64)]
-    assert result.mask.shape == (100, 200)
-    row, column = np.argwhere(result.mask).mean(axis=0)  # of the enlarged spot
-    assert (row, column) == pytest.approx((5.5 * 200 / 64 - 0.5, 10.5 * 200 / 64 - 0.5), abs=0.6)
-
-
 def test_small_images_are_never_enlarged(tiny_model, monkeypatch):
     seen = answer(tiny_model, monkeypatch)
-    tiny_model.segment(np.zeros((20, 40), np.uint8), max_side_px=1024)
+    tiny_model.segment(np.zeros((20, 40), np.uint8))
     assert seen == [(32, 64)]
+
+
+def test_large_images_are_seen_whole_and_in_native_tiles(tiny_model, monkeypatch):
+    seen = answer(tiny_model, monkeypatch, (50, 300, 20.0))
+    probability = tiny_model.segment(np.zeros((100, 1500), np.uint8)).probability
+    assert seen == [(96, 1024)] + [(128, 640)] * 3
+    assert all(probability[50, x] > 0.5 for x in (300, 730, 1160))  # tiles at 0, 430, 860
+    assert probability[74, 440] > 0.5  # the spot of the whole frame, 1,500 / 1,024 as far
+    assert np.count_nonzero(probability > 0.5) <= 3 + 4
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 8])
+def test_views_of_equal_shape_go_through_the_network_together(at_once, make_model, monkeypatch):
+    net, seen = make_model().eval(), []
+
+    def forward(batch):
+        seen.append(tuple(batch.shape))
+        return batch[:, :1].float(), batch[:, 0, 0, 0].float()
+
+    monkeypatch.setattr(net, "forward", forward)
+    monkeypatch.setitem(model.VIEWS_AT_ONCE, "cpu", at_once)
+    views = [np.full((h, 40, 3), v, np.uint8) for v, h in enumerate([32, 32, 32, 20, 20])]
+    answers = net.predict_views(views)
+    assert [probability.shape for probability, _ in answers] == [v.shape[:2] for v in views]
+    assert [np.log(score / (1 - score)) for _, score in answers] == pytest.approx([*range(5)])
+    batches = {1: [1] * 5, 2: [2, 1, 2], 8: [3, 2]}[at_once]
+    assert seen == [(n, 3, 32, 64) for n in batches]
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         dict(threshold=-0.1), dict(threshold=1.5), dict(threshold=float("nan")),
-        dict(min_score=1.1), dict(dilation_px=-1), dict(dilation_px=1.5), dict(max_side_px=16),
+        dict(min_score=1.1), dict(dilation_px=-1), dict(dilation_px=1.5),
     ],
 )  # fmt: skip
 def test_arguments_out_of_range_are_refused(tiny_model, arguments):
-    message = r"Got (threshold .* lie in 0\.\.1|dilation_px .* from 0, and at least 32)"
+    message = r"Got (threshold .* lie in 0\.\.1|dilation_px .* whole number from 0)"
     with pytest.raises(ValueError, match=message):
         tiny_model.segment(np.zeros((32, 32), np.uint8), **arguments)
 

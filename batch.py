@@ -1,0 +1,320 @@
+"""Many images to masks and a report: `segment_files`, which `segment.py` calls.
+
+Each image is decoded, segmented and written by one thread of several, so that files and network
+work at the same time. On the CPU the network has a thread per core, each with a view of its own:
+faster than all cores at one view, and the same bits whatever the number of cores. A finished image
+is noted at once in a journal; what is noted is not done again, and the report is made of it.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from images import read_image
+from inference import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, segment_image
+from inputs import Input, list_inputs
+from journal import Journal, Together, file_stamp
+from model import ROOT, WatermarkSegmenter, best_device
+from report import (
+    COLUMNS,
+    PARTIAL,
+    WRITERS,
+    OutputError,
+    boxes_of,
+    coco_rle,
+    encode,
+    mask_picture,
+    overlay_picture,
+    probability_picture,
+    soft_mask_picture,
+    write_report,
+    write_whole,
+)
+
+PIXELS_AT_ONCE = 64_000_000  # in work together; a larger image is in work alone
+WAITING = 4  # images handed out ahead, per thread
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to segment and what to write."""
+
+    weights: str = str(ROOT / "weights")  # folder that `WatermarkSegmenter.save` wrote
+    threshold: float = THRESHOLD  # probability of a marked pixel, 0..1
+    dilate: int = 0  # widen masks by this radius, px
+    min_score: float = MIN_SCORE  # below this score the mask stays empty, 0..1
+    soft: bool = False  # masks with a feathered edge instead of 0 and 255 only
+    overlay: bool = False  # also NAME.overlay.jpg: the mask in red, at most 2,048 px
+    probability: bool = False  # also NAME.probability.png: 16 bit, 0..65535
+    rle: bool = False  # also COCO RLE in the report
+    report: str = "jsonl"  # a name in report.WRITERS
+    workers: int | None = None  # images in work at once; None: one per core
+    device: str = "auto"  # "cpu", "cuda", "cuda:1", "mps"; auto: the best there is
+    overwrite: bool = False  # start afresh instead of going on
+    allow_huge: bool = False  # open images above Pillow's limit, 179 megapixels
+
+    def __post_init__(self):
+        check_limits(self.threshold, self.dilate, self.min_score)
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; give 1 or more.")
+        if self.report not in WRITERS:
+            raise ValueError(f"report is {self.report!r}; use {', '.join(WRITERS)}.")
+        for wanted, package in ((self.rle, "pycocotools"), (self.report == "parquet", "pyarrow")):
+            if wanted and importlib.util.find_spec(package) is None:
+                raise ValueError(f"This needs {package}, which is missing: pip install {package}.")
+
+    def pictures(self) -> dict[str, Callable]:
+        """Ending of each output to the function of (found, rgb) that draws it."""
+        pictures = {".png": soft_mask_picture if self.soft else mask_picture}
+        if self.overlay:
+            pictures[".overlay.jpg"] = overlay_picture
+        if self.probability:
+            pictures[".probability.png"] = probability_picture
+        return pictures
+
+    def key(self, segmenter) -> str:
+        """Hash of everything that an output depends on, apart from its image."""
+        chosen = (self.threshold, self.dilate, self.min_score, self.rle, self.soft)
+        digest = hashlib.sha256(repr((chosen, sorted(self.pictures()))).encode())
+        for name, value in sorted(segmenter.network.state_dict().items()):
+            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; printed at its end."""
+
+    records: list[dict] = field(repr=False)  # of all images, in input order; the report's lines
+    done_before: int  # images that an earlier run had done
+    seconds: float
+    report: Path
+
+    @property
+    def failed(self) -> list[dict]:
+        return [record for record in self.records if record["error"] is not None]
+
+    @property
+    def marked(self) -> int:
+        return sum(bool(record["coverage"]) for record in self.records)
+
+    def __str__(self) -> str:
+        now = len(self.records) - self.done_before
+        line = f"{len(self.records)} images, {self.marked} marked, {len(self.failed)} failed"
+        if self.done_before:
+            line += f", {self.done_before} of them done before"
+        line += f"; {now / max(self.seconds, 1e-9):.2f} images/s. Report: {self.report}"
+        return "\n".join([line, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)])
+
+
+def segment_files(
+    sources, output, options: Options | None = None, segmenter=None, progress: bool = False
+) -> Summary:
+    """Writes masks and a report for all images of the sources.
+
+    Args:
+        sources: paths of images, folders and .txt lists; see `inputs.list_inputs`.
+        output: folder to write to. If it holds an unfinished run with the same options, that one
+            is finished; images that changed since are done again, failed ones tried again.
+        options: what to write and how.
+        segmenter: a `WatermarkSegmenter` to use, on its device, instead of `options.weights`.
+        progress: draw a progress bar.
+
+    Under torchrun the processes share the images out, and the first writes the report.
+
+    Raises:
+        UsageError: a source does not exist, or the folder holds results of other options.
+        FileNotFoundError, ValueError: the weights cannot be loaded.
+        OutputError: the output folder takes no more files; what is done stays.
+    """
+    options, output, start_s = options or Options(), Path(output), time.monotonic()
+    endings = tuple(options.pictures())
+    inputs = list_inputs(sources, output, endings)
+    if segmenter is None:
+        segmenter = WatermarkSegmenter.load(options.weights)
+        segmenter.to(best_device() if options.device == "auto" else options.device)
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    with Together(processes) as together:
+        journal = Journal(output, options.key(segmenter), rank)
+        if rank == 0:
+            journal.prepare(inputs, endings, options.overwrite)
+        together.wait()
+        done = journal.read(inputs)
+        todo = [item for i, item in enumerate(inputs) if i not in done][rank::processes]
+        together.wait()  # all have read before one writes
+        bar = tqdm(total=len(todo), unit="image", disable=not progress or rank > 0)
+        with bar, journal, pillow_limit(options.allow_huge):
+            for item, stamp, record in run(todo, output, segmenter, options):
+                journal.add(item, stamp, record)
+                bar.update()
+        together.wait()
+        records = [*journal.read(inputs, failed=True).values()]
+        report = output / f"report.{options.report}"
+        if rank == 0:
+            write_report(records, output, options.report)
+            shutil.rmtree(output / PARTIAL, ignore_errors=True)
+        together.wait()
+    return Summary(records, len(done), time.monotonic() - start_s, report)
+
+
+# --- One image ---------------------------------------------------------------------------------
+
+
+def process(item: Input, output: Path, predict: Predict, options: Options, budget) -> dict:
+    """Writes the outputs of one image; its line of the report, with the reason if it failed."""
+    start_s = time.monotonic()
+    try:
+        with budget.hold(pixel_count(item)):
+            rgb = read_image(item.path)
+            limits = options.threshold, options.dilate, options.min_score
+            found = segment_image(predict, rgb, *limits)
+            for ending, draw in options.pictures().items():
+                write_whole(encode(draw(found, rgb), ending), item.name + ending, output)
+            record = record_of(item, found, options)
+    except OutputError:
+        raise
+    except (OSError, ValueError, MemoryError, RuntimeError, cv2.error) as error:
+        record = dict.fromkeys(COLUMNS)
+        reason = str(error) or type(error).__name__
+        record.update(path=item.path, boxes=[], error=reason)
+    return {**record, "seconds": round(time.monotonic() - start_s, 3)}
+
+
+def pixel_count(item: Input) -> int:
+    """Width times height, from the file's header; raises if there is no such image."""
+    if item.error:
+        raise ValueError(item.error)
+    try:
+        if not os.path.isfile(item.path):
+            os.stat(item.path)  # says why
+            raise ValueError("is no file")
+        with Image.open(item.path) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{error} --allow-huge opens it all the same.") from error
+    except OSError as error:
+        raise ValueError(error.strerror or "is not an image that Pillow can read") from error
+
+
+def record_of(item: Input, found: Segmentation, options: Options) -> dict:
+    height, width = found.mask.shape
+    record = {
+        "path": item.path, "mask": item.name + ".png", "width": width, "height": height,
+        "score": round(found.score, 6), "coverage": round(found.coverage, 8),
+        "boxes": boxes_of(found.mask), "error": None,
+    }  # fmt: skip
+    return {**record, "rle": coco_rle(found.mask)} if options.rle else record
+
+
+# --- All images --------------------------------------------------------------------------------
+
+
+def run(todo, output: Path, segmenter, options: Options) -> Iterator[tuple[Input, list, dict]]:
+    """(input, its `file_stamp`, record) of each image, in the order in which they get done."""
+    threads = options.workers or core_count()
+    budget = Budget(PIXELS_AT_ONCE)
+
+    def one(item: Input):
+        stamp = file_stamp(item.path)
+        return item, stamp, process(item, output, predict, options, budget)
+
+    # One thread more than the network can serve: it decodes or writes meanwhile.
+    with shared_network(segmenter, threads) as predict, cancelling_pool(threads + 1) as pool:
+        yield from unordered(pool, one, todo, WAITING * threads)
+
+
+def core_count() -> int:
+    """CPU cores for this process; the processes of a torchrun share the machine's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+@contextmanager
+def shared_network(segmenter, threads: int) -> Iterator[Predict]:
+    """The segmenter's `predict_views` for several threads at once."""
+    before, was_training = torch.get_num_threads(), segmenter.training
+    on_cpu, lock = segmenter.device.type == "cpu", threading.Lock()
+
+    def one_by_one(views):
+        return [found for (found,) in pool.map(segmenter.predict_views, ([v] for v in views))]
+
+    def together(views):
+        with lock:
+            return segmenter.predict_views(views)
+
+    segmenter.eval()
+    if on_cpu:
+        torch.set_num_threads(1)  # holds for threads that start from now on
+    try:
+        with cancelling_pool(threads) as pool:
+            yield one_by_one if on_cpu else together
+    finally:
+        torch.set_num_threads(before)
+        segmenter.train(was_training)
+
+
+@contextmanager
+def cancelling_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that on an error finish what they are at, and nothing more."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def unordered(pool, function, items: Iterable, ahead: int) -> Iterator:
+    """function(item) of all items, as they get done; at most `ahead` are handed out."""
+    waiting = set()
+    for item in items:
+        waiting.add(pool.submit(function, item))
+        if len(waiting) >= ahead:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    while waiting:
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in done)
+
+
+class Budget:
+    """Lets threads in while what they hold together is within a limit, or one alone."""
+
+    def __init__(self, limit: int):
+        self.limit, self.used, self.changed = limit, 0, threading.Condition()
+
+    @contextmanager
+    def hold(self, amount: int):
+        with self.changed:
+            self.changed.wait_for(lambda: not self.used or self.used + amount <= self.limit)
+            self.used += amount
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.used -= amount
+                self.changed.notify_all()
+
+
+@contextmanager
+def pillow_limit(lifted: bool):
+    """Pillow's limit on the size of an image, or none."""
+    before = Image.MAX_IMAGE_PIXELS
+    if lifted:
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

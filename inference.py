@@ -1,0 +1,135 @@
+"""From views of a fixed cost to an image of any size: probability, mask and score.
+
+The network sees an image of up to VIEW_PX as it is. Of a larger one it sees the whole frame reduced
+to VIEW_PX, for marks across the frame, and overlapping tiles in native size, for small ones; of a
+very large one also tiles of the image at a quarter of its size, and so on. The higher
+probability counts, but what only a reduced view shows must be more certain. Tiles fade into each
+other, so that no seams appear.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+VIEW_PX = 1024  # longest side that the network sees at once
+TILE_PX = 640
+OVERLAP_PX = 128  # of neighbouring tiles, at least
+LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
+REDUCED_CERTAINTY = 0.9  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
+THRESHOLD = 0.5  # default probability of a marked pixel
+MIN_SCORE = 0.3  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-23
+
+# Views (uint8, H x W x 3, RGB, any sizes up to VIEW_PX) to probability (float32, H x W) and
+# score of each
+Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What is found in one image of H x W pixels."""
+
+    probability: np.ndarray  # float32, H x W, 0..1: the pixel shows a watermark
+    mask: np.ndarray  # bool, H x W: where probability and score reach their limits
+    score: float  # 0..1: the photo carries a visible watermark
+    coverage: float  # 0..1: share of the image's pixels in the mask
+
+
+def check_limits(threshold: float, dilation_px: int, min_score: float) -> None:
+    """Raises ValueError unless `segment_image` takes these arguments."""
+    if not (0 <= threshold <= 1 and 0 <= min_score <= 1):
+        raise ValueError(
+            f"Got threshold {threshold}, min_score {min_score}; both must lie in 0..1."
+        )
+    if dilation_px < 0 or dilation_px % 1:
+        raise ValueError(f"Got dilation_px {dilation_px}; it must be a whole number from 0.")
+
+
+def segment_image(
+    predict: Predict, rgb: np.ndarray, threshold: float, dilation_px: int, min_score: float
+) -> Segmentation:
+    """The watermark in one image (uint8, H x W x 3, RGB); see `WatermarkSegmenter.segment`."""
+    probability, score = predict_any_size(predict, rgb)
+    mask = (probability >= threshold).view(np.uint8)
+    if score < min_score:
+        mask[:] = 0
+    if dilation_px:
+        size = (2 * dilation_px + 1, 2 * dilation_px + 1)
+        mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size))
+    return Segmentation(probability, mask.view(bool), score, cv2.countNonZero(mask) / mask.size)
+
+
+def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, float]:
+    """Probability (float32, H x W) and score (0..1) of a uint8 RGB image of H x W pixels."""
+    height, width = rgb.shape[:2]
+    zoom = min(1, VIEW_PX / max(height, width))
+    probability, score = predict([_resized(rgb, zoom)])[0]
+    merged, scores, zoom = None, [], 1.0
+    while zoom * max(height, width) > VIEW_PX:
+        tiled, tile_scores = _predict_tiles(predict, _resized(rgb, zoom))
+        merged = tiled if merged is None else _merge_reduced(merged, tiled)
+        scores.append(tile_scores)
+        zoom *= LEVEL_ZOOM
+    if merged is None:
+        return probability, score
+    return _merge_reduced(merged, probability), pooled_score(score, scores)
+
+
+def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:
+    """Raises the probability to that of a reduced view, where this is higher once discounted."""
+    odds_against = (1 - reduced) * REDUCED_CERTAINTY
+    reduced = reduced * (1 - REDUCED_CERTAINTY)
+    reduced = reduced / np.maximum(reduced + odds_against, 1e-9)
+    reduced = cv2.resize(reduced, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.maximum(probability, reduced, out=probability)
+
+
+def _resized(rgb: np.ndarray, zoom: float) -> np.ndarray:
+    if zoom == 1:
+        return rgb
+    size = [max(1, round(side * zoom)) for side in rgb.shape[1::-1]]
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def pooled_score(whole: float, levels: list[list[float]]) -> float:
+    """The image's score from those of the whole frame and of the tiles of each level.
+
+    If there is a mark, then as likely one that the whole frame shows as one for tiles, and all
+    tiles of a level are alike. The odds are then the mean of the views' odds: one suspect
+    tile of a hundred counts less than one of two.
+    """
+    views = [(whole, 0.5)]
+    for scores in levels:
+        views += [(score, 0.5 / len(levels) / len(scores)) for score in scores]
+    odds = sum(weight * score / max(1 - score, 1e-6) for score, weight in views)
+    return odds / (1 + odds)
+
+
+def _predict_tiles(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    """Probability of the image from tiles, and the tiles' scores."""
+    height, width = rgb.shape[:2]
+    probability, scores = np.zeros((height, width), np.float32), []
+    for rows, fade_y in _strips(height):
+        strips = list(_strips(width))
+        found = predict([rgb[rows, columns] for columns, _ in strips])
+        for (columns, fade_x), (tile, score) in zip(strips, found):
+            probability[rows, columns] += tile * fade_y[:, None] * fade_x
+            scores.append(score)
+    return np.minimum(probability, 1, out=probability), scores
+
+
+def _strips(length: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Overlapping stretches of TILE_PX or less, with float32 weights that sum to 1 everywhere."""
+    tile = min(TILE_PX, length)
+    count = 1 if length == tile else math.ceil((length - OVERLAP_PX) / (tile - OVERLAP_PX))
+    starts = np.linspace(0, length - tile, count).round().astype(int)
+    ramp = np.minimum(np.arange(1, tile + 1), np.arange(tile, 0, -1))
+    ramp = np.minimum(ramp, OVERLAP_PX).astype(np.float32)
+    total = np.zeros(length, np.float32)
+    for start in starts:
+        total[start : start + tile] += ramp
+    for start in starts:
+        place = slice(int(start), int(start) + tile)
+        yield place, ramp / total[place]

@@ -1,0 +1,373 @@
+"""Many images to masks and a report: nothing lost, nothing half-written, the same bytes always."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import paint_photo
+from PIL import Image
+
+import batch
+import report
+import segment
+from batch import Options, segment_files
+from inputs import UsageError
+from journal import Journal
+from report import OutputError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, tiny_model):
+    folder = tmp_path_factory.mktemp("weights")
+    tiny_model.save(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Six photos of different sizes and modes in `in/`, below a new current folder."""
+    monkeypatch.chdir(tmp_path)
+    paint(6, Path("in"))
+    return Path("in")
+
+
+def paint(count: int, folder: Path, zoom: int = 1) -> None:
+    (folder / "sub").mkdir(parents=True)
+    for i in range(count):
+        photo = Image.fromarray(
+            paint_photo(i, zoom * (30 + 7 * (i % 5)), zoom * (50 - 3 * (i % 4)))
+        )
+        mode = ("RGB", "L", "CMYK")[i % 3]
+        photo.convert(mode).save(folder / f"{'sub/' if i % 2 else ''}{i:02}.jpg")
+
+
+@pytest.fixture
+def go(weights, tiny_model):
+    """`segment_files` with the tiny network; always a mask, whatever the score."""
+
+    def call(sources, output, **options):
+        chosen = {"min_score": 0.0, "weights": weights, "device": "cpu", **options}
+        return segment_files(sources, output, Options(**chosen))
+
+    return call
+
+
+def files(folder) -> dict[str, bytes]:
+    """Name to bytes of all files below a folder, the report without its times."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.startswith(".progress"):
+            found[name] = path.read_bytes()
+    if "report.jsonl" in found:
+        lines = [json.loads(line) for line in found["report.jsonl"].splitlines()]
+        found["report.jsonl"] = [{**line, "seconds": 0} for line in lines]
+    return found
+
+
+def lines(output) -> list[dict]:
+    return [json.loads(line) for line in (Path(output) / "report.jsonl").read_text().splitlines()]
+
+
+def test_every_image_gets_its_mask_and_its_line(folder, go, tiny_model):
+    summary = go([folder], "out")
+    records = lines("out")
+    names = ["00", "02", "04", "sub/01", "sub/03", "sub/05"]
+    assert [r["path"] for r in records] == [f"in/{name}.jpg" for name in names]
+    assert [r["mask"] for r in records] == [f"{name}.png" for name in names]
+    for record in records:
+        mask = np.asarray(Image.open(Path("out", record["mask"])))
+        expected = tiny_model.segment(record["path"], min_score=0)
+        assert mask.dtype == np.uint8 and set(np.unique(mask)) <= {0, 255}
+        assert mask.shape == (record["height"], record["width"])
+        assert np.array_equal(mask == 255, expected.mask)
+        assert record["score"] == pytest.approx(expected.score, abs=1e-5)
+        assert record["coverage"] == pytest.approx(expected.coverage, abs=1e-7)
+        assert record["boxes"] == report.boxes_of(expected.mask) and record["error"] is None
+        assert record["seconds"] > 0
+    assert sorted(files("out")) == sorted([f"{name}.png" for name in names] + ["report.jsonl"])
+    assert summary.records == records and not summary.failed
+    assert str(summary).startswith(f"6 images, {summary.marked} marked, 0 failed; ")
+
+
+def test_masks_have_the_size_that_a_viewer_shows(odd_image, go, tmp_path):
+    path, expected = odd_image
+    summary = go([path], tmp_path / "out")
+    with Image.open(tmp_path / "out" / summary.records[0]["mask"]) as mask:
+        assert mask.size == expected.shape[1::-1] and mask.mode == "L"
+
+
+def test_options_reach_the_outputs(folder, go):
+    chosen = dict(overlay=True, probability=True, rle=True, soft=True, dilate=2)
+    go([folder], "out", **chosen)
+    names = sorted(files("out"))
+    assert len(names) == 6 * 3 + 1
+    assert all("rle" in record for record in lines("out"))
+    with Image.open("out/00.probability.png") as deep:
+        assert deep.mode.startswith("I") and deep.size == Image.open("in/00.jpg").size
+    go([folder], "empty", min_score=1.0)
+    assert all(record["coverage"] == 0 and record["boxes"] == [] for record in lines("empty"))
+    go([folder], "all", threshold=0.0)
+    assert all(record["coverage"] == 1 for record in lines("all"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_reports_of_other_kinds(folder, go, kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    assert go([folder], "out", report=kind).report == Path(f"out/report.{kind}")
+    assert Path(f"out/report.{kind}").stat().st_size > 100
+
+
+def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go):
+    shutil.copy(bad_file, "in/bad.jpg")
+    os.symlink("loop.jpg", "in/loop.jpg")
+    os.mkfifo("in/pipe.jpg")
+    Path("list.txt").write_text("in\nin/never there.jpg\n")
+    summary = go(["list.txt"], "out")
+    failed = {record["path"]: record["error"] for record in summary.failed}
+    assert set(failed) == {"in/bad.jpg", "in/loop.jpg", "in/pipe.jpg", "in/never there.jpg"}
+    assert "levels of symbolic links" in failed["in/loop.jpg"]
+    assert failed["in/pipe.jpg"] == "is no file"
+    assert failed["in/never there.jpg"] == "No such file or directory"
+    assert len(failed["in/bad.jpg"]) > 10
+    assert all(record["mask"] is None and record["boxes"] == [] for record in summary.failed)
+    assert len(files("out")) == 6 + 1
+    assert all(f"failed: {path}: " in str(summary) for path in failed)
+
+
+NAMES = [" two  spaces .jpg", "-dash.jpg", "größe 日本.jpg", "x" * 251 + ".jpg", "a'b\"c\n.jpg"]
+
+
+def test_odd_names_keep_their_masks(tmp_path, monkeypatch, go):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    names = [*NAMES, os.fsdecode(b"\xff.jpg")]
+    for name in names:
+        Image.fromarray(paint_photo(1, 20, 30)).save(f"in/{name}", format="JPEG")
+    go(["in"], "out", overlay=True)
+    records = lines("out")
+    assert {record["path"] for record in records} == {f"in/{name}" for name in names}
+    assert all(Path("out", record["mask"]).is_file() for record in records)
+    assert len(files("out")) == 2 * len(names) + 1
+
+
+def test_the_same_bytes_whatever_the_number_of_workers(folder, go):
+    for workers in (1, 3, 8):
+        go([folder], f"out{workers}", workers=workers, probability=True)
+    assert files("out1") == files("out3") == files("out8")
+
+
+def test_tiles_of_a_large_image_are_the_same_for_all_workers(tmp_path, go):
+    Image.fromarray(paint_photo(0, 300, 1100)).save(tmp_path / "large.png")
+    for workers in (1, 4):
+        go([tmp_path / "large.png"], tmp_path / f"out{workers}", workers=workers, probability=True)
+    masks = [files(tmp_path / f"out{workers}")["large.probability.png"] for workers in (1, 4)]
+    assert masks[0] == masks[1]
+
+
+def test_a_finished_run_is_not_done_again(folder, go):
+    go([folder], "out")
+    times = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.png")}
+    before = files("out")
+    summary = go([folder], "out", workers=2, report="jsonl")
+    assert summary.done_before == 6 and "6 of them done before" in str(summary)
+    assert {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.png")} == times
+    assert files("out") == before
+
+
+def test_new_changed_failed_and_lost_images_are_done_on_the_next_run(folder, go):
+    Path("in/later.jpg").write_bytes(b"not yet")
+    assert len(go([folder], "out").failed) == 1
+    Image.fromarray(paint_photo(9, 40, 40)).save("in/later.jpg")
+    Image.fromarray(paint_photo(9, 50, 60)).save("in/new.jpg")
+    Image.fromarray(paint_photo(9, 60, 60)).save("in/00.jpg")
+    Path("out/02.png").unlink()
+    summary = go([folder], "out")
+    assert summary.done_before == 4 and not summary.failed and len(summary.records) == 8
+    go([folder], "fresh")
+    assert files("out") == files("fresh")
+
+
+def test_results_of_other_options_are_kept_unless_overwritten(folder, go):
+    go([folder], "out")
+    before = files("out")
+    with pytest.raises(UsageError, match="other options or weights"):
+        go([folder], "out", threshold=0.0)
+    assert files("out") == before
+    go([folder], "out", threshold=0.0, overwrite=True)
+    assert all(record["coverage"] == 1 for record in lines("out"))
+
+
+def test_files_of_others_are_kept_unless_overwritten(folder, go):
+    Path("out").mkdir()
+    Path("out/00.png").write_bytes(b"mine")
+    with pytest.raises(UsageError, match=r"files of its own, such as 00\.png"):
+        go([folder], "out")
+    assert files("out") == {"00.png": b"mine"}
+    go([folder], "out", overwrite=True)
+    assert len(files("out")) == 7
+
+
+def test_an_output_that_is_no_folder_is_refused(folder, go):
+    Path("out").write_bytes(b"mine")
+    with pytest.raises(UsageError, match="out cannot be written"):
+        go([folder], "out")
+
+
+@pytest.mark.parametrize("limit", [150, 900])
+def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(folder, go, limit):
+    resource = pytest.importorskip("resource")  # no file may grow above a limit: errno EFBIG
+    go([folder], "fresh")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be written: File too large"):
+            go([folder], "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    whole = files("fresh")
+    assert all(whole[name] == data for name, data in files("out").items())
+    go([folder], "out")
+    assert files("out") == whole
+
+
+def test_a_torn_journal_is_read_up_to_the_tear(folder, go):
+    go([folder], "out")
+    whole, journal = files("out"), Path("out/.progress.0.jsonl")
+    journal.write_bytes(journal.read_bytes()[:-40])
+    summary = go([folder], "out")
+    assert summary.done_before == 5 and files("out") == whole
+
+
+def command(*arguments, processes=None):
+    start = [sys.executable]
+    if processes:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [*start, str(ROOT / "segment.py"), *map(str, arguments), "--device", "cpu"]
+
+
+def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, go, weights):
+    paint(30, tmp_path / "in", zoom=6)
+    go([tmp_path / "in"], tmp_path / "whole", probability=True)
+    output = tmp_path / "out"
+    arguments = [tmp_path / "in", "--output", output, "--weights", weights, "--min-score", "0"]
+    run = subprocess.Popen(command(*arguments, "--probability"), stderr=subprocess.DEVNULL)
+    journal = output / ".progress.0.jsonl"
+    while run.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < 6):
+        time.sleep(0.002)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert not (output / "report.jsonl").exists()
+    left = files(output)
+    summary = go([tmp_path / "in"], output, probability=True)
+    assert 0 < summary.done_before < 30
+    assert files(output) == files(tmp_path / "whole")
+    assert all(left[name] == data for name, data in files(output).items() if name in left)
+
+
+def test_two_processes_share_the_images_and_write_one_report(tmp_path, go, weights):
+    paint(7, tmp_path / "in")
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"bad")
+    go([tmp_path / "in"], tmp_path / "whole")
+    output = tmp_path / "out"
+    arguments = [tmp_path / "in", "--output", output, "--weights", weights, "--min-score", "0"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+    done = subprocess.run(command(*arguments, processes=2), env=environment, capture_output=True)
+    assert done.returncode == 1  # one has failed
+    assert done.stdout.decode().count("8 images, ") == 1
+    assert files(output) == files(tmp_path / "whole")
+    notes = [Journal(output, "", rank).path.read_text().count('"name"') for rank in (0, 1)]
+    assert notes == [4, 4]
+
+
+def test_pillows_limit_holds_unless_lifted(folder, go, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 720)  # an error above twice as much
+    failed = go([folder], "out").failed
+    assert len(failed) == 5 and all("--allow-huge" in record["error"] for record in failed)
+    assert not go([folder], "out", allow_huge=True).failed
+    assert Image.MAX_IMAGE_PIXELS == 720
+
+
+def test_large_images_wait_for_each_other():
+    budget, inside, most = batch.Budget(100), [], []
+
+    def work(amount):
+        with budget.hold(amount):
+            inside.append(amount)
+            most.append(tuple(inside))
+            time.sleep(0.005)
+            inside.remove(amount)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in (60, 60, 300, 40, 30, 300, 100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 7 and budget.used == 0
+    assert all(sum(held) <= 100 or len(held) == 1 for held in most)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(threshold=2), "threshold 2"), (dict(dilate=-1), "dilation_px -1"),
+        (dict(workers=0), "workers is 0"), (dict(report="xml"), "jsonl, csv, parquet"),
+    ],
+)  # fmt: skip
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
+
+
+def test_a_missing_package_is_named_before_the_work(monkeypatch):
+    monkeypatch.setattr(batch.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install pycocotools"):
+        Options(rle=True)
+
+
+# --- The script --------------------------------------------------------------------------------
+
+
+def test_exit_status_tells_how_it_went(folder, weights, capsys):
+    tiny = ["--weights", weights, "--device", "cpu"]
+    assert segment.main(["in", "--output", "out", *tiny]) == 0
+    assert "6 images, " in capsys.readouterr().out
+    Path("in/bad.jpg").write_bytes(b"bad")
+    assert segment.main(["in", "--output", "out", *tiny]) == 1
+    assert "failed: in/bad.jpg: " in capsys.readouterr().out
+    assert segment.main(["nowhere", "--output", "out", *tiny]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err
+    assert segment.main(["in", "--output", "out2", "--weights", "nowhere"]) == 2
+    assert "No config.json in nowhere" in capsys.readouterr().err
+    for wrong in (["in"], ["in", "--output", "x", "--threshold", "7"], ["--output", "x"]):
+        with pytest.raises(SystemExit) as caught:
+            segment.main(wrong)
+        assert caught.value.code == 2
+    assert not Path("x").exists()
+
+
+def test_a_full_disk_is_told_in_one_line(folder, weights, monkeypatch, capsys):
+    def full(*_):
+        raise OutputError("out/00.png cannot be written: No space left on device")
+
+    monkeypatch.setattr(batch, "write_whole", full)
+    assert segment.main(["in", "--output", "out", "--weights", weights, "--device", "cpu"]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in message and "same command goes on" in message
+
+
+def test_the_script_segments_with_the_shipped_weights(folder, capsys):
+    Path("photos.txt").write_text("in/00.jpg\nin/sub/01.jpg\n")
+    assert segment.main(["photos.txt", "--output", "out"]) == 0
+    assert sorted(files("out")) == ["in/00.png", "in/sub/01.png", "report.jsonl"]

@@ -1,0 +1,108 @@
+"""Images of any size from views: tiles without seams, the whole frame, the pooled score."""
+
+import numpy as np
+import pytest
+
+import inference
+from inference import pooled_score, predict_any_size, segment_image
+
+
+@pytest.fixture(autouse=True)
+def small_views(monkeypatch):
+    """The same geometry with a sixteenth of the pixels."""
+    for name, size in dict(VIEW_PX=64, TILE_PX=40, OVERLAP_PX=8).items():
+        monkeypatch.setattr(inference, name, size)
+
+
+def network(whole=0.0, tiles=None, scores=(0.0, 0.0)):
+    """A `predict` that answers the first view, the whole frame, with a constant, and every later
+    one with a constant, or with its red channel if `tiles` is None; and the views it has seen."""
+    seen = []
+
+    def predict(views):
+        answers = []
+        for view in views:
+            first, shape = not seen, view.shape[:2]
+            seen.append(shape)
+            value = whole if first else view[..., 0] / 255 if tiles is None else tiles
+            answers.append((np.full(shape, value, np.float32), scores[0 if first else 1]))
+        return answers
+
+    return predict, seen
+
+
+def noise(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (30, 64), (64, 64)])
+def test_an_image_that_fits_is_seen_as_it_is_and_once(shape):
+    predict, seen = network(whole=0.25, scores=(0.4, 1))
+    probability, score = predict_any_size(predict, noise(*shape))
+    assert seen == [shape] and np.all(probability == 0.25) and score == 0.4
+
+
+@pytest.mark.parametrize("shape", [(65, 65), (100, 150), (10, 200), (200, 1), (131, 77)])
+def test_tiles_join_to_the_whole_without_seams(shape):
+    predict, seen = network()
+    rgb = noise(*shape)
+    probability, _ = predict_any_size(predict, rgb)
+    assert probability.dtype == np.float32 and probability.shape == shape
+    assert np.allclose(probability, rgb[..., 0] / 255, atol=1e-6)
+    assert max(max(size) for size in seen[1:]) <= 40
+
+
+def test_neighbouring_tiles_that_disagree_fade_into_each_other():
+    values = iter([0.0] + [0.0, 1.0] * 3)
+
+    def predict(views):
+        return [(np.full(view.shape[:2], next(values), np.float32), 0.0) for view in views]
+
+    row = predict_any_size(predict, noise(30, 72))[0][10]  # two tiles, at 0 and at 32
+    assert np.all(row[:32] == 0) and np.all(row[40:] == 1)
+    assert np.all(np.diff(row[31:41]) > 0.05) and np.all(np.diff(row[31:41]) < 0.2)
+
+
+def test_a_mark_across_the_frame_is_found_where_no_tile_shows_it():
+    probability, _ = predict_any_size(network(whole=0.99, tiles=0.1)[0], noise(100, 150))
+    assert np.allclose(probability, 0.099 / (0.099 + 0.009))
+
+
+@pytest.mark.parametrize("whole, merged", [(0.9, 0.5), (0.5, 0.1), (0.0, 0.02), (1.0, 1.0)])
+def test_a_reduced_view_must_be_certain(whole, merged):
+    for shape in ((100, 150), (8, 300)):  # also with a level between
+        values = iter([whole])
+
+        def predict(views, values=values):
+            return [(np.full(v.shape[:2], next(values, 0.02), np.float32), 0.0) for v in views]
+
+        assert np.allclose(predict_any_size(predict, noise(*shape))[0], merged)
+
+
+def test_a_small_mark_is_found_where_the_whole_frame_does_not_show_it():
+    rgb = np.zeros((150, 200, 3), np.uint8)
+    rgb[140:148, 190:197] = 255
+    mask = segment_image(network(scores=(0, 0.9))[0], rgb, 0.5, 0, 0.3).mask
+    assert np.array_equal(mask, rgb[..., 0] == 255)
+
+
+def test_very_large_images_are_also_tiled_at_a_quarter_of_their_size():
+    predict, seen = network()
+    predict_any_size(predict, np.zeros((8, 300, 3), np.uint8))
+    assert seen[0] == (2, 64)  # whole
+    assert seen[1:-3] == [(8, 40)] * 10  # 300 px
+    assert seen[-3:] == [(2, 40)] * 3  # 75 px
+
+
+def test_pooled_score_by_hand():
+    assert pooled_score(0.5, [[0.5, 0.5]]) == pytest.approx(0.5)
+    assert pooled_score(0, [[0.9, 0, 0]]) == pytest.approx(0.6)  # odds 9 / 6
+    assert pooled_score(0.8, [[0], [0]]) == pytest.approx(2 / 3)  # odds 4 / 2
+    assert pooled_score(0, [[0, 0], [0.8, 0]]) == pytest.approx(1 / 3)  # odds 4 / 8
+    assert 0.999 < pooled_score(1.0, [[1.0]]) <= 1
+
+
+def test_a_low_score_empties_the_mask_and_keeps_the_probability():
+    found = segment_image(network(whole=0.9, scores=(0.2, 0))[0], noise(20, 20), 0.5, 3, 0.3)
+    assert not found.mask.any() and found.coverage == 0 and found.score == 0.2
+    assert np.all(found.probability == np.float32(0.9))
