@@ -1,7 +1,12 @@
-"""Speed, each figure beside a baseline timed in the same run: `python benchmark.py data`."""
+"""Speed, each figure beside a baseline timed in the same run.
+
+python benchmark.py data     training samples against bare decoding
+python benchmark.py files    `segment_files` against a plain loop over `segment`
+"""
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -9,9 +14,14 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
+import torch
+from PIL import Image
 
+from batch import segment_files
 from dataset import make_datasets
-from images import sample_photos
+from images import find_images, sample_photos
+from model import WatermarkSegmenter, best_device
 
 PHOTO_SIDE_PX = 500  # long side of Flickr8k's photos
 
@@ -61,21 +71,70 @@ def benchmark_data(photos: str | None, repeats: int, count: int) -> dict:
     }
 
 
+def segment_in_a_loop(segmenter, paths, output: Path) -> None:
+    """What one would write without `batch.py`: a mask for each image, one after the other."""
+    output.mkdir()
+    for path in paths:
+        mask = segmenter.segment(path).mask
+        Image.fromarray(mask.view(np.uint8) * 255).save(output / f"{path.stem}.png")
+
+
+def benchmark_files(photos: str | None, repeats: int, count: int) -> dict:
+    """Images/s of `segment_files` with default settings, against `segment_in_a_loop`."""
+    segmenter = WatermarkSegmenter.load().to(best_device())
+    loops, batches = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        if photos is None:
+            (folder / "photos").mkdir()
+            write_photos(folder / "photos", count)
+        paths = [file.path for file in find_images(photos or folder / "photos")][:count]
+        segmenter.segment(paths[0])  # what only the first call costs
+        for repeat in range(repeats):
+            start = time.perf_counter()
+            segment_in_a_loop(segmenter, paths, folder / f"loop{repeat}")
+            middle = time.perf_counter()
+            segment_files(paths, folder / f"batch{repeat}", segmenter=segmenter)
+            loops.append(len(paths) / (middle - start))
+            batches.append(len(paths) / (time.perf_counter() - middle))
+    return {
+        "batch_per_s": round(statistics.median(batches), 2),
+        "loop_per_s": round(statistics.median(loops), 2),
+        "ratio": round(statistics.median(b / s for b, s in zip(batches, loops)), 3),
+        "device": str(segmenter.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     data = commands.add_parser("data", help="training samples against bare decoding, one core")
-    data.add_argument("--photos", help="folder; default: 500 px JPEGs cut from scikit-image's")
-    data.add_argument("--repeats", type=int, default=5)
     data.add_argument("--count", type=int, default=300, help="samples of each repeat")
-    data.add_argument("--json", action="store_true", help="last line: one JSON object")
-    arguments = parser.parse_args()
-    result = benchmark_data(arguments.photos, arguments.repeats, arguments.count)
-    print(f"{platform.processor() or platform.machine()}, one core, OpenCV {cv2.__version__}")
-    print(f"training samples, 256 px   {result['samples_per_s']:8.1f} /s")
-    print(f"bare decoding, same files  {result['decode_per_s']:8.1f} /s")
+    data.add_argument("--repeats", type=int, default=5)
+    files = commands.add_parser("files", help="segment_files against a plain loop")
+    files.add_argument("--count", type=int, default=40, help="photos of each repeat")
+    files.add_argument("--repeats", type=int, default=3)
+    for command in (data, files):
+        command.add_argument("--photos", help="folder; default: 500 px JPEGs cut from skimage's")
+        command.add_argument("--json", action="store_true", help="last line: one JSON object")
+    options = parser.parse_args()
+    machine = platform.processor() or platform.machine()
+    if options.command == "data":
+        result = benchmark_data(options.photos, options.repeats, options.count)
+        print(f"{machine}, one core, OpenCV {cv2.__version__}")
+        print(f"training samples, 256 px   {result['samples_per_s']:8.1f} /s")
+        print(f"bare decoding, same files  {result['decode_per_s']:8.1f} /s")
+    else:
+        result = benchmark_files(options.photos, options.repeats, options.count)
+        threads = f"{result['threads']} threads, {os.cpu_count()} cores"
+        print(f"{machine}, {result['device']}, {threads}, torch {torch.__version__}")
+        print(f"segment_files              {result['batch_per_s']:8.2f} images/s")
+        print(f"loop over segment          {result['loop_per_s']:8.2f} images/s")
     print(f"ratio                      {result['ratio']:8.3f}")
-    if arguments.json:
+    if options.json:
         print(json.dumps(result))
 
 

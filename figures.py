@@ -49,6 +49,23 @@ def picture_grid(rows, titles, row_names=None, width: float = 8.0, dpi: int = 60
     return figure
 
 
+def contact_sheet(
+    pictures, captions, columns: int = 6, width: float = 8.0, dpi: int = 72
+) -> Figure:
+    """Pictures (uint8, H x W x 3 or H x W), row by row in square cells, each above its caption."""
+    rows, cell = -(-len(pictures) // columns), width / columns
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, rows * (cell + 0.2)), dpi=dpi, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, picture, caption in zip(axes.flat, pictures, captions):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(caption, fontsize=8, y=-0.16)
+    return figure
+
+
 def reliability_plot(stated, actual, weight) -> Figure:
     """Stated against actual probability of "marked", from `metrics.reliability`."""
     figure, axis = plt.subplots(figsize=(3.6, 3.4), dpi=80, layout="constrained")
