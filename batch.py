@@ -188,7 +188,7 @@ def process(item: Input, output: Path, predict: Predict, options: Options, budge
         raise
     except (OSError, ValueError, MemoryError, RuntimeError, cv2.error) as error:
         record = dict.fromkeys(COLUMNS)
-        reason = str(error) or type(error).__name__
+        reason = str(error).removeprefix(f"{item.path} ") or type(error).__name__
         record.update(path=item.path, boxes=[], error=reason)
     return {**record, "seconds": round(time.monotonic() - start_s, 3)}
 
@@ -201,6 +201,8 @@ def pixel_count(item: Input) -> int:
         if not os.path.isfile(item.path):
             os.stat(item.path)  # says why
             raise ValueError("is no file")
+        if not os.path.getsize(item.path):
+            raise ValueError("is empty")
         with Image.open(item.path) as image:
             return image.width * image.height
     except Image.DecompressionBombError as error:

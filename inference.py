@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 VIEW_PX = 1024  # longest side that the network sees at once
-TILE_PX = 640
-OVERLAP_PX = 128  # of neighbouring tiles, at least
+TILE_PX = 768
+OVERLAP_PX = 96  # of neighbouring tiles, at least
 LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
 REDUCED_CERTAINTY = 0.9  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
 THRESHOLD = 0.5  # default probability of a marked pixel

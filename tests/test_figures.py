@@ -3,7 +3,15 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures import COLUMNS, four_columns, overlay, picture_grid, reliability_plot, truth_picture
+from figures import (
+    COLUMNS,
+    contact_sheet,
+    four_columns,
+    overlay,
+    picture_grid,
+    reliability_plot,
+    truth_picture,
+)
 from images import IGNORE
 
 
@@ -26,6 +34,16 @@ def test_grid_has_titles_and_row_names(tiny_model):
     assert [axis.get_title() for axis in axes[0]] == list(COLUMNS)
     assert [axis.get_ylabel() for axis in axes[:, 0]] == ["one", "two"]
     assert axes[0, 2].images[0].get_clim() == (0, 1)  # probability
+    plt.close(figure)
+
+
+def test_contact_sheet_has_a_caption_for_each_picture_and_no_empty_frames():
+    pictures = [np.full((20 + i, 30, 3), i, np.uint8) for i in range(7)] + [
+        np.zeros((9, 9), np.uint8)
+    ]
+    figure = contact_sheet(pictures, [f"no. {i}" for i in range(8)], columns=3)
+    assert [axis.get_title() for axis in figure.axes] == [f"no. {i}" for i in range(8)] + [""]
+    assert not any(axis.axison for axis in figure.axes)
     plt.close(figure)
 
 
