@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from images import read_image
 from inference import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, segment_image
-from inputs import Input, list_inputs
+from inputs import Input, UsageError, list_inputs
 from journal import Journal, Together, file_stamp
-from model import ROOT, WatermarkSegmenter, best_device
+from model import ROOT, WatermarkSegmenter, best_device, bf16_is_fast
 from report import (
     COLUMNS,
     PARTIAL,
@@ -44,7 +44,9 @@ from report import (
     write_whole,
 )
 
-PIXELS_AT_ONCE = 64_000_000  # in work together; a larger image is in work alone
+METHOD = 1  # raise it with every change in the code that changes outputs
+PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
+VIEW_PIXELS_AT_ONCE = 4_000_000  # of views in the network together: 0.4 GB for each million
 WAITING = 4  # images handed out ahead, per thread
 
 
@@ -87,7 +89,8 @@ class Options:
 
     def key(self, segmenter) -> str:
         """Hash of everything that an output depends on, apart from its image."""
-        chosen = (self.threshold, self.dilate, self.min_score, self.rle, self.soft)
+        chosen = (self.threshold, self.dilate, self.min_score, self.rle, self.soft, METHOD)
+        chosen += (segmenter.device.type, bf16_is_fast(segmenter.device))
         digest = hashlib.sha256(repr((chosen, sorted(self.pictures()))).encode())
         for name, value in sorted(segmenter.network.state_dict().items()):
             digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
@@ -136,61 +139,96 @@ def segment_files(
     Under torchrun the processes share the images out, and the first writes the report.
 
     Raises:
-        UsageError: a source does not exist, or the folder holds results of other options.
+        UsageError: a source does not exist, or the folder is in use or holds other files of
+            these names; nothing is written then.
         FileNotFoundError, ValueError: the weights cannot be loaded.
         OutputError: the output folder takes no more files; what is done stays.
     """
     options, output, start_s = options or Options(), Path(output), time.monotonic()
-    endings = tuple(options.pictures())
-    inputs = list_inputs(sources, output, endings)
-    if segmenter is None:
-        segmenter = WatermarkSegmenter.load(options.weights)
-        segmenter.to(best_device() if options.device == "auto" else options.device)
-    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    with Together(processes) as together:
-        journal = Journal(output, options.key(segmenter), rank)
-        if rank == 0:
-            journal.prepare(inputs, endings, options.overwrite)
-        together.wait()
-        done = journal.read(inputs)
-        todo = [item for i, item in enumerate(inputs) if i not in done][rank::processes]
-        together.wait()  # all have read before one writes
-        bar = tqdm(total=len(todo), unit="image", disable=not progress or rank > 0)
-        with bar, journal, pillow_limit(options.allow_huge):
-            for item, stamp, record in run(todo, output, segmenter, options):
-                journal.add(item, stamp, record)
+    endings, report = tuple(options.pictures()), f"report.{options.report}"
+    with Together() as together, together.alone_in(output):
+        if segmenter is None:
+            segmenter = WatermarkSegmenter.load(options.weights).to(find_device(options.device))
+        journal = Journal(output, options.key(segmenter), together.rank)
+
+        def plan():
+            inputs = list_inputs(sources, output, endings)
+            journal.prepare(inputs, endings, report, options.overwrite)
+            return inputs, set(journal.read(inputs))
+
+        inputs, done = together.from_first(plan)
+        todo = [item for index, item in enumerate(inputs) if index not in done]
+        todo = todo[together.rank :: together.processes]
+        shown = progress and together.rank == 0
+        with (
+            tqdm(total=len(todo), unit="image", disable=not shown) as bar,
+            pillow_limit(options.allow_huge),
+        ):
+            for _ in run(todo, output, segmenter, options, journal):
                 bar.update()
         together.wait()
-        records = [*journal.read(inputs, failed=True).values()]
-        report = output / f"report.{options.report}"
-        if rank == 0:
+
+        def finish():
+            records = [*journal.read(inputs, all_notes=True).values()]
+            if len(records) < len(inputs):
+                raise OutputError(f"{len(inputs) - len(records)} images have no note in {output}")
             write_report(records, output, options.report)
             shutil.rmtree(output / PARTIAL, ignore_errors=True)
-        together.wait()
-    return Summary(records, len(done), time.monotonic() - start_s, report)
+            return records
+
+        records = together.from_first(finish)
+    return Summary(records, len(done), time.monotonic() - start_s, output / report)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name in `Options.device`; UsageError if this machine lacks it."""
+    if name == "auto":
+        return best_device()
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's words for a name and a lack
+        raise UsageError(
+            f"No device {name!r} here; use auto, cpu, cuda, cuda:1 or mps. {error}"
+        ) from error
+    return device
 
 
 # --- One image ---------------------------------------------------------------------------------
 
 
-def process(item: Input, output: Path, predict: Predict, options: Options, budget) -> dict:
-    """Writes the outputs of one image; its line of the report, with the reason if it failed."""
-    start_s = time.monotonic()
+def process(item: Input, output: Path, predict: Predict, options: Options, budget):
+    """Writes the outputs of one image.
+
+    Returns:
+        Its line of the report, with the reason if it failed, and name to bytes of its outputs.
+    """
+    start_s, files = time.monotonic(), {}
     try:
         with budget.hold(pixel_count(item)):
+            start_s = time.monotonic()
             rgb = read_image(item.path)
             limits = options.threshold, options.dilate, options.min_score
             found = segment_image(predict, rgb, *limits)
             for ending, draw in options.pictures().items():
-                write_whole(encode(draw(found, rgb), ending), item.name + ending, output)
+                data = encode(draw(found, rgb), ending)
+                write_whole(data, item.name + ending, output)
+                files[item.name + ending] = len(data)
             record = record_of(item, found, options)
     except OutputError:
         raise
     except (OSError, ValueError, MemoryError, RuntimeError, cv2.error) as error:
-        record = dict.fromkeys(COLUMNS)
-        reason = str(error).removeprefix(f"{item.path} ") or type(error).__name__
-        record.update(path=item.path, boxes=[], error=reason)
-    return {**record, "seconds": round(time.monotonic() - start_s, 3)}
+        for ending in options.pictures():  # those of an earlier, sound version of the image too
+            (output / (item.name + ending)).unlink(missing_ok=True)
+        record, files = failure_of(item, error), {}
+    return {**record, "seconds": round(time.monotonic() - start_s, 3)}, files
+
+
+def failure_of(item: Input, error: Exception) -> dict:
+    reason = str(error) or type(error).__name__
+    for path in (item.path, str(Path(item.path))):
+        reason = reason.removeprefix(f"{path} ")
+    return {**dict.fromkeys(COLUMNS), "path": item.path, "boxes": [], "error": reason}
 
 
 def pixel_count(item: Input) -> int:
@@ -224,14 +262,15 @@ def record_of(item: Input, found: Segmentation, options: Options) -> dict:
 # --- All images --------------------------------------------------------------------------------
 
 
-def run(todo, output: Path, segmenter, options: Options) -> Iterator[tuple[Input, list, dict]]:
-    """(input, its `file_stamp`, record) of each image, in the order in which they get done."""
+def run(todo, output: Path, segmenter, options: Options, journal: Journal) -> Iterator[None]:
+    """Segments and notes the images, and yields as often as one is done."""
     threads = options.workers or core_count()
     budget = Budget(PIXELS_AT_ONCE)
 
-    def one(item: Input):
+    def one(item: Input) -> None:
         stamp = file_stamp(item.path)
-        return item, stamp, process(item, output, predict, options, budget)
+        record, files = process(item, output, predict, options, budget)
+        journal.add(item, stamp, record, files)
 
     # One thread more than the network can serve: it decodes or writes meanwhile.
     with shared_network(segmenter, threads) as predict, cancelling_pool(threads + 1) as pool:
@@ -244,25 +283,42 @@ def core_count() -> int:
     return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
+class Stopped(Exception):  # noqa: N818
+    """The run ends before its time: no further view is looked at."""
+
+
 @contextmanager
 def shared_network(segmenter, threads: int) -> Iterator[Predict]:
-    """The segmenter's `predict_views` for several threads at once."""
+    """The segmenter's `predict_views` for several threads; raises Stopped once this is left."""
     before, was_training = torch.get_num_threads(), segmenter.training
-    on_cpu, lock = segmenter.device.type == "cpu", threading.Lock()
+    on_cpu, lock, stopped = segmenter.device.type == "cpu", threading.Lock(), threading.Event()
+    budget = Budget(VIEW_PIXELS_AT_ONCE)
+
+    def one_view(view):
+        with budget.hold(view.shape[0] * view.shape[1]):
+            return answer([view])[0]
+
+    def answer(views):
+        if stopped.is_set():
+            raise Stopped
+        return segmenter.predict_views(views)
 
     def one_by_one(views):
-        return [found for (found,) in pool.map(segmenter.predict_views, ([v] for v in views))]
+        return list(pool.map(one_view, views))
 
     def together(views):
         with lock:
-            return segmenter.predict_views(views)
+            return answer(views)
 
     segmenter.eval()
     if on_cpu:
         torch.set_num_threads(1)  # holds for threads that start from now on
     try:
         with cancelling_pool(threads) as pool:
-            yield one_by_one if on_cpu else together
+            try:
+                yield one_by_one if on_cpu else together
+            finally:
+                stopped.set()
     finally:
         torch.set_num_threads(before)
         segmenter.train(was_training)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 IMAGE_SUFFIXES = tuple(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .png .tif .tiff .webp".split())
 FLICKR8K_URL = (
@@ -36,6 +36,11 @@ DECODE_ERRORS = (
     ValueError,
     Image.DecompressionBombError,
 )
+TURNS = {  # EXIF orientation to what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 def read_image(source) -> np.ndarray:
@@ -77,12 +82,16 @@ def _read_file(path: Path) -> np.ndarray:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says; as stored if the EXIF block is damaged."""
+    """The image as its EXIF orientation says; as stored if the EXIF block is damaged.
+
+    `ImageOps.exif_transpose` also writes the whole block anew, which fails on damaged ones.
+    """
+    image.load()  # first: Pillow itself turns TIFFs, and then drops their orientation
     try:
-        return ImageOps.exif_transpose(image)
-    except (SyntaxError, ValueError, struct.error):
-        image.load()  # raises if it is the picture that is damaged
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, TypeError, ValueError, struct.error):
         return image
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def _pil_to_rgb(image: Image.Image) -> np.ndarray:
@@ -106,7 +115,9 @@ def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
         full_scale = 1
     else:
         full_scale = 255 if brightest <= 255 else 65535
-    return np.rint(np.clip(grey / full_scale, 0, 1) * 255).astype(np.uint8)
+    scaled = grey.astype(np.float32)
+    scaled *= 255 / full_scale
+    return np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
 
 
 def _array_to_rgb(array: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ def check_limits(threshold: float, dilation_px: int, min_score: float) -> None:
             f"Got threshold {threshold}, min_score {min_score}; both must lie in 0..1."
         )
     if dilation_px < 0 or dilation_px % 1:
-        raise ValueError(f"Got dilation_px {dilation_px}; it must be a whole number from 0.")
+        raise ValueError(f"Got a dilation of {dilation_px} px; it must be a whole number from 0.")
 
 
 def segment_image(

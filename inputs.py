@@ -4,6 +4,7 @@ Inputs are images, folders and .txt lists of paths. An output has its image's re
 a folder of masks mirrors the folder of photos; no two outputs share a name, and none is an input.
 """
 
+import codecs
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from pathlib import Path, PurePosixPath
 from images import IMAGE_SUFFIXES
 
 MAX_NAME_BYTES = 255  # of one file name, on every usual file system
-Found = tuple[str, PurePosixPath, str | None]  # path, path relative to its source, error
+JOURNAL = ".progress."  # begins the names of what `journal.py` keeps in an output folder
+# Path, relative path of its outputs (None: the path goes up or is absolute), error
+Found = tuple[str, PurePosixPath | None, str | None]
 
 
 class UsageError(ValueError):
@@ -32,15 +35,15 @@ class Input:
 def list_inputs(sources, output: Path, endings=(".png",)) -> list[Input]:
     """The images that images, folders and .txt lists name, in that order; folders sorted by path.
 
-    An image in a folder keeps its path below the folder, any other its relative path as given, or
-    only its name where that path is absolute or goes up. Two images that would get the same output
-    names, case aside, keep their endings too (`a.jpg.png`, `a.png.png`); a number tells apart
-    what is still equal.
+    An image in a folder keeps its path below the folder, any other its relative path as given, or,
+    where paths are absolute or go up, its path below the folder that all of these share. Two
+    images that would get the same output names, case aside, keep their endings too (`a.jpg.png`,
+    `a.png.png`); a number tells apart what is still equal.
 
     Args:
-        sources: paths. Hidden files in folders are passed over, links to folders followed unless
-            they lead back up; relative paths in a list start from the current folder or, where
-            nothing is there, from the list's.
+        sources: paths. In folders, hidden files and the outputs of earlier runs are passed over;
+            links to folders are followed, each folder is taken once. Relative paths in a list
+            start from the current folder or, where nothing is there, from the list's.
         output: folder of the outputs; not searched for inputs.
         endings: of the outputs of each image.
 
@@ -54,113 +57,143 @@ def list_inputs(sources, output: Path, endings=(".png",)) -> list[Input]:
             f"No image in {', '.join(map(str, sources))}: looked for files ending in "
             f"{', '.join(IMAGE_SUFFIXES)}."
         )
-    wanted = Counter(_stem(relative).lower() for _, relative, _ in found)
-    inputs, used = [], set()
-    for path, relative, error in found:
-        stem = _stem(relative)
-        if wanted[stem.lower()] > 1:
-            stem = str(relative)
-        inputs.append(Input(path, _free_name(stem, endings, used), error))
-    _protect([item.path for item in inputs], output, used)
+    names = _free_names(_below_common_folder(found), endings)
+    inputs = [Input(path, name, error) for (path, _, error), name in zip(found, names)]
+    _protect(inputs, output, endings)
     return inputs
 
 
-def _stem(relative: PurePosixPath) -> str:
-    return str(relative.with_suffix(""))
-
-
 def _expand(source: str, output: Path) -> Iterator[Found]:
-    path = Path(source)
-    if path.is_dir():
-        if path.resolve() == output.resolve():
+    if os.path.isdir(source):
+        if os.path.realpath(source) == os.path.realpath(output):
             raise UsageError(
                 f"{output} is both input and output. Give the masks a folder of their own."
             )
-        yield from _walk(path, output)
-    elif path.suffix.lower() == ".txt" and path.is_file():
-        yield from _read_list(path, output)
-    elif os.path.lexists(path):
-        yield source, _relative_name(path), None
+        yield from _walk(source, output)
+    elif source.lower().endswith(".txt") and os.path.isfile(source):
+        yield from _read_list(Path(source), output)
+    elif os.path.lexists(source):
+        yield source, _given_path(source), None
     else:
         raise UsageError(f"{source} does not exist. Give images, folders, or a .txt file of paths.")
 
 
 def _read_list(path: Path, output: Path) -> Iterator[Found]:
-    text = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # a byte order mark
-    for line in text.split(b"\n"):
-        entry = Path(os.fsdecode(line.removesuffix(b"\r")))
-        if not line.strip() or b"\0" in line:
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's `>`
+        data = data.decode("utf-16", "replace").encode()
+    for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n"):
+        entry = os.fsdecode(line.removesuffix(b"\r"))
+        given = _given_path(entry.strip())
+        if not entry.strip():
             continue
-        if not entry.is_absolute() and not os.path.lexists(entry):
-            beside = path.parent / entry
-            entry = beside if os.path.lexists(beside) else entry
-        if entry.is_dir():
+        if "\0" in entry:
+            yield entry, PurePosixPath("line"), "the line holds a NUL; a list is text, UTF-8"
+            continue
+        beside = os.path.join(path.parent, entry)
+        if not os.path.lexists(entry) and os.path.lexists(beside):
+            entry = beside
+        if os.path.isdir(entry):
             yield from _walk(entry, output)
         else:
-            yield str(entry), _relative_name(Path(os.fsdecode(line.strip()))), None
+            yield entry, given, None
 
 
-def _relative_name(path: Path) -> PurePosixPath:
-    plain = not path.is_absolute() and ".." not in path.parts
-    return PurePosixPath(path.as_posix() if plain else path.name)
+def _given_path(path: str) -> PurePosixPath | None:
+    path = Path(path)
+    return None if path.is_absolute() or ".." in path.parts else PurePosixPath(path.as_posix())
 
 
-def _walk(folder: Path, output: Path) -> Iterator[Found]:
+def _walk(folder: str, output: Path) -> Iterator[Found]:
     """The images below a folder, sorted; a folder that cannot be read is an entry with an error."""
-    yield from _walk_below(folder, PurePosixPath(), (folder.resolve(),), output.resolve())
+    real = Path(folder).resolve()
+    seen = {real, *real.parents, output.resolve()}  # a link upwards is not followed
+    yield from _walk_below(folder, PurePosixPath(), seen)
 
 
-def _walk_below(folder: Path, relative, parents, output: Path) -> Iterator[Found]:
+def _walk_below(folder: str, relative: PurePosixPath, seen: set[Path]) -> Iterator[Found]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        name = relative if relative.name else PurePosixPath(folder.name or "folder")
+        name = relative if relative.name else PurePosixPath(Path(folder).name or "folder")
         yield str(folder), name, f"folder cannot be read: {error.strerror}"
         return
+    if any(entry.name.startswith(JOURNAL) for entry in entries):
+        return  # masks of an earlier run
     for entry in entries:
+        below = relative / entry.name
         if entry.name.startswith("."):
             continue
-        below = relative / entry.name
-        if _is_folder(entry):
+        if os.path.isdir(entry.path):
             real = Path(entry.path).resolve()
-            if real not in parents and real != output:
-                yield from _walk_below(Path(entry.path), below, (*parents, real), output)
+            if real not in seen:
+                seen.add(real)
+                yield from _walk_below(entry.path, below, seen)
         elif entry.name.lower().endswith(IMAGE_SUFFIXES):
             yield entry.path, below, None
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _below_common_folder(found: list[Found]) -> list[PurePosixPath]:
+    """The relative path of each image."""
+    outside = [os.path.abspath(path) for path, relative, _ in found if relative is None]
     try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+        common = os.path.commonpath(map(os.path.dirname, outside)) if outside else ""
+    except ValueError:  # on several drives
+        common = None
+    paths = []
+    for path, relative, _ in found:
+        if relative is None:
+            path = os.path.abspath(path)
+            name = os.path.relpath(path, common) if common else os.path.basename(path)
+            relative = PurePosixPath(Path(name).as_posix())
+        paths.append(relative)
+    return paths
 
 
-def _free_name(stem: str, endings, used: set[str]) -> str:
-    """The stem, shortened to what a file system takes, with a number where names are taken."""
-    parent, _, name = stem.rpartition("/")
-    number = 1
-    while True:
-        tail, kept = "" if number == 1 else f"~{number}", name
-        while any(len(os.fsencode(kept + tail + ending)) > MAX_NAME_BYTES for ending in endings):
-            kept = kept[:-1]
-        candidate = f"{parent}/{kept}{tail}" if parent else kept + tail
-        names = {(candidate + ending).lower() for ending in endings}
-        if names.isdisjoint(used):
-            used |= names
-            return candidate
-        number += 1
+def _free_names(paths: list[PurePosixPath], endings) -> list[str]:
+    """A name for each relative path, such that no name with an ending is taken twice."""
+    stems = [str(path.with_suffix("")) for path in paths]
+    wanted = Counter(stem.lower() for stem in stems)
+    used = {str(parent).lower() for path in paths for parent in path.parents}  # folders
+    names, tries = [], Counter()
+    for path, stem in zip(paths, stems):
+        stem = str(path) if wanted[stem.lower()] > 1 else stem
+        while True:
+            tries[stem.lower()] += 1
+            name = _short_name(stem, tries[stem.lower()], endings)
+            outputs = {(name + ending).lower() for ending in endings}
+            if used.isdisjoint(outputs):
+                break
+        used |= outputs
+        names.append(name)
+    return names
 
 
-def _protect(paths: list[str], output: Path, used: set[str]) -> None:
-    """Raises UsageError if some output is the file of an input."""
-    folder = os.path.realpath(output) + os.sep
-    for path in paths:
-        real = os.path.realpath(path)
-        if (
-            real.startswith(folder)
-            and real.removeprefix(folder).replace(os.sep, "/").lower() in used
-        ):
-            raise UsageError(
-                f"{path} would be replaced by a mask. Give the masks a folder of their own."
-            )
+def _short_name(stem: str, number: int, endings) -> str:
+    """The stem, from the second on with its number, shortened to what a file system takes."""
+    folder, slash, name = stem.rpartition("/")
+    tail = "" if number == 1 else f"~{number}"
+    while any(len(os.fsencode(name + tail + ending)) > MAX_NAME_BYTES for ending in endings):
+        name = name[:-1]
+    return folder + slash + name + tail
+
+
+def _protect(inputs: list[Input], output: Path, endings) -> None:
+    """Raises UsageError if some output is the file of an input, by whatever path."""
+    sources = {_identity(item.path): item.path for item in inputs}
+    sources.pop(None, None)
+    for item in inputs:
+        for ending in endings:
+            path = sources.get(_identity(output / (item.name + ending)))
+            if path is not None:
+                raise UsageError(
+                    f"{path} would be replaced by a mask. Give the masks a folder of their own."
+                )
+
+
+def _identity(path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino

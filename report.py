@@ -15,7 +15,7 @@ from figures import overlay
 from inference import Segmentation
 
 COLUMNS = ("path", "mask", "width", "height", "score", "coverage", "boxes", "error", "seconds")
-PARTIAL = ".partial"  # folder of files that are being written
+PARTIAL = ".progress.partial"  # folder of files that are being written
 FEATHER_PX = 2  # sigma of the soft edge
 OVERLAY_PX = 2048  # longest side of an overlay
 FATAL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)  # no further file will fare better
@@ -111,7 +111,7 @@ def to_json(value) -> bytes:
 
 def _csv(rows, columns) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: _cell(value) for name, value in row.items()})

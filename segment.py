@@ -1,7 +1,9 @@
 """Masks for any number of images: `python segment.py photo.jpg folder/ list.txt --output masks`.
 
-For every input an 8-bit mask (0 or 255) of exactly its size, and a line in the report. Started
-again with the same arguments, it goes on where it was stopped. From Python: `batch.segment_files`.
+For every input an 8-bit mask (0 or 255) of exactly its size, and a line in the report. Stopped at
+any moment, the same command goes on. From Python: `batch.segment_files`.
+
+Exit status: 0 all went well; 1 some inputs failed, each named, or the disk is full; 2 wrong usage.
 """
 
 import argparse
@@ -11,33 +13,33 @@ import warnings
 
 from batch import Options, segment_files
 from inputs import UsageError
-from report import WRITERS
+from report import WRITERS, OutputError
 
 
 def parse(arguments=None) -> tuple[list[str], str, Options]:
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )  # fmt: skip
     add, default = parser.add_argument, Options()
     add("inputs", nargs="+", metavar="INPUT", help="image, folder (recursive), or .txt of paths")
     add("--output", required=True, metavar="DIR", help="folder for masks and report")
-    add("--weights", default=default.weights, metavar="DIR", help="folder of a trained model")
-    add("--threshold", type=float, default=default.threshold, metavar="T",
-        help="probability from which a pixel is marked, 0..1")  # fmt: skip
-    add("--min-score", type=float, default=default.min_score, metavar="S",
-        help="an image with a lower score gets an empty mask, 0..1")  # fmt: skip
-    add("--dilate", type=int, default=default.dilate, metavar="PX", help="widen masks by PX")
+    add("--weights", metavar="DIR", help="folder of a trained model (default: the shipped one)")
+    marked = f"probability from which a pixel is marked, 0..1 (default: {default.threshold})"
+    add("--threshold", type=float, metavar="T", help=marked)
+    empty = f"an image with a lower score gets an empty mask (default: {default.min_score})"
+    add("--min-score", type=float, metavar="S", help=empty)
+    add("--dilate", type=int, metavar="PX", help="widen masks by PX")
     add("--soft", action="store_true", help="masks with a feathered edge")
     add("--overlay", action="store_true", help="also NAME.overlay.jpg: the mask in red")
     add("--probability", action="store_true", help="also NAME.probability.png: 16 bit")
     add("--rle", action="store_true", help="masks as COCO RLE in the report")
-    add("--report", choices=WRITERS, default=default.report, help="format of the report")
-    add("--workers", type=int, default=argparse.SUPPRESS, metavar="N",
-        help="images in work at once (default: one per core)")  # fmt: skip
-    add("--device", default=default.device, help="cpu, cuda, cuda:1, mps, or auto: the best")
-    add("--overwrite", action="store_true", help="start afresh instead of going on")
+    add("--report", choices=WRITERS, help=f"format of the report (default: {default.report})")
+    add("--workers", type=int, metavar="N", help="images in work at once (default: one per core)")
+    add("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    add("--overwrite", action="store_true", help="start afresh, deleting an earlier run's files")
     add("--allow-huge", action="store_true", help="images above Pillow's limit, 179 megapixels")
-    given = vars(parser.parse_args(arguments))
+    given = vars(parser.parse_intermixed_args(arguments))
     inputs, output = given.pop("inputs"), given.pop("output")
     try:
         return inputs, output, Options(**given)
@@ -50,17 +52,20 @@ def main(arguments=None) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
     sys.stderr.reconfigure(errors="backslashreplace")
     inputs, output, options = parse(arguments)
+    go_on = "What is done stays: " + (
+        "the same command without --overwrite goes on." if options.overwrite
+        else "the same command goes on."
+    )  # fmt: skip
     try:
         summary = segment_files(inputs, output, options, progress=True)
     except (UsageError, FileNotFoundError, ValueError) as error:
         print(f"segment.py: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"segment.py: stopped: {error}. What is done stays; the same command goes on.",
-              file=sys.stderr)  # fmt: skip
+    except OutputError as error:
+        print(f"segment.py: stopped: {error}. {go_on}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("segment.py: interrupted. The same command goes on.", file=sys.stderr)
+        print(f"segment.py: interrupted. {go_on}", file=sys.stderr)
         return 130
     if int(os.environ.get("RANK", 0)):
         return 0  # under torchrun the first process speaks for all

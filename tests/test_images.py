@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from conftest import BAD_FILES, ODD_NAMES, paint_photo
-from PIL import Image
+from PIL import Image, ImageOps
 
 import images
 from images import check_images, find_images, read_image, sample_photos
@@ -185,7 +185,20 @@ def test_check_decides_which_images_are_left_out(tmp_path):
         assert [file.path.name for file in find_images(tmp_path, refuse_slim)] == ["wide.png"]
 
 
-@pytest.mark.parametrize("suffix", ["webp", "png", "jpg"])
+def test_an_exif_block_that_cannot_be_written_anew_still_turns_the_photo(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0  # orientation, resolution
+    entry = b"\x01\x1a\x00\x05"  # big-endian: a fraction ...
+    damaged = exif.tobytes().replace(entry, b"\x01\x1a\x00\x07")  # ... now bytes
+    damaged = damaged.replace(entry[1::-1] + b"\x05\x00", entry[1::-1] + b"\x07\x00")
+    assert damaged != exif.tobytes()
+    Image.new("RGB", (30, 20)).save(tmp_path / "photo.jpg", exif=damaged)
+    with pytest.raises(TypeError):
+        ImageOps.exif_transpose(Image.open(tmp_path / "photo.jpg"))
+    assert read_image(tmp_path / "photo.jpg").shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_files_with_damaged_exif_are_left_out_or_readable(tmp_path, suffix):
     photo = Image.fromarray(paint_photo(0, 20, 30))
     photo.save(tmp_path / "good.png")

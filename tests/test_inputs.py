@@ -83,17 +83,61 @@ def test_outputs_of_long_names_fit_into_a_file_system(tree, stem):
     assert max(len(os.fsencode(output)) for output in outputs) <= 255
 
 
-def test_links_to_folders_are_followed_but_never_in_circles(tree):
-    tree("in/a.jpg", "elsewhere/b.jpg")
+def test_links_to_folders_are_followed_but_never_up_or_twice(tree):
+    tree("in/a.jpg", "in/c/d.jpg", "elsewhere/b.jpg", "private.jpg")
     os.symlink("..", "in/up")
     os.symlink("self.jpg", "in/self.jpg")
     os.symlink("self", "in/self")
     os.symlink("../elsewhere", "in/link")
     os.symlink("../in", "elsewhere/back")
+    os.symlink("../elsewhere", "elsewhere/circle")
+    os.symlink("c", "in/same")
     os.symlink("gone.jpg", "in/broken.jpg")
-    names = [name for _, name in listed("in")]
-    assert [name for name in names if "up/" not in name] == ["a", "broken", "link/b", "self"]
-    assert len(names) < 20
+    assert [name for _, name in listed("in")] == ["a", "broken", "c/d", "link/b", "self"]
+
+
+def test_folders_that_link_to_each_other_do_not_multiply(tree):
+    for one in range(8):
+        tree(f"in/{one}/{one}.jpg")
+        for other in range(8):
+            os.symlink(f"../{other}", f"in/{one}/to{other}")
+    assert len(listed("in")) == 8
+
+
+def test_earlier_outputs_below_a_folder_are_no_inputs(tree):
+    tree("in/a.jpg", "in/masks/a.png", "in/masks/.progress.0.jsonl")
+    assert listed("in") == [("in/a.jpg", "a")]
+
+
+def test_a_mask_and_a_folder_of_one_name_are_both_kept(tree):
+    tree("in/a.jpg", "in/a.png/b.jpg")
+    assert listed("in") == [("in/a.jpg", "a~2"), ("in/a.png/b.jpg", "a.png/b")]
+
+
+def test_absolute_paths_keep_what_tells_them_apart(tree):
+    tree("x/1/photo.jpg", "x/2/photo.jpg", "x/2/deep/photo.jpg", "here.jpg")
+    paths = [str(Path(name).resolve()) for name in ("x/1/photo.jpg", "x/2/photo.jpg")]
+    assert [name for _, name in listed(*paths)] == ["1/photo", "2/photo"]
+    mixed = [*paths, "x/../x/2/deep/photo.jpg", "here.jpg"]
+    names = [name for _, name in listed(*mixed)]
+    assert names == ["1/photo", "2/photo", "2/deep/photo", "here"]
+
+
+def test_many_equal_names_are_told_apart_quickly(tree):
+    Path("list.txt").write_text("in/a.jpg\n" * 20_000)
+    names = [name for _, name in listed("list.txt")]
+    assert len(set(names)) == 20_000 and names[-1] == "in/a.jpg~20000"
+
+
+def test_odd_lists(tree):
+    tree("a.jpg", "ü.jpg")
+    Path("utf16.txt").write_text("a.jpg\nü.jpg\n", encoding="utf-16")
+    assert [path for path, _ in listed("utf16.txt")] == ["a.jpg", "ü.jpg"]
+    Path("nul.txt").write_bytes(b"a.jpg\nb\0.jpg\n" + b"x" * 3000 + b"\n")
+    items = list_inputs(["nul.txt"], Path("out"))
+    assert [item.error is None for item in items] == [True, False, True]
+    with pytest.raises(UsageError, match="does not exist"):
+        listed("x" * 3000)
 
 
 def test_the_output_folder_is_no_input(tree):
@@ -108,6 +152,11 @@ def test_no_output_replaces_an_input(tree):
     tree("masks/a.png", "in/a.jpg")
     with pytest.raises(UsageError, match=r"masks/a\.png would be replaced"):
         list_inputs(["in", "masks/a.png"], Path("masks"))
+    tree("sub/b.png")
+    Path("out").mkdir()
+    os.symlink("../sub", "out/sub")
+    with pytest.raises(UsageError, match=r"sub/b\.png would be replaced"):
+        list_inputs(["sub/b.png"], Path("out"))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")

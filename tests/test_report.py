@@ -94,7 +94,7 @@ def test_a_failed_write_leaves_nothing_behind(output, monkeypatch, number, kind)
 RECORDS = [
     dict(path="ä.jpg", mask="ä.png", width=3, height=2, score=0.5, coverage=0.25,
          boxes=[[0, 0, 1, 2]], error=None, seconds=0.1),
-    dict(path="b\udcff.jpg", mask=None, width=None, height=None, score=None, coverage=None,
+    dict(path="b\r\udcff.jpg", mask=None, width=None, height=None, score=None, coverage=None,
          boxes=[], error="not an image", seconds=0.0),
 ]  # fmt: skip
 
@@ -112,6 +112,7 @@ def test_csv_has_a_row_for_each_record(output):
         rows = list(csv.DictReader(file))
     assert [*rows[0]] == list(report.COLUMNS)
     assert rows[0]["path"] == "ä.jpg" and json.loads(rows[0]["boxes"]) == [[0, 0, 1, 2]]
+    assert len(rows) == 2 and rows[1]["path"] == "b\r\\udcff.jpg"
     assert rows[1]["error"] == "not an image" and rows[1]["score"] == ""
 
 

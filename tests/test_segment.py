@@ -160,7 +160,7 @@ def test_views_of_equal_shape_go_through_the_network_together(at_once, make_mode
     ],
 )  # fmt: skip
 def test_arguments_out_of_range_are_refused(tiny_model, arguments):
-    message = r"Got (threshold .* lie in 0\.\.1|dilation_px .* whole number from 0)"
+    message = r"Got (threshold .* lie in 0\.\.1|a dilation of .* whole number from 0)"
     with pytest.raises(ValueError, match=message):
         tiny_model.segment(np.zeros((32, 32), np.uint8), **arguments)
 
