@@ -14,11 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import torch
 from PIL import Image
 from tqdm import tqdm
@@ -194,6 +193,10 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+class Stopped(Exception):  # noqa: N818
+    """The run ends before its time: no further view is looked at."""
+
+
 # --- One image ---------------------------------------------------------------------------------
 
 
@@ -215,17 +218,20 @@ def process(item: Input, output: Path, predict: Predict, options: Options, budge
                 write_whole(data, item.name + ending, output)
                 files[item.name + ending] = len(data)
             record = record_of(item, found, options)
-    except OutputError:
+    except (OutputError, Stopped):
         raise
-    except (OSError, ValueError, MemoryError, RuntimeError, cv2.error) as error:
+    except Exception as error:  # damaged files make Pillow's plugins raise anything
         for ending in options.pictures():  # those of an earlier, sound version of the image too
-            (output / (item.name + ending)).unlink(missing_ok=True)
+            with suppress(OSError):
+                (output / (item.name + ending)).unlink()
         record, files = failure_of(item, error), {}
     return {**record, "seconds": round(time.monotonic() - start_s, 3)}, files
 
 
 def failure_of(item: Input, error: Exception) -> dict:
-    reason = str(error) or type(error).__name__
+    reason = str(error)
+    if not reason or not isinstance(error, (OSError, ValueError)):
+        reason = f"{type(error).__name__}: {reason}"
     for path in (item.path, str(Path(item.path))):
         reason = reason.removeprefix(f"{path} ")
     return {**dict.fromkeys(COLUMNS), "path": item.path, "boxes": [], "error": reason}
@@ -281,10 +287,6 @@ def core_count() -> int:
     """CPU cores for this process; the processes of a torchrun share the machine's."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-class Stopped(Exception):  # noqa: N818
-    """The run ends before its time: no further view is looked at."""
 
 
 @contextmanager

@@ -153,6 +153,20 @@ def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go):
     assert all(f"failed: {path}: " in str(summary) for path in failed)
 
 
+def test_whatever_a_decoder_raises_costs_only_one_line(folder, go, monkeypatch):
+    read = batch.read_image
+
+    def broken(path):
+        if path.endswith("02.jpg"):
+            raise ZeroDivisionError("division by zero")
+        return read(path)
+
+    monkeypatch.setattr(batch, "read_image", broken)
+    (record,) = go([folder], "out").failed
+    assert record["error"] == "ZeroDivisionError: division by zero"
+    assert record["path"] == "in/02.jpg" and record["mask"] is None
+
+
 NAMES = [" two  spaces .jpg", "-dash.jpg", "größe 日本.jpg", "x" * 251 + ".jpg", "a'b\"c\n.jpg"]
 
 
