@@ -1,19 +1,16 @@
 """Many images to masks and a report: `segment_files`, which `segment.py` calls.
 
 Each image is decoded, segmented and written by one thread of several, so that files and network
-work at the same time. On the CPU the network has a thread per core, each with a view of its own:
-faster than all cores at one view, and the same bits whatever the number of cores. A finished image
-is noted at once in a journal; what is noted is not done again, and the report is made of it.
+work at the same time. A finished image is noted at once in a journal; what is noted is not done
+again, and the report is made of it.
 """
 
 import hashlib
 import importlib.util
 import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +24,7 @@ from inference import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits,
 from inputs import Input, UsageError, list_inputs
 from journal import Journal, Together, file_stamp
 from model import ROOT, WatermarkSegmenter, best_device, bf16_is_fast
+from parallel import Budget, Stopped, cancelling_pool, core_count, shared_network, unordered
 from report import (
     COLUMNS,
     PARTIAL,
@@ -45,7 +43,6 @@ from report import (
 
 METHOD = 1  # raise it with every change in the code that changes outputs
 PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
-VIEW_PIXELS_AT_ONCE = 4_000_000  # of views in the network together: 0.4 GB for each million
 WAITING = 4  # images handed out ahead, per thread
 
 
@@ -193,10 +190,6 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-class Stopped(Exception):  # noqa: N818
-    """The run ends before its time: no further view is looked at."""
-
-
 # --- One image ---------------------------------------------------------------------------------
 
 
@@ -278,94 +271,10 @@ def run(todo, output: Path, segmenter, options: Options, journal: Journal) -> It
         record, files = process(item, output, predict, options, budget)
         journal.add(item, stamp, record, files)
 
-    # One thread more than the network can serve: it decodes or writes meanwhile.
-    with shared_network(segmenter, threads) as predict, cancelling_pool(threads + 1) as pool:
+    # One thread more than the network can serve: it decodes or writes meanwhile. The network ends
+    # first, so that after an interrupt no thread goes on with its image.
+    with cancelling_pool(threads + 1) as pool, shared_network(segmenter, threads) as predict:
         yield from unordered(pool, one, todo, WAITING * threads)
-
-
-def core_count() -> int:
-    """CPU cores for this process; the processes of a torchrun share the machine's."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-@contextmanager
-def shared_network(segmenter, threads: int) -> Iterator[Predict]:
-    """The segmenter's `predict_views` for several threads; raises Stopped once this is left."""
-    before, was_training = torch.get_num_threads(), segmenter.training
-    on_cpu, lock, stopped = segmenter.device.type == "cpu", threading.Lock(), threading.Event()
-    budget = Budget(VIEW_PIXELS_AT_ONCE)
-
-    def one_view(view):
-        with budget.hold(view.shape[0] * view.shape[1]):
-            return answer([view])[0]
-
-    def answer(views):
-        if stopped.is_set():
-            raise Stopped
-        return segmenter.predict_views(views)
-
-    def one_by_one(views):
-        return list(pool.map(one_view, views))
-
-    def together(views):
-        with lock:
-            return answer(views)
-
-    segmenter.eval()
-    if on_cpu:
-        torch.set_num_threads(1)  # holds for threads that start from now on
-    try:
-        with cancelling_pool(threads) as pool:
-            try:
-                yield one_by_one if on_cpu else together
-            finally:
-                stopped.set()
-    finally:
-        torch.set_num_threads(before)
-        segmenter.train(was_training)
-
-
-@contextmanager
-def cancelling_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that on an error finish what they are at, and nothing more."""
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def unordered(pool, function, items: Iterable, ahead: int) -> Iterator:
-    """function(item) of all items, as they get done; at most `ahead` are handed out."""
-    waiting = set()
-    for item in items:
-        waiting.add(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-    while waiting:
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        yield from (future.result() for future in done)
-
-
-class Budget:
-    """Lets threads in while what they hold together is within a limit, or one alone."""
-
-    def __init__(self, limit: int):
-        self.limit, self.used, self.changed = limit, 0, threading.Condition()
-
-    @contextmanager
-    def hold(self, amount: int):
-        with self.changed:
-            self.changed.wait_for(lambda: not self.used or self.used + amount <= self.limit)
-            self.used += amount
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.used -= amount
-                self.changed.notify_all()
 
 
 @contextmanager

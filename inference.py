@@ -1,8 +1,8 @@
 """From views of a fixed cost to an image of any size: probability, mask and score.
 
-The network sees an image of up to VIEW_PX as it is. Of a larger one it sees the whole frame reduced
-to VIEW_PX, for marks across the frame, and overlapping tiles in native size, for small ones; of a
-very large one also tiles of the image at a quarter of its size, and so on. The higher
+The network sees an image of up to NATIVE_PX as it is. Of a larger one it sees the whole frame
+reduced to WHOLE_PX, for marks across the frame, and overlapping tiles in native size, for small
+ones; of a very large one also tiles of the image at a quarter of its size, and so on. The higher
 probability counts, but what only a reduced view shows must be more certain. Tiles fade into each
 other, so that no seams appear.
 """
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-VIEW_PX = 1024  # longest side that the network sees at once
+NATIVE_PX = 1600  # longest side of an image that the network sees as it is
+WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
 TILE_PX = 768
 OVERLAP_PX = 96  # of neighbouring tiles, at least
 LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
@@ -22,8 +23,7 @@ REDUCED_CERTAINTY = 0.9  # probability in a reduced view that counts like 0.5: E
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.3  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-23
 
-# Views (uint8, H x W x 3, RGB, any sizes up to VIEW_PX) to probability (float32, H x W) and
-# score of each
+# Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
 
 
@@ -63,18 +63,18 @@ def segment_image(
 
 def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, float]:
     """Probability (float32, H x W) and score (0..1) of a uint8 RGB image of H x W pixels."""
-    height, width = rgb.shape[:2]
-    zoom = min(1, VIEW_PX / max(height, width))
-    probability, score = predict([_resized(rgb, zoom)])[0]
-    merged, scores, zoom = None, [], 1.0
-    while zoom * max(height, width) > VIEW_PX:
+    side = max(rgb.shape[:2])
+    if side <= NATIVE_PX:
+        return predict([rgb])[0]
+    whole, score = predict([_resized(rgb, WHOLE_PX / side)])[0]
+    probability, tile_scores = _predict_tiles(predict, rgb)
+    scores, zoom = [tile_scores], LEVEL_ZOOM
+    while zoom * side > WHOLE_PX:
         tiled, tile_scores = _predict_tiles(predict, _resized(rgb, zoom))
-        merged = tiled if merged is None else _merge_reduced(merged, tiled)
+        probability = _merge_reduced(probability, tiled)
         scores.append(tile_scores)
         zoom *= LEVEL_ZOOM
-    if merged is None:
-        return probability, score
-    return _merge_reduced(merged, probability), pooled_score(score, scores)
+    return _merge_reduced(probability, whole), pooled_score(score, scores)
 
 
 def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:
@@ -87,8 +87,6 @@ def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:
 
 
 def _resized(rgb: np.ndarray, zoom: float) -> np.ndarray:
-    if zoom == 1:
-        return rgb
     size = [max(1, round(side * zoom)) for side in rgb.shape[1::-1]]
     return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -190,7 +189,7 @@ def test_the_same_bytes_whatever_the_number_of_workers(folder, go):
 
 
 def test_tiles_of_a_large_image_are_the_same_for_all_workers(tmp_path, go):
-    Image.fromarray(paint_photo(0, 300, 1100)).save(tmp_path / "large.png")
+    Image.fromarray(paint_photo(0, 150, 1700)).save(tmp_path / "large.png")
     for workers in (1, 4):
         go([tmp_path / "large.png"], tmp_path / f"out{workers}", workers=workers, probability=True)
     masks = [files(tmp_path / f"out{workers}")["large.probability.png"] for workers in (1, 4)]
@@ -281,17 +280,31 @@ def test_two_runs_never_write_to_one_folder(folder, go):
     go([folder], "out")
 
 
-def test_an_interrupted_run_has_noted_every_mask(folder, go, monkeypatch):
+def test_an_interrupted_run_ends_soon_and_has_noted_every_mask(folder, go, make_model, monkeypatch):
+    model = make_model().eval()
+    Image.fromarray(paint_photo(0, 60, 60_000)).save("in/0.png")  # 90 views
+    look = model.predict_views
+
+    def slowly(views):
+        time.sleep(0.1)
+        return look(views)
+
     def interrupt(bar, *_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(batch.tqdm, "update", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            go([folder], "out", workers=1)
-    masks = len(files("out"))
-    assert 0 < masks < 6
-    assert go([folder], "out").done_before == masks
+    monkeypatch.setattr(model, "predict_views", slowly)
+    monkeypatch.setattr(batch.tqdm, "update", interrupt)
+    start_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        segment_files([folder], "out", Options(workers=1), model)
+    assert time.monotonic() - start_s < 6
+    notes = [
+        json.loads(line) for line in Path("out/.progress.0.jsonl").read_text().splitlines() if line
+    ]
+    records = [note["record"] for note in notes if "record" in note]
+    assert not any(record["error"] for record in records)
+    assert sorted(record["mask"] for record in records) == sorted(files("out"))
+    assert 0 < len(records) < 6
 
 
 def test_damaged_outputs_are_made_again_and_stale_ones_removed(folder, go):
@@ -388,25 +401,6 @@ def test_pillows_limit_holds_unless_lifted(folder, go, monkeypatch):
     assert len(failed) == 5 and all("--allow-huge" in record["error"] for record in failed)
     assert not go([folder], "out", allow_huge=True).failed
     assert Image.MAX_IMAGE_PIXELS == 720
-
-
-def test_large_images_wait_for_each_other():
-    budget, inside, most = batch.Budget(100), [], []
-
-    def work(amount):
-        with budget.hold(amount):
-            inside.append(amount)
-            most.append(tuple(inside))
-            time.sleep(0.005)
-            inside.remove(amount)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in (60, 60, 300, 40, 30, 300, 100)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(most) == 7 and budget.used == 0
-    assert all(sum(held) <= 100 or len(held) == 1 for held in most)
 
 
 @pytest.mark.parametrize(

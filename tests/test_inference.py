@@ -10,7 +10,7 @@ from inference import pooled_score, predict_any_size, segment_image
 @pytest.fixture(autouse=True)
 def small_views(monkeypatch):
     """The same geometry with a sixteenth of the pixels."""
-    for name, size in dict(VIEW_PX=64, TILE_PX=40, OVERLAP_PX=8).items():
+    for name, size in dict(NATIVE_PX=64, WHOLE_PX=64, TILE_PX=40, OVERLAP_PX=8).items():
         monkeypatch.setattr(inference, name, size)
 
 

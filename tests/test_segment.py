@@ -126,12 +126,12 @@ def test_small_images_are_never_enlarged(tiny_model, monkeypatch):
 
 
 def test_large_images_are_seen_whole_and_in_native_tiles(tiny_model, monkeypatch):
-    seen = answer(tiny_model, monkeypatch, (50, 300, 20.0))
-    probability = tiny_model.segment(np.zeros((100, 1300), np.uint8)).probability
-    assert seen == [(96, 1024)] + [(128, 768)] * 2
-    assert all(probability[50, x] > 0.5 for x in (300, 832))  # tiles at 0 and 532
-    assert probability[63, 381] > 0.5  # the spot of the whole frame, 1,300 / 1,024 as far
-    assert np.count_nonzero(probability > 0.5) <= 2 + 4
+    seen = answer(tiny_model, monkeypatch, (50, 400, 20.0))
+    probability = tiny_model.segment(np.zeros((100, 1700), np.uint8)).probability
+    assert seen == [(64, 1024)] + [(128, 768)] * 3
+    assert all(probability[50, x] > 0.5 for x in (400, 866, 1332))  # tiles at 0, 466, 932
+    assert probability[80:88, 660:670].max() > 0.5  # 1,700 / 1,024 as far
+    assert np.count_nonzero(probability > 0.5) <= 3 + 9
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 8])

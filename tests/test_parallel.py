@@ -1,0 +1,80 @@
+"""Threads that share one network: bounded memory, an end in time."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from parallel import Budget, Stopped, shared_network, unordered
+
+
+def test_large_images_wait_for_each_other():
+    budget, inside, most = Budget(100), [], []
+
+    def work(amount):
+        with budget.hold(amount):
+            inside.append(amount)
+            most.append(tuple(inside))
+            time.sleep(0.005)
+            inside.remove(amount)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in (60, 60, 300, 40, 30, 300, 100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(most) == 7 and budget.used == 0
+    assert all(sum(held) <= 100 or len(held) == 1 for held in most)
+
+
+def test_no_view_is_looked_at_after_the_end(tiny_model):
+    view = np.zeros((32, 32, 3), np.uint8)
+    with shared_network(tiny_model, 2) as predict:
+        (probability, score), _ = predict([view, view])
+        assert probability.shape == (32, 32) and 0 < score < 1
+        answers, began = [], threading.Event()
+
+        def slow(views):
+            began.set()
+            time.sleep(0.05)
+            return [(np.zeros((1, 1), np.float32), 0.0)]
+
+        tiny_model.predict_views = slow
+
+        def ask():
+            try:
+                answers.append(predict([view] * 100))
+            except Stopped as error:
+                answers.append(error)
+
+        try:
+            thread = threading.Thread(target=ask)
+            thread.start()
+            began.wait()
+        finally:
+            del tiny_model.predict_views
+    thread.join(timeout=2)
+    assert not thread.is_alive() and isinstance(answers[0], Stopped)
+
+
+def test_unordered_hands_out_few_items_ahead_and_loses_none():
+    handed_out = []
+
+    def items():
+        for item in range(20):
+            handed_out.append(item)
+            yield item
+
+    with ThreadPoolExecutor(2) as pool:
+        results = unordered(pool, lambda item: item * 2, items(), ahead=3)
+        first = next(results)
+        assert len(handed_out) <= 3
+        assert sorted([first, *results]) == [item * 2 for item in range(20)]
+
+
+@pytest.mark.parametrize("ahead", [1, 50])
+def test_unordered_raises_what_the_function_raises(ahead):
+    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
+        list(unordered(pool, lambda item: 1 / item, [1, 0, 2], ahead))
