@@ -81,7 +81,7 @@ def _read_file(path: Path) -> np.ndarray:
         raise ValueError(f"{path} cannot be decoded: {error}.") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """The image as its EXIF orientation says; as stored if the EXIF block is damaged.
 
     `ImageOps.exif_transpose` also writes the whole block anew, which fails on damaged ones.
@@ -95,7 +95,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _pil_to_rgb(image: Image.Image) -> np.ndarray:
-    image = _upright(image)
+    image = upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _array_to_rgb(_wide_grey_to_uint8(np.nan_to_num(np.asarray(image))))
     if image.has_transparency_data:

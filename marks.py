@@ -14,7 +14,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
+
+from images import upright
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
 MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or marks them
@@ -66,7 +68,7 @@ def load_logo(path: Path, halvings: int = 0) -> np.ndarray:
         return _halve(load_logo(path, halvings - 1))
     with Image.open(path) as image:
         check_logo(image)
-        rgba = np.array(ImageOps.exif_transpose(image).convert("RGBA"))
+        rgba = np.array(upright(image).convert("RGBA"))
     alpha = rgba[..., 3]
     rows, columns = np.flatnonzero(alpha.max(1)), np.flatnonzero(alpha.max(0))
     rgba = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)

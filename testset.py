@@ -19,7 +19,7 @@ from random import Random
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from dataset import (
     SampleParams,
@@ -29,7 +29,7 @@ from dataset import (
     draw_sample,
     image_label,
 )
-from images import IGNORE, ImageFile, find_images, read_image
+from images import IGNORE, ImageFile, find_images, read_image, upright
 from marks import MarkParams, load_logo, turned_size
 from text import Font
 
@@ -243,5 +243,5 @@ def _read_mask(path) -> np.ndarray:
     with Image.open(path) as image:
         if not image.has_transparency_data:
             return rgb.max(axis=2)
-        rgba = np.asarray(ImageOps.exif_transpose(image).convert("RGBA")).astype(np.uint16)
+        rgba = np.asarray(upright(image).convert("RGBA")).astype(np.uint16)
     return (rgba[..., :3].max(axis=2) * rgba[..., 3] // 255).astype(np.uint8)

@@ -222,3 +222,15 @@ def test_emboss_lights_the_upper_left():
 def test_marks_are_immutable(make_mark):
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_mark().opacity = 0.5
+
+
+def test_a_turned_logo_with_a_damaged_exif_block_is_turned(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0  # orientation, resolution
+    damaged = exif.tobytes().replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x07")
+    damaged = damaged.replace(b"\x1a\x01\x05\x00", b"\x1a\x01\x07\x00")
+    assert damaged != exif.tobytes()
+    logo = Image.new("RGBA", (60, 40), (200, 30, 30, 0))
+    logo.paste((200, 30, 30, 255), (5, 5, 55, 35))
+    logo.save(tmp_path / "logo.webp", exif=damaged, lossless=True)
+    assert load_logo(tmp_path / "logo.webp").shape[:2] == (50, 30)
