@@ -66,11 +66,11 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
     side = max(rgb.shape[:2])
     if side <= NATIVE_PX:
         return predict([rgb])[0]
-    whole, score = predict([_resized(rgb, WHOLE_PX / side)])[0]
+    whole, score = predict([reduced(rgb, WHOLE_PX / side)])[0]
     probability, tile_scores = _predict_tiles(predict, rgb)
     scores, zoom = [tile_scores], LEVEL_ZOOM
     while zoom * side > WHOLE_PX:
-        tiled, tile_scores = _predict_tiles(predict, _resized(rgb, zoom))
+        tiled, tile_scores = _predict_tiles(predict, reduced(rgb, zoom))
         probability = _merge_reduced(probability, tiled)
         scores.append(tile_scores)
         zoom *= LEVEL_ZOOM
@@ -86,9 +86,10 @@ def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:
     return np.maximum(probability, reduced, out=probability)
 
 
-def _resized(rgb: np.ndarray, zoom: float) -> np.ndarray:
-    size = [max(1, round(side * zoom)) for side in rgb.shape[1::-1]]
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+def reduced(image: np.ndarray, zoom: float) -> np.ndarray:
+    """An image (uint8, H x W or H x W x 3) at `zoom` times its size, below 1."""
+    size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def pooled_score(whole: float, levels: list[list[float]]) -> float:

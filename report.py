@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from figures import overlay
-from inference import Segmentation
+from inference import Segmentation, reduced
 
 COLUMNS = ("path", "mask", "width", "height", "score", "coverage", "boxes", "error", "seconds")
 PARTIAL = ".progress.partial"  # folder of files that are being written
@@ -53,12 +53,9 @@ def soft_mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
 def overlay_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
     """The image with the mask in red, at most OVERLAY_PX large."""
     zoom = min(1, OVERLAY_PX / max(rgb.shape[:2]))
-    mask = found.mask
-    if zoom < 1:
-        size = [max(1, round(side * zoom)) for side in rgb.shape[1::-1]]
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-        mask = cv2.resize(mask_picture(found, rgb), size, interpolation=cv2.INTER_AREA) >= 128
-    return overlay(rgb, mask)
+    if zoom == 1:
+        return overlay(rgb, found.mask)
+    return overlay(reduced(rgb, zoom), reduced(mask_picture(found, rgb), zoom) >= 128)
 
 
 def probability_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
