@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,12 +20,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from groups import by_size, consensus_name, find_shared_mark, group_inputs
 from images import read_image
-from inference import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, segment_image
+from inference import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, decide
 from inputs import Input, UsageError, list_inputs
-from journal import Journal, Together, file_stamp
+from journal import Journal, Together, stamp_of
 from model import ROOT, WatermarkSegmenter, best_device, bf16_is_fast
 from parallel import Budget, Stopped, cancelling_pool, core_count, shared_network, unordered
+from pooling import SharedMark, describe, predict_together
 from report import (
     COLUMNS,
     PARTIAL,
@@ -54,6 +57,7 @@ class Options:
     threshold: float = THRESHOLD  # probability of a marked pixel, 0..1
     dilate: int = 0  # widen masks by this radius, px
     min_score: float = MIN_SCORE  # below this score the mask stays empty, 0..1
+    together: bool = False  # images of equal size may share a mark: see pooling.py
     soft: bool = False  # masks with a feathered edge instead of 0 and 255 only
     overlay: bool = False  # also NAME.overlay.jpg: the mask in red, at most 2,048 px
     probability: bool = False  # also NAME.probability.png: 16 bit, 0..65535
@@ -86,6 +90,7 @@ class Options:
     def key(self, segmenter) -> str:
         """Hash of everything that an output depends on, apart from its image."""
         chosen = (self.threshold, self.dilate, self.min_score, self.rle, self.soft, METHOD)
+        chosen += (self.together,)
         chosen += (segmenter.device.type, bf16_is_fast(segmenter.device))
         digest = hashlib.sha256(repr((chosen, sorted(self.pictures()))).encode())
         for name, value in sorted(segmenter.network.state_dict().items()):
@@ -107,6 +112,15 @@ class Summary:
         return [record for record in self.records if record["error"] is not None]
 
     @property
+    def groups(self) -> list[str]:
+        """A line on each group of images of equal size that was segmented together."""
+        confidences = defaultdict(list)
+        for record in self.records:
+            if record.get("shared") is not None:
+                confidences[record["width"], record["height"]].append(record["shared"])
+        return [describe(size, values) for size, values in confidences.items()]
+
+    @property
     def marked(self) -> int:
         return sum(bool(record["coverage"]) for record in self.records)
 
@@ -116,7 +130,9 @@ class Summary:
         if self.done_before:
             line += f", {self.done_before} of them done before"
         line += f"; {now / max(self.seconds, 1e-9):.2f} images/s. Report: {self.report}"
-        return "\n".join([line, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)])
+        return "\n".join(
+            [line, *self.groups, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)]
+        )
 
 
 def segment_files(
@@ -149,18 +165,27 @@ def segment_files(
 
         def plan():
             inputs = list_inputs(sources, output, endings)
-            journal.prepare(inputs, endings, report, options.overwrite)
+            if options.together:
+                inputs = group_inputs(inputs)
+            others = [report, *map(consensus_name, by_size(inputs))]
+            journal.prepare(inputs, endings, others, options.overwrite)
             return inputs, set(journal.read(inputs))
 
         inputs, done = together.from_first(plan)
         todo = [item for index, item in enumerate(inputs) if index not in done]
-        todo = todo[together.rank :: together.processes]
         shown = progress and together.rank == 0
+        with pillow_limit(options.allow_huge):
+            groups = {item.size for item in todo}
+            groups = {size: items for size, items in by_size(inputs).items() if size in groups}
+            shared = together.from_first(
+                lambda: find_shared_marks(segmenter, groups, output, options, shown)
+            )
+        todo = todo[together.rank :: together.processes]
         with (
             tqdm(total=len(todo), unit="image", disable=not shown) as bar,
             pillow_limit(options.allow_huge),
         ):
-            for _ in run(todo, output, segmenter, options, journal):
+            for _ in run(todo, output, segmenter, options, journal, shared):
                 bar.update()
         together.wait()
 
@@ -190,11 +215,28 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def find_shared_marks(segmenter, groups, output: Path, options: Options, progress: bool):
+    """Size to the mark that the group of images of this size shares."""
+    with shared_network(segmenter, options.workers or core_count()) as predict:
+        return {
+            size: find_shared_mark(predict, items, output)
+            for size, items in tqdm(
+                groups.items(), "shared marks", disable=not progress or not groups
+            )
+        }
+
+
 # --- One image ---------------------------------------------------------------------------------
 
 
-def process(item: Input, output: Path, predict: Predict, options: Options, budget):
+def process(
+    item: Input, output: Path, predict: Predict, options: Options, budget,
+    shared: SharedMark | None = None,
+):  # fmt: skip
     """Writes the outputs of one image.
+
+    Args:
+        shared: mark of the image's group.
 
     Returns:
         Its line of the report, with the reason if it failed, and name to bytes of its outputs.
@@ -204,13 +246,15 @@ def process(item: Input, output: Path, predict: Predict, options: Options, budge
         with budget.hold(pixel_count(item)):
             start_s = time.monotonic()
             rgb = read_image(item.path)
-            limits = options.threshold, options.dilate, options.min_score
-            found = segment_image(predict, rgb, *limits)
+            *found, confidence = predict_together(predict, rgb, shared, item.number)
+            found = decide(*found, options.threshold, options.dilate, options.min_score)
             for ending, draw in options.pictures().items():
                 data = encode(draw(found, rgb), ending)
                 write_whole(data, item.name + ending, output)
                 files[item.name + ending] = len(data)
             record = record_of(item, found, options)
+            if options.together:
+                record["shared"] = round(confidence, 4)
     except (OutputError, Stopped):
         raise
     except Exception as error:  # damaged files make Pillow's plugins raise anything
@@ -261,14 +305,21 @@ def record_of(item: Input, found: Segmentation, options: Options) -> dict:
 # --- All images --------------------------------------------------------------------------------
 
 
-def run(todo, output: Path, segmenter, options: Options, journal: Journal) -> Iterator[None]:
-    """Segments and notes the images, and yields as often as one is done."""
+def run(
+    todo, output: Path, segmenter, options: Options, journal: Journal, shared: dict
+) -> Iterator[None]:
+    """Segments and notes the images, and yields as often as one is done.
+
+    Args:
+        shared: size to the mark of its group.
+    """
     threads = options.workers or core_count()
     budget = Budget(PIXELS_AT_ONCE)
 
     def one(item: Input) -> None:
-        stamp = file_stamp(item.path)
-        record, files = process(item, output, predict, options, budget)
+        stamp = stamp_of(item)
+        mark = shared.get(item.size)
+        record, files = process(item, output, predict, options, budget, mark)
         journal.add(item, stamp, record, files)
 
     # One thread more than the network can serve: it decodes or writes meanwhile. The network ends

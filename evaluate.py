@@ -3,10 +3,12 @@
     python evaluate.py --photos PHOTOS --logos LOGOS --fonts FONTS --manifest held_out.json
     python evaluate.py --photos PHOTOS --logos LOGOS
     python evaluate.py --images IMAGES --masks MASKS
+    python evaluate.py --photos PHOTOS --logos LOGOS --together 3 10 30 --slices faint
 
 Writes results.json, results.md (the table it prints), reliability.png and a gallery of the best,
 median and worst images of each slice into --output. `testset.py` says what the slices are,
-`metrics.py` what the numbers mean.
+`metrics.py` what the numbers mean. With --together: what images that share a mark gain from each
+other (`pooling.py`), in together.json and together.md.
 """
 
 import argparse
@@ -34,8 +36,9 @@ from figures import COLUMNS, four_columns, picture_grid, reliability_plot
 from images import find_images
 from marks import check_logo
 from model import CLEAN_LIMIT, WatermarkSegmenter
+from pooling import segment_together
 from splits import check_disjoint, make_manifest, pick_listed, read_manifest
-from testset import SLICES, Case, check_sizes, pair_files, read_pair, render_case
+from testset import SLICES, Case, check_sizes, pair_files, read_pair, render_case, render_group
 from text import find_fonts
 
 TRUTHS = ("decidable", "alpha")  # fields of Outcome: two definitions of what is marked
@@ -202,6 +205,68 @@ def save_case(case: Case, folder: Path) -> None:
     cv2.imwrite(str(folder / "masks" / f"{case.name}.png"), grey)
 
 
+# --- Images that share a mark --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GroupOutcome:
+    """One group of photos with the same mark, and one photo without it."""
+
+    slice: str
+    images: int  # with the mark
+    single_iou: float  # mean over the images that show it
+    together_iou: float
+    found: bool  # that they share a mark
+    unmarked_changed: bool  # the photo without the mark got another mask
+
+
+def compare_together(options) -> list[GroupOutcome]:
+    """The first 3, 10 ... photos of each group of `testset.render_group`, alone and together."""
+    segmenter, files = WatermarkSegmenter.load(options.weights), test_files(options)
+    outcomes, most = [], max(options.together)
+    for name in options.slices:
+        for index in range(options.count):
+            cases = render_group(name, index, options.seed, **files, count=most)
+            alone = [segmenter.segment(case.image, options.threshold) for case in cases]
+            for count in options.together:
+                chosen = [*range(count), most]
+                images = [cases[i].image for i in chosen]
+                (group,), found = segment_together(segmenter, images, options.threshold)
+                shown = [i for i in range(count) if image_label(cases[i].mask) == 1]
+                if shown:
+                    ious = [
+                        np.mean([metrics.score_mask(r[i].mask, cases[i].mask).iou for i in shown])
+                        for r in (alone, found)
+                    ]
+                    changed = not np.array_equal(found[-1].mask, alone[-1].mask)
+                    shared = group.shared is not None
+                    outcomes.append(GroupOutcome(name, count, *ious, shared, changed))
+        print(f"{name}: {options.count} groups", flush=True)
+    return outcomes
+
+
+def together_table(outcomes: list[GroupOutcome]) -> str:
+    """Markdown; in brackets 95 % bootstrap intervals over groups."""
+    lines = ["| slice | images | IoU alone | IoU together | mark found | unmarked photo changed |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, images in dict.fromkeys((o.slice, o.images) for o in outcomes):
+        rows = [o for o in outcomes if (o.slice, o.images) == (name, images)]
+        cells = [_cell(metrics.bootstrap(np.mean, [getattr(o, key) for o in rows]))
+                 for key in ("single_iou", "together_iou")]  # fmt: skip
+        counts = (sum(o.found for o in rows), sum(o.unmarked_changed for o in rows))
+        cells += [f"{count} of {len(rows)}" for count in counts]
+        lines.append(f"| {name} | {images} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_together(outcomes: list[GroupOutcome], options) -> None:
+    options.output.mkdir(parents=True, exist_ok=True)
+    content = json.dumps([asdict(outcome) for outcome in outcomes], indent=1)
+    (options.output / "together.json").write_text(content + "\n")
+    (options.output / "together.md").write_text(together_table(outcomes))
+    print(f"\n{together_table(outcomes)}\nEverything is in {options.output}/.")
+
+
 # --- The command -------------------------------------------------------------------------------
 
 
@@ -218,10 +283,11 @@ def parse(arguments=None):
     add("--images", help="folder of real images, instead of --photos")
     add("--masks", help="folder of their masks, of the same names: white = mark")
     add("--slices", nargs="+", default=list(SLICES), choices=SLICES, metavar="SLICE")
-    add("--count", type=int, default=100, help="images of each slice")
+    add("--count", type=int, default=100, help="images, or groups, of each slice")
     add("--seed", type=int, default=0)
     add("--threshold", type=float, default=0.5, help="probability from which a pixel is marked")
     add("--output", type=Path, default=Path("evaluation"), help="folder to write to")
+    add("--together", nargs="+", type=int, metavar="N", help="groups of N photos with one mark")
     add("--save-images", action="store_true", help="write the test images and masks, too")
     options = parser.parse_args(arguments)
     synthetic, real = (options.photos, options.logos), (options.images, options.masks)
@@ -229,6 +295,8 @@ def parse(arguments=None):
         parser.error("give either --photos and --logos, or --images and --masks")
     if options.count < 1:
         parser.error(f"--count is {options.count}; give 1 or more")
+    if options.together and (min(options.together) < 1 or options.images):
+        parser.error("--together takes numbers of photos from 1, and needs --photos and --logos")
     return options
 
 
@@ -320,7 +388,10 @@ def write(results: dict, options) -> None:
 def main(arguments=None) -> None:
     options = parse(arguments)
     try:
-        write(run(options), options)
+        if options.together:
+            write_together(compare_together(options), options)
+        else:
+            write(run(options), options)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"evaluate.py: {error}")
 

@@ -94,6 +94,13 @@ def upright(image: Image.Image) -> Image.Image:
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
+def upright_size(path) -> tuple[int, int]:
+    """Width and height of an image file once it is upright; decodes it only if EXIF comes last."""
+    with Image.open(path) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+        return image.size[::-1] if turned else image.size
+
+
 def _pil_to_rgb(image: Image.Image) -> np.ndarray:
     image = upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
@@ -185,21 +192,22 @@ def find_images(folder, check=None) -> list[ImageFile]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder at {folder}. Check the path.")
-    paths = sorted(
+    return check_images(list_image_paths(folder), check, where=f"below {folder}")
+
+
+def list_image_paths(folder: Path) -> list[Path]:
+    """Paths of all files below a folder that are named like images, sorted, hidden ones not."""
+    return sorted(
         Path(root, name)
         for root, _, names in os.walk(folder)
         for name in names
         if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
     )
-    return check_images(paths, check, where=f"below {folder}")
 
 
 def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
     """Those of the given paths that are sound images; see `find_images`."""
-    with ThreadPoolExecutor() as pool:  # Pillow frees the interpreter while it decodes
-        results = list(pool.map(lambda path: _inspect(path, check), paths))
-    bad = [f"{path} ({why})" for path, why in zip(paths, results) if isinstance(why, str)]
-    good = [file for file in results if isinstance(file, ImageFile)]
+    good, bad = sort_out(paths, check)
     if not good:
         raise FileNotFoundError(
             f"No usable image {where}: looked for {', '.join(IMAGE_SUFFIXES)}"
@@ -208,6 +216,14 @@ def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
     if bad:
         warnings.warn(f"Left out {len(bad)} of {len(paths)} images: {'; '.join(bad)}", stacklevel=2)
     return good
+
+
+def sort_out(paths, check=None) -> tuple[list[ImageFile], list[str]]:
+    """The sound images among the paths, and "path (reason)" of the others; see `find_images`."""
+    with ThreadPoolExecutor() as pool:  # Pillow frees the interpreter while it decodes
+        results = list(pool.map(lambda path: _inspect(path, check), paths))
+    bad = [f"{path} ({why})" for path, why in zip(paths, results) if isinstance(why, str)]
+    return [file for file in results if isinstance(file, ImageFile)], bad
 
 
 def _inspect(path: Path, check) -> "ImageFile | str":

@@ -51,7 +51,13 @@ def segment_image(
     predict: Predict, rgb: np.ndarray, threshold: float, dilation_px: int, min_score: float
 ) -> Segmentation:
     """The watermark in one image (uint8, H x W x 3, RGB); see `WatermarkSegmenter.segment`."""
-    probability, score = predict_any_size(predict, rgb)
+    return decide(*predict_any_size(predict, rgb), threshold, dilation_px, min_score)
+
+
+def decide(
+    probability: np.ndarray, score: float, threshold: float, dilation_px: int, min_score: float
+) -> Segmentation:
+    """The mask that probability and score of an image give."""
     mask = (probability >= threshold).view(np.uint8)
     if score < min_score:
         mask[:] = 0

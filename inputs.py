@@ -30,6 +30,9 @@ class Input:
     path: str  # as found
     name: str  # of its outputs: path relative to the output folder, with "/", without ending
     error: str | None = None  # known before it is opened
+    number: int = 0  # among all inputs
+    size: tuple[int, int] | None = None  # width, height in px, where it is decided in a group
+    group: str = ""  # changes with the files of its group
 
 
 def list_inputs(sources, output: Path, endings=(".png",)) -> list[Input]:

@@ -55,17 +55,17 @@ class Journal:
         self.output, self.key, self.path = output, key, output / f"{JOURNAL}{rank}.jsonl"
         self.one_at_a_time = threading.Lock()
 
-    def prepare(self, inputs: list[Input], endings, report: str, overwrite: bool) -> None:
+    def prepare(self, inputs: list[Input], endings, others: list[str], overwrite: bool) -> None:
         """Notes which files the run will write; UsageError, before that, if one is in use.
 
         Args:
-            report: name of the report.
+            others: names of files that belong to no single image, such as the report.
             overwrite: delete what an earlier run has written here, replace files of others.
         """
         notes = [*self._notes()]
         claimed = {note["claim"]: note["path"] for note in notes if "claim" in note}
         wanted = {i.name + end: os.path.abspath(i.path) for i in inputs for end in endings}
-        wanted[report] = ""
+        wanted |= dict.fromkeys(others, "")
         if not overwrite:
             self._refuse(notes, claimed, wanted)
         shutil.rmtree(self.output / PARTIAL, ignore_errors=True)  # of a run that was killed
@@ -112,22 +112,22 @@ class Journal:
         done = {}
         for index, item in enumerate(inputs):
             note = latest.get((os.path.abspath(item.path), item.name))
-            if note and (all_notes or self._still_holds(note)):
+            if note and (all_notes or self._still_holds(note, item)):
                 done[index] = {**note["record"], "path": item.path}
         return done
 
-    def _still_holds(self, note: dict) -> bool:
+    def _still_holds(self, note: dict, item: Input) -> bool:
         whole = all(
             (file_stamp(self.output / name) or [None])[0] == size
             for name, size in note["files"].items()
         )
-        return whole and not note["record"]["error"] and note["stamp"] == file_stamp(note["path"])
+        return whole and not note["record"]["error"] and note["stamp"] == stamp_of(item)
 
     def add(self, item: Input, stamp: list | None, record: dict, files: dict[str, int]) -> None:
         """Notes that an image is done; from any thread.
 
         Args:
-            stamp: `file_stamp` of the image before it was read.
+            stamp: `stamp_of` the image before it was read.
             files: name to bytes of its outputs.
         """
         note = {"path": os.path.abspath(item.path), "name": item.name, "time": time.time_ns()}
@@ -149,6 +149,12 @@ def file_stamp(path) -> list[int] | None:
     except (OSError, ValueError):
         return None
     return [found.st_size, found.st_mtime_ns]
+
+
+def stamp_of(item: Input) -> list | None:
+    """What an image's outputs hold for: its own file and those of its group."""
+    stamp = file_stamp(item.path)
+    return [*stamp, item.group] if stamp and item.group else stamp
 
 
 class Together:

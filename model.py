@@ -8,11 +8,13 @@ The network is a segmentation-models-pytorch model with two heads: mask logits f
 one logit for the score "this photo carries a visible mark". Normalisation is part of it.
 """
 
+import copy
 import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from torchmetrics.functional.classification import binary_jaccard_index
 from torchvision.ops import sigmoid_focal_loss
 
 from images import IGNORE, read_image
-from inference import MIN_SCORE, THRESHOLD, Segmentation, check_limits, segment_image
+from inference import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, segment_image
 
 ROOT = Path(__file__).parent
 COARSE_CHANNELS = 8  # of the decoder's output, which the full-size image refines
@@ -173,6 +175,25 @@ def score_loss(score_logit: Tensor, label: Tensor) -> Tensor:
     return (bce * decided).sum() / decided.sum().clamp(min=1)
 
 
+def keep_loss(logits: Tensor, before: Tensor) -> Tensor:
+    """How far probabilities moved: mean Kullback-Leibler divergence from those of `before`.
+
+    Args:
+        logits, before: float, of equal shape; gradients flow to the first.
+
+    Source: Li and Hoiem, "Learning without Forgetting", ECCV 2016.
+    """
+    target = before.sigmoid()
+    moved = binary_cross_entropy_with_logits(logits, target)
+    return moved - binary_cross_entropy_with_logits(before, target)
+
+
+def mix_pictures(image: Tensor) -> Tensor:
+    """Each picture of a batch, float N x 3 x H x W, with a mirrored other one shining through."""
+    share = torch.empty(len(image), 1, 1, 1, device=image.device).uniform_(0.5, 1)
+    return share * image + (1 - share) * image.roll(1, 0).flip(3)
+
+
 def bf16_is_fast(device: torch.device) -> bool:
     """Whether the hardware multiplies bf16 natively; elsewhere autocast only slows things down."""
     if device.type == "cuda":
@@ -210,6 +231,7 @@ class WatermarkSegmenter(pl.LightningModule):
         warmup_fraction: float = 0.05,
         score_weight: float = 0.2,
         pixel_loss: str = "bce",
+        keep_weight: float = 0.0,
     ):
         """
         Args:
@@ -223,6 +245,9 @@ class WatermarkSegmenter(pl.LightningModule):
             warmup_fraction: share of the training with a rising rate; a cosine to 0 follows.
             score_weight: weight of the image score in the loss; 0 turns the head off.
             pixel_loss: a name in PIXEL_LOSSES, added to the Dice loss.
+            keep_weight: above 0, the training starts from a trained network and must not forget:
+                on the batch's general samples (`adapt.MixedDataset`) the answer of that network is
+                the target, with this weight, and batch norm keeps its statistics.
         """
         if pixel_loss not in PIXEL_LOSSES:
             raise ValueError(f"pixel_loss is {pixel_loss!r}; use {', '.join(PIXEL_LOSSES)}.")
@@ -237,6 +262,8 @@ class WatermarkSegmenter(pl.LightningModule):
             ) from error
         if encoder_weights is not None:
             load_encoder(self.network.model.encoder, encoder, encoder_weights)
+        # Part of the checkpoint, so that a resumed training keeps to the same answers.
+        self.teacher = copy.deepcopy(self.network).requires_grad_(False) if keep_weight else None
         self.image_iou, self.clean_marked = MeanMetric(), MeanMetric()
         self.pooled_iou = BinaryJaccardIndex(ignore_index=IGNORE)
         self.f1 = BinaryF1Score(ignore_index=IGNORE)
@@ -254,14 +281,53 @@ class WatermarkSegmenter(pl.LightningModule):
         """
         return self.network(image)
 
+    def start_from(self, path: Path, what: str) -> None:
+        """Fills the network from a .safetensors file; see `load_weights`."""
+        load_weights(self.network, path, what)
+        if self.teacher is not None:
+            self.teacher.load_state_dict(self.network.state_dict())
+
+    def train(self, mode: bool = True) -> "WatermarkSegmenter":
+        super().train(mode)
+        if self.teacher is not None:
+            for module in [self.teacher, *self.network.modules()]:
+                if module is self.teacher or isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
     def _loss(self, batch) -> tuple[Tensor, Tensor, Tensor]:
         logits, score_logit = self(batch["image"])
+        return self._truth_loss(logits, score_logit, batch), logits, score_logit
+
+    def _truth_loss(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
         loss = segmentation_loss(logits, batch["mask"], self.hparams.pixel_loss)
-        loss = loss + self.hparams.score_weight * score_loss(score_logit, batch["label"])
-        return loss, logits, score_logit
+        return loss + self.hparams.score_weight * score_loss(score_logit, batch["label"])
+
+    def _adapting_loss(self, batch) -> Tensor:
+        """Own samples are judged by their truth, general ones by what the teacher answers.
+
+        The teacher answers on any picture: mixed ones make many of the few photos at hand.
+        """
+        general, image = batch["general"], batch["image"].float() / 255
+        image[general] = mix_pictures(image[general])
+        logits, score_logit = self(image)
+        loss, share = 0.0, general.float().mean()
+        if share < 1:
+            own = {name: value[~general] for name, value in batch.items()}
+            loss = (1 - share) * self._truth_loss(logits[~general], score_logit[~general], own)
+        if share > 0:
+            with torch.no_grad():
+                before, score_before = self.teacher(image[general])
+            moved = keep_loss(logits[general], before)
+            moved += self.hparams.score_weight * keep_loss(score_logit[general], score_before)
+            loss = loss + share * self.hparams.keep_weight * moved
+        return loss
+
+    def on_train_start(self) -> None:
+        self.train()  # Lightning keeps the mode that it finds, and `load` leaves evaluation mode
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
-        loss = self._loss(batch)[0]
+        loss = self._loss(batch)[0] if self.teacher is None else self._adapting_loss(batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
@@ -343,10 +409,16 @@ class WatermarkSegmenter(pl.LightningModule):
         """
         check_limits(threshold, dilation_px, min_score)
         rgb = read_image(image)
+        with self.predicting() as predict:
+            return segment_image(predict, rgb, threshold, dilation_px, min_score)
+
+    @contextmanager
+    def predicting(self) -> Iterator[Predict]:
+        """`predict_views`, with the network in evaluation mode meanwhile."""
         was_training = self.training
         self.eval()
         try:
-            return segment_image(self.predict_views, rgb, threshold, dilation_px, min_score)
+            yield self.predict_views
         finally:
             self.train(was_training)
 
@@ -425,5 +497,5 @@ class WatermarkSegmenter(pl.LightningModule):
                 f"{folder}/config.json names no network: {error}. It needs the names that "
                 f"segmentation-models-pytorch knows for {', '.join(NETWORK_KEYS)}."
             ) from error
-        load_weights(model.network, folder / "model.safetensors", "the network in config.json")
+        model.start_from(folder / "model.safetensors", "the network in config.json")
         return model.eval()

@@ -30,7 +30,7 @@ def core_count() -> int:
 @contextmanager
 def shared_network(segmenter, threads: int) -> Iterator[Predict]:
     """The segmenter's `predict_views` for several threads; raises Stopped once this is left."""
-    before, was_training = torch.get_num_threads(), segmenter.training
+    before = torch.get_num_threads()
     on_cpu, lock, stopped = segmenter.device.type == "cpu", threading.Lock(), threading.Event()
     budget = Budget(VIEW_PIXELS_AT_ONCE)
 
@@ -41,7 +41,7 @@ def shared_network(segmenter, threads: int) -> Iterator[Predict]:
     def answer(views):
         if stopped.is_set():
             raise Stopped
-        return segmenter.predict_views(views)
+        return predict(views)
 
     def one_by_one(views):
         try:
@@ -55,18 +55,16 @@ def shared_network(segmenter, threads: int) -> Iterator[Predict]:
         with lock:
             return answer(views)
 
-    segmenter.eval()
     if on_cpu:
         torch.set_num_threads(1)  # holds for threads that start from now on
     try:
-        with cancelling_pool(threads) as pool:
+        with segmenter.predicting() as predict, cancelling_pool(threads) as pool:
             try:
                 yield one_by_one if on_cpu else together
             finally:
                 stopped.set()
     finally:
         torch.set_num_threads(before)
-        segmenter.train(was_training)
 
 
 @contextmanager

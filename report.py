@@ -15,6 +15,7 @@ from figures import overlay
 from inference import Segmentation, reduced
 
 COLUMNS = ("path", "mask", "width", "height", "score", "coverage", "boxes", "error", "seconds")
+EXTRA_COLUMNS = ("shared", "rle")  # only where they were asked for
 PARTIAL = ".progress.partial"  # folder of files that are being written
 FEATHER_PX = 2  # sigma of the soft edge
 OVERLAY_PX = 2048  # longest side of an overlay
@@ -40,9 +41,14 @@ def coco_rle(mask: np.ndarray) -> dict:
     return {"size": list(map(int, rle["size"])), "counts": rle["counts"].decode()}
 
 
+def mask_bytes(mask: np.ndarray) -> np.ndarray:
+    """A bool mask as uint8, H x W: 255 = mark, 0 = none."""
+    return mask.view(np.uint8) * np.uint8(255)
+
+
 def mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
-    """uint8, H x W: 255 = mark, 0 = none."""
-    return found.mask.view(np.uint8) * np.uint8(255)
+    """See `mask_bytes`."""
+    return mask_bytes(found.mask)
 
 
 def soft_mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
@@ -88,8 +94,9 @@ def write_whole(data: bytes, name: str, output: Path) -> None:
 
 
 def write_report(records: list[dict], output: Path, kind: str) -> Path:
-    """report.jsonl, report.csv or report.parquet; a dictionary with COLUMNS (and rle) a line."""
-    columns = [*COLUMNS, "rle"] if any("rle" in record for record in records) else list(COLUMNS)
+    """report.jsonl, .csv or .parquet; a dictionary with COLUMNS, maybe EXTRA_COLUMNS, a line."""
+    extra = (name for name in EXTRA_COLUMNS if any(name in record for record in records))
+    columns = [*COLUMNS, *extra]
     rows = [{name: record.get(name) for name in columns} for record in records]
     name = f"report.{kind}"
     write_whole(WRITERS[kind](rows, columns), name, output)
@@ -126,7 +133,7 @@ def _parquet(rows, columns) -> bytes:
     types = {
         "path": pa.string(), "mask": pa.string(), "width": pa.int64(), "height": pa.int64(),
         "score": pa.float64(), "coverage": pa.float64(), "boxes": pa.list_(pa.list_(pa.int64())),
-        "error": pa.string(), "seconds": pa.float64(),
+        "error": pa.string(), "seconds": pa.float64(), "shared": pa.float64(),
         "rle": pa.struct([("size", pa.list_(pa.int64())), ("counts", pa.string())]),
     }  # fmt: skip
     schema = pa.schema([(name, types[name]) for name in columns])

@@ -30,6 +30,8 @@ def parse(arguments=None) -> tuple[list[str], str, Options]:
     empty = f"an image with a lower score gets an empty mask (default: {default.min_score})"
     add("--min-score", type=float, metavar="S", help=empty)
     add("--dilate", type=int, metavar="PX", help="widen masks by PX")
+    pooled = "images of equal size may carry one mark at the same place: decide together"
+    add("--together", action="store_true", help=pooled)
     add("--soft", action="store_true", help="masks with a feathered edge")
     add("--overlay", action="store_true", help="also NAME.overlay.jpg: the mask in red")
     add("--probability", action="store_true", help="also NAME.probability.png: 16 bit")

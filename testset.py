@@ -19,7 +19,7 @@ from random import Random
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from dataset import (
     SampleParams,
@@ -29,11 +29,12 @@ from dataset import (
     draw_sample,
     image_label,
 )
-from images import IGNORE, ImageFile, find_images, read_image, upright
+from images import IGNORE, ImageFile, find_images, read_image, upright, upright_size
 from marks import MarkParams, load_logo, turned_size
 from text import Font
 
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
+GROUP_PX = (384, 288)  # width and height of the images of one group
 PROTOCOL_PX = 256  # side of the images of LOGO-* and CLWD
 MEGAPIXEL = 1_000_000
 MARK_LEVEL = 192  # grey level of a mask file from which a pixel is marked
@@ -80,7 +81,7 @@ def _clwd_size(mark: MarkParams, rng: Random) -> MarkParams:
 
 
 _PLAIN = WatermarkSettings(  # every field, so that no training default has a say
-    flip_probability=0, clean_probability=0, several_probability=0,
+    flip_probability=0, double_exposure_probability=0, clean_probability=0, several_probability=0,
     kinds={"logo": 1, "text": 1},
     layouts={"single": 6, "inside": 4, "corner": 4, "diagonal": 2, "grid": 2, "brick": 2},
     scales={"single": (0.15, 1.1), "inside": (0.15, 0.9), "corner": (0.08, 0.4),
@@ -178,6 +179,42 @@ def render_cases(name: str, count: int, seed: int, photos, logos, fonts) -> Iter
     return (render_case(name, index, seed, photos, logos, fonts) for index in range(count))
 
 
+def render_group(
+    name: str, index: int, seed: int, photos: list[ImageFile], logos: list[ImageFile],
+    fonts: list[Font], count: int,
+) -> list[Case]:  # fmt: skip
+    """`count` photos of GROUP_PX with one mark at the same place, and a last one without it.
+
+    The mark is of the slice `name`; compression differs from photo to photo. Photos are fitted to
+    the size; on some of them the mark may not show.
+    """
+    rng = Random(f"{seed} group {name} {index}")
+    if len(photos) <= count:
+        raise ValueError(f"A group of {count} needs {count + 1} photos; there are {len(photos)}.")
+    photos = rng.sample(sorted(photos, key=lambda file: file.sha256), count + 1)
+    logos, fonts = (sorted(files, key=lambda file: file.sha256) for files in (logos, fonts))
+    marked, cases = draw_case(name, rng, logos, fonts), []
+    for number, photo in enumerate(photos):
+        params = replace(marked, jpeg_quality=rng.randint(85, 95))
+        if number == count:
+            params = replace(params, marks=())
+        stages = add_watermark(_fit(photo.read(), GROUP_PX), params)
+        alpha_mask = (stages["coverage"] > 0).astype(np.uint8)
+        case = Case(f"{name}/{index:04d}/{number:02d}", stages["image"], stages["mask"], alpha_mask)
+        cases.append(case)
+    return cases
+
+
+def _fit(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle of a photo, at a size (width, height)."""
+    zoom = max(side / own for side, own in zip(size, photo.shape[1::-1]))
+    scaled = [max(side, round(own * zoom)) for side, own in zip(size, photo.shape[1::-1])]
+    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+    photo = cv2.resize(photo, scaled, interpolation=method)
+    x, y = ((own - side) // 2 for side, own in zip(size, scaled))
+    return photo[y : y + size[1], x : x + size[0]]
+
+
 def pair_files(images, masks) -> list[tuple[str, Path, Path]]:
     """Images and masks of two folders that share a relative name, apart from the ending.
 
@@ -224,11 +261,7 @@ def read_pair(name: str, image, mask) -> Case:
 
 def check_sizes(image, mask) -> None:
     """Raises ValueError unless both files have the same size; reads their headers only."""
-    sizes = []
-    for path in (image, mask):
-        with Image.open(path) as opened:
-            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
-            sizes.append(opened.size[::-1] if turned else opened.size)
+    sizes = [upright_size(path) for path in (image, mask)]
     if sizes[0] != sizes[1]:
         raise ValueError(
             f"{mask} has {sizes[1][0]} x {sizes[1][1]} pixels, its image {image} has "

@@ -102,7 +102,8 @@ def test_test_set_is_frozen(draws):
     for name in SLICES:
         for params in draws(name, 3):
             marks = tuple(replace(mark, source=None) for mark in params.marks)
-            digest.update(repr(replace(params, marks=marks)).encode())
+            drawn = repr(replace(params, marks=marks))
+            digest.update(drawn.replace(", exposure=None", "").encode())  # a field of later
     assert digest.hexdigest()[:16] == "65b691abc24d5db4"
 
 

@@ -1,0 +1,116 @@
+"""`segment.py --together`: files of equal size decide together, the others alone."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import paint_photo
+from PIL import Image
+from test_pooling import lay, mark, paint_scene  # noqa: F401
+
+import segment
+from batch import Options, segment_files
+from groups import by_size, group_inputs
+from inputs import list_inputs
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory, mark):  # noqa: F811
+    """Eight photos with a mark and two without, one of another size, and a damaged file."""
+    folder = tmp_path_factory.mktemp("originals")
+    for i in range(10):
+        scene = paint_scene(i)
+        image = lay(mark, scene)["image"] if i < 8 else scene
+        Image.fromarray(image).save(folder / f"{i}.png")
+    Image.fromarray(paint_photo(3, 60, 90)).save(folder / "other.png")
+    data = (folder / "0.png").read_bytes()
+    (folder / "damaged.png").write_bytes(data[: len(data) // 2])  # its header is sound
+    return folder
+
+
+@pytest.fixture
+def folder(originals, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(originals, "in")
+    return Path("in")
+
+
+def go(output, **options):
+    return segment_files(["in"], output, Options(device="cpu", **options))
+
+
+def read(output) -> dict[str, dict]:
+    lines = (Path(output) / "report.jsonl").read_text().splitlines()
+    return {Path(record["path"]).stem: record for record in map(json.loads, lines)}
+
+
+def test_together_finds_the_shared_mark_and_leaves_the_rest_alone(folder):
+    go("alone")
+    summary = go("out", together=True)
+    alone, records = read("alone"), read("out")
+    assert all(records[str(i)]["shared"] > 0.75 for i in range(8))
+    assert records["other"]["shared"] == 0 and records["damaged"]["error"]
+    for name in ("8", "9", "other"):
+        assert records[name]["shared"] < 0.75
+        assert Path("out", f"{name}.png").read_bytes() == Path("alone", f"{name}.png").read_bytes()
+        assert records[name]["score"] == alone[name]["score"]
+    consensus = np.asarray(Image.open("out/consensus-192x144.png"))
+    assert consensus.shape == (144, 192) and set(np.unique(consensus)) == {0, 255}
+    assert not Path("out/consensus-90x60.png").exists()
+    lines = str(summary).splitlines()
+    assert lines[1].startswith("192 x 144: 10 images, 8 of them share a mark (confidence ")
+    assert lines[2].startswith("90 x 60: 1 images, too few to find a shared mark")
+    assert "shared" not in alone["0"]
+
+
+def test_a_finished_run_is_left_and_a_changed_group_is_done_again(folder):
+    go("out", together=True)
+    again = go("out", together=True)
+    assert again.done_before == 11  # all but the damaged one
+    (folder / "9.png").unlink()
+    changed = go("out", together=True)
+    assert changed.done_before == 1  # of the other size
+    assert len(changed.records) == 11
+
+
+def test_a_group_that_no_longer_shares_a_mark_loses_its_consensus(folder):
+    go("out", together=True)
+    for i in range(2, 8):
+        (folder / f"{i}.png").unlink()
+    summary = go("out", together=True)
+    assert not Path("out/consensus-192x144.png").exists()
+    assert "192 x 144: 4 images that share no mark as far as can be told" in str(summary)
+
+
+def test_parquet_and_csv_have_the_column(folder):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    shutil.rmtree("in")
+    paint = paint_photo(1, 40, 60)
+    Path("in").mkdir()
+    Image.fromarray(paint).save("in/a.png")
+    go("csv", together=True, report="csv")
+    go("parquet", together=True, report="parquet")
+    assert Path("csv/report.csv").read_text().splitlines()[0].endswith(",seconds,shared")
+    assert parquet.read_table("parquet/report.parquet").column("shared").to_pylist() == [0.0]
+
+
+def test_command_line_has_the_option(folder, capsys):
+    assert segment.main(["in", "--output", "out", "--together", "--device", "cpu"]) == 1
+    printed = capsys.readouterr().out
+    assert "8 of them share a mark" in printed and "failed: in/damaged.png" in printed
+
+
+def test_groups_are_those_of_equal_upright_size(folder, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn to view
+    Image.fromarray(paint_photo(4, 192, 144)).save(folder / "turned.png", exif=exif)
+    inputs = group_inputs(list_inputs(["in"], tmp_path / "out"))
+    assert [item.number for item in inputs] == list(range(13))
+    groups = by_size(inputs)
+    assert {size: len(items) for size, items in groups.items()} == {(192, 144): 11}
+    assert len({item.group for item in groups[192, 144]}) == 1
+    (folder / "empty.png").write_bytes(b"")
+    grouped = {Path(i.path).stem: i for i in group_inputs(list_inputs(["in"], tmp_path / "out"))}
+    assert grouped["empty"].size is None and grouped["empty"].group == ""

@@ -1,0 +1,161 @@
+"""Images that share a mark: pooled they beat single ones, and others are left as they are."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from conftest import paint_photo
+
+import pooling
+from dataset import SampleParams, add_watermark
+from metrics import score_mask
+from model import WatermarkSegmenter
+from pooling import Pool, agreement, confidence_of, detail_of, segment_together
+
+SHAPE = (144, 192)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    """The weights that come with the repository."""
+    return WatermarkSegmenter.load()
+
+
+def paint_scene(seed: int) -> np.ndarray:
+    """Blobs with boxes, lines and grain on them: much for a network to stumble over."""
+    rng = np.random.default_rng(seed)
+    scene = paint_photo(seed, *SHAPE)
+    for _ in range(12):
+        x, y, width, height = rng.integers(4, 80, 4).tolist()
+        x, y = x * 2, y * 2
+        color = rng.integers(30, 226, 3).tolist()
+        cv2.rectangle(
+            scene, (x, y), (x + width, y + height), color, -1 if rng.random() < 0.5 else 2
+        )
+    grain = rng.normal(0, 6, (*SHAPE, 1))
+    return np.clip(scene + grain, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def mark(make_mark, fonts):
+    return make_mark(
+        kind="text", text="STUDIO", source=fonts[0].path, color="white", scale=0.7, opacity=0.18
+    )
+
+
+def lay(mark, scene):
+    plain = dict(downscale=1.0, blur_sigma_px=0.0, noise_std=0.0, noise_seed=0, jpeg_quality=92)
+    return add_watermark(scene, SampleParams(0, (1, 0, 0), False, (mark,), **plain))
+
+
+@pytest.fixture(scope="module")
+def samples(mark):
+    return [lay(mark, paint_scene(seed)) for seed in range(10)]
+
+
+def test_pooled_beats_single_and_spares_a_photo_without_the_mark(segmenter, samples):
+    unmarked = [paint_scene(seed) for seed in (50, 51)]
+    images = [sample["image"] for sample in samples]
+    (group,), found = segment_together(segmenter, images + unmarked)
+    single = [segmenter.segment(image) for image in images]
+    ious = [
+        np.mean([score_mask(f.mask, s["mask"]).iou for f, s in zip(results, samples)])
+        for results in (single, found)
+    ]
+    assert ious[1] > ious[0] + 0.2
+    assert group.shared.confidence > 0.9 and group.size == SHAPE[::-1]
+    assert score_mask(group.shared.mask, samples[0]["mask"]).iou > 0.4
+    assert min(group.confidences[:10]) > max(group.confidences[10:])
+    for image, own in zip(unmarked, found[10:]):
+        alone = segmenter.segment(image)
+        assert np.array_equal(own.mask, alone.mask) and own.score == alone.score
+        assert np.array_equal(own.probability, alone.probability)
+    assert str(group).startswith("192 x 144: 12 images, 10 of them share a mark (confidence ")
+
+
+def test_three_images_are_enough_for_a_clear_mark(segmenter, mark):
+    clear = replace(mark, opacity=0.6)
+    images = [lay(clear, paint_scene(seed))["image"] for seed in range(3)]
+    (group,), _ = segment_together(segmenter, images)
+    assert group.shared is not None and len(group.confidences) == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_images_that_share_nothing_are_taken_alone(segmenter, count):
+    images = [paint_scene(seed) for seed in range(20, 20 + count)]
+    (group,), found = segment_together(segmenter, images)
+    assert group.shared is None and group.confidences == (0.0,) * count
+    assert "each taken alone" in str(group)
+    for image, own in zip(images, found):
+        assert np.array_equal(own.mask, segmenter.segment(image).mask)
+
+
+def test_copies_of_one_scene_share_no_mark(segmenter, samples):
+    (group,), _ = segment_together(segmenter, [samples[0]["image"]] * 4)
+    assert group.shared is None
+
+
+def test_images_of_other_sizes_make_groups_of_their_own(tiny_model, samples):
+    images = [sample["image"] for sample in samples[:4]]
+    images[1] = images[1][:100]
+    groups, found = segment_together(tiny_model, images)
+    assert [(g.size, g.numbers) for g in groups] == [((192, 144), (0, 2, 3)), ((192, 100), (1,))]
+    assert [f.mask.shape for f in found] == [image.shape[:2] for image in images]
+
+
+def test_of_many_images_some_are_pooled_and_all_are_compared(segmenter, samples, monkeypatch):
+    monkeypatch.setattr(pooling, "MAX_POOLED", 8)
+    (group,), _ = segment_together(segmenter, [sample["image"] for sample in samples])
+    assert len(group.shared.pooled) <= 8 and len(group.confidences) == 10
+    left_out = [group.confidences[n] for n in range(10) if n not in group.shared.pooled]
+    assert left_out and min(left_out) > 0.75
+
+
+def test_an_image_can_be_taken_out_of_a_pool():
+    details = [detail_of(paint_scene(seed)) for seed in range(3)]
+    pool, two = Pool(SHAPE), Pool(SHAPE)
+    for detail in details:
+        pool.add(detail)
+    for detail in details[:2]:
+        two.add(detail)
+    rest = pool.without(details[2]).mean
+    assert np.allclose(rest.values, two.mean.values, atol=1e-3)
+    assert np.allclose(rest.weight, two.mean.weight, atol=1e-5)
+
+
+def test_flat_image_has_no_detail_and_full_weight():
+    detail = detail_of(np.full((40, 60, 3), 77, np.uint8))
+    assert not detail.values.any() and np.allclose(detail.weight, 1)
+
+
+def test_agreement_is_high_in_place_and_low_elsewhere(mark):
+    strong = replace(mark, opacity=0.8)
+    one, other = (detail_of(lay(strong, paint_scene(seed))["image"]) for seed in (0, 1))
+    mask = lay(strong, paint_scene(0))["mask"] == 1
+    moved = replace(other, values=np.roll(other.values, 30, 0), weight=np.roll(other.weight, 30, 0))
+    assert agreement(one, other, mask) > 5
+    assert agreement(one, moved, np.roll(mask, 30, 0)) < 2.5
+
+
+def test_confidence_by_hand():
+    assert confidence_of(0) == confidence_of(-3) == pytest.approx(1 / (1 + 20 * 0.39894228))
+    assert confidence_of(2) == pytest.approx(1 / (1 + 20 * 0.05399097))
+    assert confidence_of(20) == pytest.approx(1)
+
+
+def test_images_are_left_untouched_and_results_repeat(segmenter, samples):
+    images = [sample["image"].copy() for sample in samples[:4]]
+    _, one = segment_together(segmenter, images)
+    _, other = segment_together(segmenter, images)
+    assert all(np.array_equal(a.probability, b.probability) for a, b in zip(one, other))
+    assert all(np.array_equal(i, s["image"]) for i, s in zip(images, samples))
+
+
+def test_wrong_inputs_are_explained(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match="Got no images; give three or more"):
+        segment_together(tiny_model, [])
+    with pytest.raises(FileNotFoundError, match="No image file"):
+        segment_together(tiny_model, [tmp_path / "nothing.jpg"] * 3)
+    with pytest.raises(ValueError, match="threshold 2"):
+        segment_together(tiny_model, [np.zeros((9, 9, 3), np.uint8)], threshold=2)
