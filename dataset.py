@@ -32,6 +32,7 @@ VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this 
 MIN_MARK_PIXELS = 16  # fewer mask pixels than this do not make a marked photo
 
 Range = tuple[float, float]
+Crop = tuple[float, float, float]  # side, x, y: fractions of what is possible
 Weights = Mapping[str, float]
 
 
@@ -50,10 +51,12 @@ class WatermarkSettings:
     image_size: int = 256  # side of the square samples, px; a multiple of 32
     crop_range: Range = (0.5, 1.0)  # side of the crop, fraction of the photo's short side
     flip_probability: float = 0.5  # mirror the photo (never the mark)
+    double_exposure_probability: float = 0.0  # another photo shines through: few become many
 
     clean_probability: float = 0.2  # photos without any mark
     several_probability: float = 0.1  # two or three marks instead of one
     kinds: Weights = _table(logo=1, text=1)  # names of MARKS
+    texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
     layouts: Weights = _table(single=6, inside=4, corner=4, diagonal=2, grid=2, brick=2)
     # Long side of the mark over the image's width (diagonal: over the image's diagonal).
     scales: Mapping[str, Range] = _table(
@@ -211,7 +214,7 @@ class SampleParams:
     """One sample, fully decided."""
 
     photo: int  # index of the photo
-    crop: tuple[float, float, float]  # side, x, y: fractions of what is possible
+    crop: Crop
     flip: bool
     marks: tuple[MarkParams, ...]
     downscale: float  # 1: none
@@ -219,6 +222,16 @@ class SampleParams:
     noise_std: float  # 0: none
     noise_seed: int
     jpeg_quality: int  # 0: none
+    exposure: "Exposure | None" = None  # another photo that shines through
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A second photo on the same frame."""
+
+    photo: int
+    crop: Crop
+    share: float  # of the second photo, 0..1
 
 
 def _pick(rng: Random, weights: Weights) -> str:
@@ -228,6 +241,10 @@ def _pick(rng: Random, weights: Weights) -> str:
 def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -> float:
     value = rng.uniform(*value_range)
     return value if rng.random() < probability else otherwise
+
+
+def _draw_words(settings, rng, font) -> str:
+    return rng.choice(settings.texts) if settings.texts else draw_text(font, rng)
 
 
 def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkParams:
@@ -241,7 +258,7 @@ def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkPar
     return MarkParams(
         kind=kind,
         source=rng.choice(logos).path if kind == "logo" else font.path,
-        text="" if kind == "logo" else draw_text(font, rng),
+        text="" if kind == "logo" else _draw_words(settings, rng, font),
         layout=layout,
         color=color,
         tint=grey if color == "grey" else tuple(rng.choices(range(256), k=3)),
@@ -263,7 +280,7 @@ def draw_sample(settings: WatermarkSettings, rng: Random, n_photos, logos, fonts
         n_marks = rng.randint(2, 3)
     return SampleParams(
         photo=rng.randrange(n_photos),
-        crop=(rng.uniform(*settings.crop_range), rng.random(), rng.random()),
+        crop=_draw_crop(settings, rng),
         flip=rng.random() < settings.flip_probability,
         marks=tuple(draw_mark(settings, rng, logos, fonts) for _ in range(n_marks)),
         downscale=_maybe(rng, settings.downscale_probability, settings.downscale_range, 1.0),
@@ -271,7 +288,19 @@ def draw_sample(settings: WatermarkSettings, rng: Random, n_photos, logos, fonts
         noise_std=_maybe(rng, settings.noise_probability, settings.noise_std_range),
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
+        exposure=_draw_exposure(settings, rng, n_photos),
     )
+
+
+def _draw_crop(settings, rng) -> Crop:
+    return rng.uniform(*settings.crop_range), rng.random(), rng.random()
+
+
+def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:
+    probability = settings.double_exposure_probability
+    if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
+        return None
+    return Exposure(rng.randrange(n_photos), _draw_crop(settings, rng), rng.uniform(0.3, 0.7))
 
 
 def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:
@@ -335,9 +364,20 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
     return dict(photo=photo, composite=after, image=image, coverage=coverage, mask=mask)
 
 
-def render_sample(params: SampleParams, photo: np.ndarray, size: int) -> dict[str, np.ndarray]:
-    """A training sample of size x size pixels: the photo's crop, then `add_watermark`."""
-    return add_watermark(crop_photo(photo, params.crop, params.flip, size), params)
+def render_sample(
+    params: SampleParams, photo: np.ndarray, size: int, second: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """A training sample of size x size pixels: the photo's crop, then `add_watermark`.
+
+    Args:
+        second: the photo of `params.exposure`.
+    """
+    square = crop_photo(photo, params.crop, params.flip, size)
+    if params.exposure:
+        share = params.exposure.share
+        other = crop_photo(second, params.exposure.crop, not params.flip, size)
+        square = cv2.addWeighted(square, 1 - share, other, share, 0)
+    return add_watermark(square, params)
 
 
 TABLES = {
@@ -402,22 +442,33 @@ class WatermarkDataset(Dataset):
         rng = Random(f"{self.seed} {epoch} {index}")  # hashed: neighbours have nothing in common
         return draw_sample(self.settings, rng, len(self.photos), self.logos, self.fonts)
 
+    @property
+    def files(self) -> dict[str, list]:
+        """The files that samples are made of, as `splits.make_manifest` takes them."""
+        return dict(photos=self.photos, logos=self.logos, fonts=self.fonts)
+
     def stages(self, index) -> dict[str, np.ndarray]:
         """A sample taken apart; see `render_sample`."""
         params = self.params(index)
-        return render_sample(params, self.photos[params.photo].read(), self.settings.image_size)
+        shown = [item.photo for item in (params, params.exposure) if item]
+        photo, *second = (self.photos[number].read() for number in shown)
+        return render_sample(params, photo, self.settings.image_size, *second)
 
     def __getitem__(self, index) -> dict[str, torch.Tensor]:
         stages = self.stages(index)
-        image = np.stack(cv2.split(stages["image"]))  # 3 x S x S
         mask = stages["mask"]
         if not self.settings.ignore_undecidable:
             mask = (stages["coverage"] >= 128).astype(np.uint8)
-        return {
-            "image": torch.from_numpy(image),
-            "mask": torch.from_numpy(mask)[None],
-            "label": torch.tensor(image_label(mask), dtype=torch.uint8),
-        }
+        return to_tensors(stages["image"], mask)
+
+
+def to_tensors(image: np.ndarray, mask: np.ndarray) -> dict[str, torch.Tensor]:
+    """A sample of `WatermarkDataset` from image (uint8, S x S x 3) and mask (uint8, S x S)."""
+    return {
+        "image": torch.from_numpy(np.stack(cv2.split(image))),  # 3 x S x S
+        "mask": torch.from_numpy(mask)[None],
+        "label": torch.tensor(image_label(mask), dtype=torch.uint8),
+    }
 
 
 class FreshSampler(Sampler):

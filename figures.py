@@ -66,6 +66,30 @@ def contact_sheet(
     return figure
 
 
+def heat_maps(grids, titles, rows, columns, row_title: str, column_title: str) -> Figure:
+    """Arrays of values in 0..1 (nan: none), side by side, with their numbers.
+
+    Args:
+        grids: as many as titles, each len(rows) x len(columns).
+        rows, columns: what stands beside and below the cells.
+    """
+    grids = list(grids)
+    size = (len(grids) * (0.55 * len(columns) + 0.8), 0.42 * len(rows) + 0.9)
+    figure, axes = plt.subplots(
+        1, len(grids), figsize=size, dpi=80, squeeze=False, layout="constrained"
+    )
+    for axis, grid, title in zip(axes[0], grids, titles):
+        axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(grid):
+            text = "-" if np.isnan(value) else f"{value:.2f}"
+            color = "black" if value > 0.6 or np.isnan(value) else "white"
+            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set(title=title, xlabel=column_title, ylabel=row_title)
+    return figure
+
+
 def reliability_plot(stated, actual, weight) -> Figure:
     """Stated against actual probability of "marked", from `metrics.reliability`."""
     figure, axis = plt.subplots(figsize=(3.6, 3.4), dpi=80, layout="constrained")

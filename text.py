@@ -23,6 +23,7 @@ SCRIPTS = {  # first and last code point
     "han": (0x4E00, 0x9FA5),
     "hangul": (0xAC00, 0xD7A3),
 }
+FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
 LATIN = string.ascii_letters + string.digits
 STOCK_WORDS = """
     SAMPLE PREVIEW PROOF DRAFT COPYRIGHT CONFIDENTIAL stock photo images studio gallery media press
@@ -46,14 +47,19 @@ class Font:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
+def code_points(path: Path) -> frozenset[int]:
+    """The characters that a font file can write; none if it is broken."""
+    try:
+        with TTFont(path, lazy=True, fontNumber=0) as font:
+            return frozenset(font.getBestCmap() or ())
+    except (TTLibError, OSError):
+        return frozenset()
+
+
 @functools.cache
 def read_font(path: Path) -> "Font | None":
     """The font, or None if it is broken or lacks Latin letters and digits."""
-    try:
-        with TTFont(path, lazy=True, fontNumber=0) as font:
-            covered = font.getBestCmap() or {}
-    except (TTLibError, OSError):
-        return None
+    covered = code_points(path)
     if not all(ord(letter) in covered for letter in LATIN):
         return None
     letters = {name: [chr(c) for c in range(low, high + 1) if c in covered]
@@ -63,11 +69,16 @@ def read_font(path: Path) -> "Font | None":
     return Font(path, {"latin": LATIN + extra, **letters})
 
 
+def list_font_paths(folder) -> list[Path]:
+    """Paths of all font files below a folder, sorted."""
+    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in FONT_SUFFIXES)
+
+
 def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
     """Fonts that cover Latin letters and digits, sorted by path.
 
     Args:
-        folder: searched for .ttf, .otf and .ttc files.
+        folder: searched for FONT_SUFFIXES.
         shipped: take those that matplotlib ships, too.
 
     Raises:
@@ -80,13 +91,12 @@ def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
     if folder is not None:
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"No folder of fonts at {folder}. Check the path.")
-        found = Path(folder).rglob("*")
-        paths += sorted(p for p in found if p.suffix.lower() in (".ttf", ".otf", ".ttc"))
+        paths += list_font_paths(folder)
     fonts = [font for font in map(read_font, paths) if font is not None]
     if not fonts:
         raise FileNotFoundError(
-            f"No usable font below {folder}: looked for .ttf, .otf and .ttc files with Latin "
-            f"letters and digits among {len(paths)} files."
+            f"No usable font below {folder}: looked for {', '.join(FONT_SUFFIXES)} files with "
+            f"Latin letters and digits among {len(paths)} files."
         )
     return fonts
 

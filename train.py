@@ -5,6 +5,7 @@ command line or in a YAML file. The run's folder under lightning_logs/ gets metr
 and as CSV and, from the callbacks in configs/, sample pictures, after every epoch `last.ckpt`
 (continue with `--ckpt_path .../last.ckpt`), the best checkpoint by validation, and `weights/`, the
 averaged model.
+With configs/adapt.yaml it teaches a mark of your own to trained weights.
 `python train.py validate ... --init_from weights` measures a weights folder on validation samples.
 """
 
@@ -14,19 +15,29 @@ import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+from adapt import find_mark, find_pairs, mix_in
 from dataset import ROOT, WatermarkSettings, make_datasets, make_loader
 from figures import COLUMNS, four_columns, picture_grid
-from model import WatermarkSegmenter, best_precision, load_weights
+from metrics import score_mask
+from model import WatermarkSegmenter, best_precision
 from splits import make_manifest, merge_manifests, read_manifest, write_manifest
+from testset import SLICES, render_cases
+from visibility import measure
 
 
 class WatermarkData(pl.LightningDataModule):
-    """Synthetic samples from folders of photos, logos and fonts; see `dataset.make_datasets`."""
+    """Synthetic samples from folders of photos, logos and fonts; see `dataset.make_datasets`.
+
+    With `mark`, a folder (`adapt.find_mark`), or `images` and `masks`, folders of painted pairs,
+    `own_share` of the training samples show these, looking as `own_settings` say, and all
+    validation samples do (`adapt.mix_in`).
+    """
 
     def __init__(
         self,
@@ -41,8 +52,15 @@ class WatermarkData(pl.LightningDataModule):
         workers: int = 2,
         seed: int = 0,
         held_out: str | None = str(ROOT / "held_out.json"),
+        mark: str | None = None,
+        images: str | None = None,
+        masks: str | None = None,
+        own_settings: WatermarkSettings | None = None,
+        own_share: float = 0.5,
     ):
         super().__init__()
+        if (images is None) != (masks is None):
+            raise ValueError("Pairs need two folders: give images and masks, or neither.")
         if train_length < batch_size:
             raise ValueError(
                 f"train_length {train_length} is below batch_size {batch_size}: no full batch."
@@ -52,16 +70,22 @@ class WatermarkData(pl.LightningDataModule):
             photos=photos, logos=logos, fonts=fonts, settings=settings, train_length=train_length,
             val_length=val_length, val_fraction=val_fraction, seed=seed, held_out=held_out,
         )  # fmt: skip
+        self.own = dict(share=own_share, settings=own_settings, val_fraction=val_fraction)
+        self.mark = find_mark(mark) if mark else None
+        self.pairs = find_pairs(images, masks) if images else None
         self.trained_before = make_manifest()  # files that the starting weights have seen
 
     def setup(self, stage: str) -> None:
         self.train_data, self.val_data = make_datasets(**self.arguments)
+        self.general_val_data = self.val_data
+        if self.mark or self.pairs:
+            both = (self.train_data, self.val_data)
+            mixed = mix_in(both, mark=self.mark, pairs=self.pairs, **self.own)
+            self.train_data, self.val_data = mixed
 
     def trained_on(self):
         """The manifest of all files that the model has been trained on; validation's are not."""
-        data = self.train_data
-        now = make_manifest(photos=data.photos, logos=data.logos, fonts=data.fonts)
-        return merge_manifests(self.trained_before, now)
+        return merge_manifests(self.trained_before, make_manifest(**self.train_data.files))
 
     def state_dict(self):
         return {"trained_on": self.trained_on()}
@@ -155,8 +179,79 @@ class AveragedWeights(EMAWeightAveraging):
         super().on_validation_epoch_end(trainer, model)
 
 
+class BeforeAfter(pl.Callback):
+    """Prints what a training changed, in mean IoU over photos, logos and pairs not trained on.
+
+    Only where a mark of one's own or pairs are trained on. Rows: the mark in each opacity, over all
+    sizes (`visibility.lay_on`); the pairs; general marks of all slices of `testset.py`. The table
+    goes to before_after.md in the run's folder, too.
+    """
+
+    def __init__(
+        self,
+        opacities: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8),
+        sizes: tuple[float, ...] = (0.3, 0.6),
+        count: int = 6,
+    ):
+        """
+        Args:
+            count: images for each opacity and size, and for each slice.
+        """
+        self.opacities, self.sizes, self.count, self.before = opacities, sizes, count, None
+
+    def state_dict(self):
+        return {"before": self.before}
+
+    def load_state_dict(self, state):
+        self.before = state["before"]
+
+    def on_fit_start(self, trainer, model):
+        if self.acts(trainer) and self.before is None:
+            print("Measuring before the training ...", flush=True)
+            self.before = self.rows(model, trainer.datamodule)
+
+    def on_fit_end(self, trainer, model):
+        if not self.acts(trainer):
+            return
+        print("Measuring after the training ...", flush=True)
+        after = self.rows(model, trainer.datamodule)
+        lines = ["| IoU on | before | after |", "|---|---|---|"]
+        lines += [f"| {n} | {value:.3f} | {after[n]:.3f} |" for n, value in self.before.items()]
+        folder = run_folder(trainer)
+        (folder / "before_after.md").write_text("\n".join(lines) + "\n")
+        print(*lines, f"The new weights: {folder / 'weights'}", sep="\n", flush=True)
+
+    def acts(self, trainer) -> bool:
+        data = trainer.datamodule
+        return trainer.is_global_zero and bool(data and (data.mark or data.pairs))
+
+    def rows(self, model, data: WatermarkData) -> dict[str, float]:
+        """Name to mean IoU."""
+        rows, general = {}, data.general_val_data
+        if data.mark:
+            for opacity in self.opacities:
+                grid = ((opacity,), self.sizes, self.count)
+                cells = measure(model, data.mark, general.photos, *grid)
+                ious = [cell.iou for cell in cells]
+                rows[f"the mark at opacity {opacity}"] = float(np.nanmean(ious))
+        if data.pairs:
+            rows["pairs"] = mean_iou(model, (pair.read() for pair in data.val_data.pairs))
+        files = (general.photos, general.logos, general.fonts)
+        cases = (case for name in SLICES if name != "clean"
+                 for case in render_cases(name, self.count, 0, *files))  # fmt: skip
+        rows["general marks"] = mean_iou(model, cases)
+        return rows
+
+
+def mean_iou(model, cases) -> float:
+    """Mean IoU of the masks of test images (`testset.Case`)."""
+    scores = [score_mask(model.segment(case.image).mask, case.mask) for case in cases]
+    return float(np.mean([score.iou for score in scores]))
+
+
 class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser):
+        parser.add_lightning_class_args(BeforeAfter, "before_after")
         parser.add_argument("--init_from", type=str | None, help="weights folder to start from")
         # Our loaders share the samples out themselves: see `dataset.FreshSampler`.
         parser.set_defaults(
@@ -173,7 +268,7 @@ class CLI(LightningCLI):
     def before_validate(self):
         folder = self.config[self.subcommand].init_from
         if folder:
-            load_weights(self.model.network, Path(folder) / "model.safetensors", "this network")
+            self.model.start_from(Path(folder) / "model.safetensors", "this network")
             trained_on = Path(folder) / "trained_on.json"
             if trained_on.exists():
                 self.datamodule.trained_before = read_manifest(trained_on)
@@ -185,9 +280,14 @@ class CLI(LightningCLI):
         """
 
 
+def train(arguments=None) -> CLI:
+    """Runs the arguments (by default the command line's); gives model, datamodule and trainer."""
+    return CLI(WatermarkSegmenter, WatermarkData, seed_everything_default=0, args=arguments)
+
+
 def main() -> None:
     try:
-        CLI(WatermarkSegmenter, WatermarkData, seed_everything_default=0)
+        train()
     except (ConnectionError, FileNotFoundError, ValueError) as error:
         sys.exit(f"train.py: {error}")
 

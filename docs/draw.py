@@ -1,7 +1,8 @@
 """Draws the README's pictures: `python docs/draw.py PHOTOS LOGOS FONTS`, from the top folder.
 
 example.jpg: a photo with two text marks. examples.png: test images of the benchmark, of which the
-weights in weights/ have seen no photo, logo or font; failures included.
+weights in weights/ have seen no photo, logo or font; failures included. my_mark/: an invented mark.
+visibility.png: how well the weights find it on the benchmark's photos.
 """
 
 import sys
@@ -10,20 +11,22 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 matplotlib.use("Agg")
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 import evaluate  # noqa: E402
+from adapt import find_mark  # noqa: E402
 from dataset import composite, make_layer  # noqa: E402
 from figures import COLUMNS, four_columns, picture_grid  # noqa: E402
-from images import sample_photos  # noqa: E402
+from images import ImageFile, sample_photos  # noqa: E402
 from marks import MarkParams  # noqa: E402
 from model import WatermarkSegmenter  # noqa: E402
 from testset import render_case  # noqa: E402
 from text import find_fonts  # noqa: E402
+from visibility import heat_map, measure  # noqa: E402
 
 EXAMPLES = (("LOGO-H", 3), ("text", 4), ("tiled", 2), ("faint", 5))  # slice, index
 
@@ -47,10 +50,36 @@ def draw_example() -> None:
     Image.fromarray(photo).save(DOCS / "example.jpg", quality=88)
 
 
-def draw_examples(photos, logos, fonts) -> None:
+def draw_mark() -> None:
+    """A compass star and two lines, in white: drawn four times as large, then reduced."""
+    picture, fonts = Image.new("RGBA", (2032, 800)), Path(matplotlib.get_data_path()) / "fonts/ttf"
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((32, 32, 768, 768), outline="white", width=28)
+    radii, angles = np.tile([336, 64, 176, 64], 4), np.arange(16) * np.pi / 8
+    points = np.stack([400 + radii * np.sin(angles), 400 - radii * np.cos(angles)], axis=1)
+    draw.polygon([tuple(point) for point in points], fill="white")
+    for text, place, font, size in (
+        ("POLARIS", (848, 176), "DejaVuSans-Bold", 224),
+        ("photo studio", (856, 448), "DejaVuSerif-Italic", 160),
+    ):
+        draw.text(place, text, "white", ImageFont.truetype(str(fonts / f"{font}.ttf"), size))
+    (DOCS / "my_mark").mkdir(exist_ok=True)
+    small = picture.resize((508, 200), Image.Resampling.LANCZOS)
+    small.convert("LA").save(DOCS / "my_mark" / "polaris.png")
+
+
+def draw_visibility(photos: list[ImageFile]) -> None:
+    mark, model = find_mark(DOCS / "my_mark"), WatermarkSegmenter.load()
+    heat_map(measure(model, mark, photos, count=24)).savefig(DOCS / "visibility.png")
+
+
+def benchmark_files(photos, logos, fonts) -> dict:
     folders = ["--photos", photos, "--logos", logos, "--fonts", fonts]
     options = evaluate.parse([*folders, "--manifest", str(DOCS.parent / "held_out.json")])
-    files = evaluate.test_files(options)
+    return evaluate.test_files(options)
+
+
+def draw_examples(files: dict) -> None:
     model, rows = WatermarkSegmenter.load(), []
     for name, index in EXAMPLES:
         case = render_case(name, index, 0, **files)
@@ -71,7 +100,10 @@ def fit_square(array: np.ndarray) -> np.ndarray:
 if __name__ == "__main__":
     cv2.setNumThreads(1)
     draw_example()
+    draw_mark()
     if len(sys.argv) == 4:
-        draw_examples(*sys.argv[1:])
+        files = benchmark_files(*sys.argv[1:])
+        draw_examples(files)
+        draw_visibility(files["photos"])
     else:
-        print("Give folders of photos, logos and fonts to draw examples.png, too.")
+        print("Give folders of photos, logos and fonts to draw the other two.")

@@ -266,3 +266,18 @@ def test_too_few_samples_for_all_processes_are_refused(make_dataset, monkeypatch
     monkeypatch.setattr(dataset, "_rank", lambda: (0, 3))
     with pytest.raises(ValueError, match="10 training samples do not fill one batch of 4"):
         make_loader(make_dataset(length=10), 4, train=True)
+
+
+def test_another_photo_can_shine_through(make_dataset):
+    settings = dict(clean_probability=1.0, jpeg_probability=0, noise_probability=0,
+                    blur_probability=0, downscale_probability=0, flip_probability=0)  # fmt: skip
+    data = make_dataset(double_exposure_probability=1.0, **settings)
+    params = data.params(3)
+    photos = [data.photos[item.photo].read() for item in (params, params.exposure)]
+    one = crop_photo(photos[0], params.crop, False, 64).astype(float)
+    other = crop_photo(photos[1], params.exposure.crop, True, 64).astype(float)
+    share = params.exposure.share
+    expected = (1 - share) * one + share * other
+    assert 0.3 <= share <= 0.7
+    assert np.abs(data.stages(3)["image"] - expected).max() <= 1
+    assert make_dataset(**settings).params(3).exposure is None

@@ -2,6 +2,7 @@
 
 import math
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +12,20 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from conftest import TINY
+from PIL import Image, ImageDraw
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from safetensors.torch import load_file
 
+from adapt import find_mark
 from dataset import ROOT, WatermarkSettings
-from model import WatermarkSegmenter
+from model import WatermarkSegmenter, keep_loss
 from splits import make_manifest, read_manifest, split_by_hash, write_manifest
 from text import find_fonts
 from train import WatermarkData
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
 
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("stage*.yaml"))
 
 
 @pytest.fixture
@@ -322,3 +325,131 @@ def test_two_processes_train_together(photo_folder, logo_folder, tmp_path):
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
     assert checkpoint["global_step"] == 2  # 8 samples: 2 processes, 2 each, twice
     assert (run / "weights" / "trained_on.json").exists()
+
+
+# --- A mark of one's own -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own_mark(tmp_path_factory, logo_folder):
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copy(logo_folder / "logo3.png", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def painted_pairs(tmp_path_factory, photo_folder):
+    folder = tmp_path_factory.mktemp("pairs")
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for i, path in enumerate(sorted(photo_folder.glob("*"))[:4]):
+        photo = Image.open(path).convert("RGB")
+        mask = Image.new("L", photo.size)
+        for picture, color in ((photo, "white"), (mask, 255)):
+            ImageDraw.Draw(picture).rectangle((10, 12, 40, 30), fill=color)
+        photo.save(folder / "images" / f"{i}.png")
+        mask.save(folder / "masks" / f"{i}.png")
+    return folder
+
+
+def adapt_options(trained, own_mark, pairs):
+    return [
+        f"--init_from={trained / 'weights'}", f"--data.mark={own_mark}",
+        f"--data.images={pairs / 'images'}", f"--data.masks={pairs / 'masks'}",
+        "--data.own_settings.image_size=32", "--before_after.count=1",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def adapted(trained, cli_run, own_mark, painted_pairs):
+    options = adapt_options(trained, own_mark, painted_pairs)
+    return cli_run(*options, configs=[ROOT / "configs" / "adapt.yaml"])
+
+
+def test_adapting_writes_weights_and_a_table_of_before_and_after(adapted):
+    assert WatermarkSegmenter.load(adapted / "weights").hparams.keep_weight == 0
+    lines = (adapted / "before_after.md").read_text().splitlines()
+    rows = [line.split(" | ") for line in lines[2:]]
+    marks = [f"| the mark at opacity {opacity}" for opacity in (0.1, 0.2, 0.4, 0.8)]
+    assert [row[0] for row in rows] == [*marks, "| pairs", "| general marks"]
+    assert all(0 <= float(row[1]) <= 1 and 0 <= float(row[2].strip(" |")) <= 1 for row in rows)
+
+
+def test_adapting_lists_the_files_of_the_own_mark(adapted, own_mark, trained):
+    listed = read_manifest(adapted / "weights" / "trained_on.json")
+    own = make_manifest(logos=find_mark(own_mark).logos)
+    assert set(own["logos"]) <= set(listed["logos"])
+    assert set(read_manifest(trained / "weights" / "trained_on.json")["photos"]) <= set(
+        listed["photos"]
+    )
+
+
+def test_adapting_resumes_and_keeps_what_was_measured_before(
+    adapted, trained, cli_run, own_mark, painted_pairs
+):
+    options = adapt_options(trained, own_mark, painted_pairs)
+    last = f"--ckpt_path={adapted / 'checkpoints' / 'last.ckpt'}"
+    config = [ROOT / "configs" / "adapt.yaml"]
+    run = cli_run(*options, last, "--trainer.max_epochs=3", configs=config)
+    before = [
+        [line.split(" | ")[1] for line in (folder / "before_after.md").read_text().splitlines()[2:]]
+        for folder in (adapted, run)
+    ]
+    assert before[0] == before[1]
+    states = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+              for f in (adapted, run)]  # fmt: skip
+    start = load_file(trained / "weights" / "model.safetensors")
+    for state in states:  # the teacher is the network that the training started from
+        teacher = state["teacher.refine.3.weight"]
+        assert torch.equal(teacher.half(), start["refine.3.weight"])
+
+
+def test_forgetting_is_bounded(make_model, make_data, own_mark, tmp_path):
+    """On photos with general marks, answers stay; without `keep_weight` they do not."""
+    moved, start = {}, make_model().eval()
+    for weight in (0.0, 30.0):
+        model = make_model(learning_rate=3e-3, keep_weight=weight)
+        data = make_data(mark=str(own_mark), train_length=64, batch_size=8)
+        trainer = make_trainer(tmp_path, max_epochs=2, enable_checkpointing=False)
+        trainer.fit(model, data)
+        images = torch.stack([data.general_val_data[i]["image"] for i in range(4)])
+        with torch.no_grad():
+            answers = [network.eval()(images)[0] for network in (model, start)]
+        moved[weight] = keep_loss(*answers).item()
+    assert 0 < moved[30.0] < 0.2 * moved[0.0]
+
+
+def test_batch_norm_and_teacher_stand_still_while_adapting(
+    make_model, make_data, own_mark, tmp_path
+):
+    model = make_model(learning_rate=1e-2, keep_weight=1.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer = make_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    trainer.fit(model.eval(), make_data(mark=str(own_mark)))
+    for name, value in model.state_dict().items():
+        if name.startswith("teacher.") or "running_" in name:
+            assert torch.equal(value, before[name]), name
+    assert not torch.equal(model.network.refine[3].weight, before["network.refine.3.weight"])
+
+
+def test_keep_loss_by_hand():
+    before = torch.tensor([0.0, 0.0])
+    assert keep_loss(before, before).item() == 0
+    logits = torch.tensor([math.log(3), math.log(3)])  # probability 3/4 instead of 1/2
+    expected = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert keep_loss(logits, before).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--data.mark=nowhere"], "No folder of a mark at nowhere"),
+        (["--data.images=here"], "Pairs need two folders: give images and masks, or neither"),
+        (["--data.mark={mark}", "--data.own_share=1.5"], "own_share is 1.5; it must lie above 0"),
+    ],
+)
+def test_adapting_explains_what_is_wrong(monkeypatch, tmp_path, own_mark, arguments, message):
+    arguments = [argument.format(mark=own_mark) for argument in arguments]
+    with pytest.raises(SystemExit) as stop:
+        run_cli(monkeypatch, "fit", f"--trainer.default_root_dir={tmp_path}", *arguments)
+    assert str(stop.value).startswith("train.py: ") and message in str(stop.value)

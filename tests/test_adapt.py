@@ -1,0 +1,177 @@
+"""A mark of one's own and painted pairs: found, checked, and mixed with general data."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from adapt import MixedDataset, PairDataset, find_mark, find_pairs, mix_in
+from dataset import WatermarkSettings
+from images import IGNORE
+from splits import make_manifest
+from text import find_fonts
+
+SMALL = WatermarkSettings(image_size=32)
+
+
+@pytest.fixture
+def mark_folder(tmp_path, logo_folder):
+    folder = tmp_path / "mark"
+    folder.mkdir()
+    shutil.copy(logo_folder / "logo0.png", folder)
+    return folder
+
+
+def font_path(name):
+    return next(font.path for font in find_fonts() if font.path.name == name)
+
+
+def test_logos_lines_and_font_of_a_folder_make_a_mark(mark_folder):
+    (mark_folder / "words.txt").write_text("\ufeff© Jane Doe\n\n  jane.example \n", "utf-8")
+    shutil.copy(font_path("DejaVuSerif.ttf"), mark_folder)
+    mark = find_mark(mark_folder)
+    assert [logo.path.name for logo in mark.logos] == ["logo0.png"]
+    assert mark.texts == ("© Jane Doe", "jane.example")
+    assert [font.path.parent for font in mark.fonts] == [mark_folder]
+    settings = mark.settings(SMALL)
+    assert settings.texts == mark.texts and settings.kinds == {"logo": 1, "text": 2}
+    assert settings.image_size == 32
+
+
+def test_without_a_font_of_its_own_text_takes_fonts_that_can_write_it(tmp_path):
+    (tmp_path / "a.txt").write_text("Привет", "utf-8")
+    mark = find_mark(tmp_path)
+    assert not mark.logos and mark.settings().kinds == {"logo": 0, "text": 1}
+    assert 0 < len(mark.fonts) < len(find_fonts())
+
+
+def test_a_mark_that_cannot_be_used_is_explained(mark_folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No folder of a mark at .*nowhere"):
+        find_mark(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"No mark in .*Put in one or more logos"):
+        find_mark(tmp_path / "empty")
+    Image.new("RGB", (20, 20)).save(mark_folder / "photo.png")
+    with pytest.raises(ValueError, match=r"1 logos cannot be used: .*photo.png \(has no transpar"):
+        find_mark(mark_folder)
+
+
+def test_text_that_cannot_be_written_is_explained(tmp_path):
+    (tmp_path / "a.txt").write_text("北京", "utf-8")
+    with pytest.raises(ValueError, match=r"cannot write 京 北. Put a font that has all letters"):
+        find_mark(tmp_path)
+    (tmp_path / "a.txt").write_bytes("Müller".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a.txt is no UTF-8 text"):
+        find_mark(tmp_path)
+    (tmp_path / "a.txt").write_text("Müller", "utf-8")
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    with pytest.raises(ValueError, match=r"The font broken.ttf cannot write M"):
+        find_mark(tmp_path)
+
+
+# --- Pairs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair_folders(tmp_path):
+    """Four photos of 40 x 60 px, each with a white box painted into its mask."""
+    folders = tmp_path / "images", tmp_path / "masks"
+    for folder in folders:
+        folder.mkdir()
+    for i in range(4):
+        photo, mask = np.full((40, 60, 3), 50 * i, np.uint8), np.zeros((40, 60), np.uint8)
+        photo[10:30, 20:50] += 40
+        mask[10:30, 20:50], mask[10, 20:50] = 255, 128  # undecidable upper rim
+        Image.fromarray(photo).save(folders[0] / f"{i}.png")
+        Image.fromarray(mask).save(folders[1] / f"{i}.png")
+    return folders
+
+
+def test_a_pair_becomes_squares_with_their_part_of_the_mask(pair_folders):
+    settings = WatermarkSettings(image_size=32, crop_range=(0.8, 0.8))  # 32 px: native size
+    data = PairDataset(find_pairs(*pair_folders), settings, length=20)
+    for index in range(20):
+        stages, sample = data.stages(index), data[index]
+        image, mask = stages["image"], stages["mask"]
+        marked = (image[..., 0] % 50) == 40
+        assert image.shape == (32, 32, 3) and set(np.unique(mask)) <= {0, 1, IGNORE}
+        assert marked[mask == 1].all() and not marked[mask == 0].any()
+        assert torch.equal(sample["mask"][0], torch.from_numpy(mask))
+        assert sample["image"].shape == (3, 32, 32) and sample["label"] == 1
+    assert len({data.stages(i)["image"].tobytes() for i in range(20)}) > 10
+    assert np.array_equal(data.stages((0, 3))["image"], data.stages((0, 3))["image"])
+
+
+def test_pairs_that_do_not_match_are_explained(pair_folders):
+    images, masks = pair_folders
+    Image.new("L", (60, 41)).save(masks / "2.png")
+    with pytest.raises(ValueError, match=r"2.png has 60 x 41 pixels, its image .* has 60 x 40"):
+        find_pairs(images, masks)
+    (masks / "2.png").unlink()
+    with pytest.raises(ValueError, match=r"1 files have no partner .*: 2 "):
+        find_pairs(images, masks)
+
+
+def test_masks_without_any_mark_are_explained(pair_folders):
+    for i in range(4):
+        Image.new("L", (60, 40)).save(pair_folders[1] / f"{i}.png")
+    with pytest.raises(ValueError, match=r"All 4 masks in .* are empty: paint the marks white"):
+        find_pairs(*pair_folders)
+
+
+# --- Mixing -------------------------------------------------------------------------------------
+
+
+class Constant(torch.utils.data.Dataset):
+    def __init__(self, value):
+        self.value = value
+
+    def __getitem__(self, index):
+        return {"value": self.value, "index": index}
+
+
+def test_parts_are_mixed_by_weight_and_the_same_way_each_time():
+    data = MixedDataset([(Constant(0), 3), (Constant(1), 1)], length=400, seed=5)
+    picks = [data[2, i] for i in range(400)]
+    assert [pick["index"] for pick in picks] == [(2, i) for i in range(400)]
+    assert 0.18 < np.mean([pick["value"] for pick in picks]) < 0.32
+    assert picks == [data[2, i] for i in range(400)]
+    assert [data[3, i]["value"] for i in range(400)] != [pick["value"] for pick in picks]
+
+
+def test_training_mixes_and_validation_has_only_what_is_new(
+    make_dataset, mark_folder, pair_folders
+):
+    general = make_dataset(image_size=32), make_dataset(image_size=32, seed=1)
+    mark = find_mark(mark_folder)
+    pairs = find_pairs(*pair_folders)
+    train, val = mix_in(general, 0.5, mark, pairs, SMALL, val_fraction=0.5)
+    assert train.weights == (0.25, 0.25, 0.5) and val.weights == (0.5, 0.5)
+    assert train.datasets[2] is general[0] and len(train) == len(general[0])
+    sides = [{pair.name for pair in data.pairs} for data in (train, val)]
+    assert sides[0] and sides[1] and not sides[0] & sides[1]
+    listed = make_manifest(**train.files)
+    assert set(make_manifest(logos=mark.logos)["logos"]) <= set(listed["logos"])
+    assert set(make_manifest(photos=train.pairs)["photos"]) <= set(listed["photos"])
+    assert train[0, 1]["image"].shape[0] == 3
+
+
+def test_own_and_general_samples_must_be_of_one_size(make_dataset, mark_folder):
+    general = (make_dataset(), make_dataset())
+    with pytest.raises(ValueError, match="Own samples have 32 px, general ones 64 px"):
+        mix_in(general, 0.5, find_mark(mark_folder), settings=SMALL)
+    train, _ = mix_in(general, 0.5, find_mark(mark_folder))
+    assert train.datasets[0].settings.image_size == 64
+
+
+def test_share_must_leave_something_of_the_own_mark(make_dataset, mark_folder):
+    with pytest.raises(ValueError, match="own_share is 0; it must lie above 0"):
+        mix_in((make_dataset(), make_dataset()), 0, find_mark(mark_folder))
+
+
+def test_texts_of_the_settings_replace_random_words(make_dataset):
+    data = make_dataset(length=30, texts=("one", "two"), kinds={"text": 1}, clean_probability=0)
+    said = {mark.text for index in range(30) for mark in data.params(index).marks}
+    assert said == {"one", "two"}

@@ -1,0 +1,118 @@
+"""How visible a mark is: drawn as asked, measured on every opacity and size."""
+
+import json
+import shutil
+from random import Random
+
+import numpy as np
+import pytest
+from conftest import paint_photo
+from PIL import Image
+
+import visibility
+from adapt import find_mark
+from visibility import Cell, heat_map, lay_on, measure, table
+
+
+@pytest.fixture
+def mark(tmp_path, logo_folder):
+    (tmp_path / "mark").mkdir()
+    shutil.copy(logo_folder / "logo0.png", tmp_path / "mark")
+    return find_mark(tmp_path / "mark")
+
+
+@pytest.fixture
+def text_mark(tmp_path):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("a rather long line of text")
+    return find_mark(tmp_path / "text")
+
+
+PHOTO = paint_photo(0, 120, 200)
+
+
+def extent(mask) -> int:
+    return max(np.ptp(axis) + 1 for axis in np.nonzero(mask))
+
+
+@pytest.mark.parametrize("size", [0.2, 0.5, 1.0])
+def test_size_is_the_longer_side_over_the_photos_shorter_one(mark, size):
+    sample = lay_on(PHOTO, mark, 1.0, size, Random(0))
+    assert abs(extent(sample["coverage"] >= 128) - 120 * size) <= 2
+
+
+def test_a_fainter_mark_lies_at_the_same_place_and_shows_less(mark):
+    strong, faint = (lay_on(PHOTO, mark, opacity, 0.5, Random(3)) for opacity in (0.8, 0.03))
+    assert np.array_equal(strong["coverage"], faint["coverage"])
+    assert 0 <= (faint["mask"] == 1).sum() < (strong["mask"] == 1).sum()
+
+
+def test_marks_that_do_not_fit_are_explained(mark, text_mark):
+    with pytest.raises(ValueError, match=r"A mark of size 1.2 is larger than the photo"):
+        lay_on(PHOTO, mark, 0.5, 1.2, Random(0))
+    with pytest.raises(ValueError, match="would be 24 px long on a photo of 200 x 120 px: too sm"):
+        lay_on(PHOTO, text_mark, 0.5, 0.2, Random(0))
+
+
+class Oracle:
+    """Marks every pixel, as `segment` would."""
+
+    def segment(self, image):
+        return type("Found", (), {"mask": np.ones(image.shape[:2], bool)})
+
+
+def test_measure_by_hand(mark, photos):
+    cells = measure(Oracle(), mark, photos[:2], (0.9,), (0.3, 0.6), count=3)
+    assert [(c.opacity, c.size, c.photos) for c in cells] == [(0.9, 0.3, 3), (0.9, 0.6, 3)]
+    for cell in cells:
+        assert cell.recall == 1 and cell.visible > 0.8
+    assert cells[0].iou < cells[1].iou < 0.5  # the share of the frame that the mark covers
+
+
+def test_invisible_marks_leave_an_empty_cell(mark, photos):
+    (cell,) = measure(Oracle(), mark, photos[:1], (0.0,), (0.5,), count=2)
+    assert cell.photos == 0 and np.isnan([cell.visible, cell.recall, cell.iou]).all()
+    assert table([cell]).splitlines()[-1] == "| 0.0 | 0.5 | - | - | - | 0 |"
+
+
+def test_heat_map_has_opacity_downwards_and_size_to_the_right():
+    cells = [Cell(o, s, 1, o, s, 3) for o in (0.1, 0.9) for s in (0.2, 0.4, 0.6)]
+    cells[0] = Cell(0.1, 0.2, *[float("nan")] * 3, 0)
+    recall, iou = heat_map(cells).axes
+    assert np.allclose(recall.images[0].get_array()[1], 0.9)
+    assert np.allclose(iou.images[0].get_array()[:, 2], 0.6)
+    assert [text.get_text() for text in recall.texts][:2] == ["-", "0.10"]
+    assert [label.get_text() for label in recall.get_xticklabels()] == ["0.2", "0.4", "0.6"]
+
+
+def test_command_writes_table_heat_map_and_examples(
+    mark, photo_folder, tiny_model, tmp_path, capsys
+):
+    tiny_model.save(tmp_path / "weights")
+    arguments = [tmp_path / "mark", "--photos", photo_folder, "--weights", tmp_path / "weights"]
+    arguments += ["--opacities", 0.2, 0.8, "--sizes", 0.5, "--count", 2, "--output", tmp_path / "o"]
+    visibility.main(list(map(str, arguments)))
+    printed = capsys.readouterr().out
+    cells = json.loads((tmp_path / "o" / "cells.json").read_text())
+    assert [cell["opacity"] for cell in cells] == [0.2, 0.8]
+    assert (tmp_path / "o" / "table.md").read_text() in printed
+    for name in ("heat_map", "examples"):
+        with Image.open(tmp_path / "o" / f"{name}.png") as picture:
+            assert min(picture.size) > 60
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere"], "No folder of a mark at nowhere"),
+        (["{mark}", "--photos", "nowhere"], "No folder at nowhere"),
+        (["{mark}", "--sizes", "3"], "size 3.0 is larger than the photo"),
+        (["{mark}", "--opacities", "1.5"], "opacity_range is (1.5, 1.5)"),
+    ],
+)
+def test_command_explains_what_is_wrong(mark, tmp_path, arguments, message):
+    arguments = [argument.format(mark=tmp_path / "mark") for argument in arguments]
+    with pytest.raises(SystemExit) as stop:
+        visibility.main([*arguments, "--output", str(tmp_path / "o")])
+    assert str(stop.value).startswith("visibility.py: ") and message in str(stop.value)
+    assert not (tmp_path / "o").exists()
