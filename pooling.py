@@ -45,7 +45,7 @@ COMPARE_PX = 512  # longest side at which images are compared
 CONTRAST = 4  # grey levels in the shared picture for one standard deviation
 EXCESS_SIGMA_PX = 1.5  # over which the strength of the shared detail is averaged
 PRIOR_LOGIT = -4.0  # of a mark at a pixel, before anything is seen: about its share of the pixels
-OWN_WEIGHT = 0.25  # of an image's own evidence against the shared one
+OWN_WEIGHT = 0.5  # of an image's own evidence against the shared one
 MAX_AGREEMENT = 20.0  # of an image with the mark, as good as always
 
 
@@ -170,7 +170,9 @@ class SharedMark:
         confidence = self.confidence_in(rgb, number)
         if confidence < MIN_CONFIDENCE:
             return probability, score, confidence
-        logit = _logit(self.probability) + OWN_WEIGHT * (_logit(probability) - PRIOR_LOGIT)
+        # Where nothing is shared, an image may still have a mark of its own, if it is sure of it.
+        logit = np.maximum(_logit(self.probability), PRIOR_LOGIT)
+        logit += OWN_WEIGHT * (_logit(probability) - PRIOR_LOGIT)
         return 1 / (1 + np.exp(-logit)), max(score, confidence), confidence
 
 

@@ -138,6 +138,18 @@ def test_agreement_is_high_in_place_and_low_elsewhere(mark):
     assert agreement(one, moved, np.roll(mask, 30, 0)) < 2.5
 
 
+def test_a_second_mark_that_only_one_image_carries_stays():
+    class Sure(pooling.SharedMark):
+        def confidence_in(self, rgb, number):
+            return 0.99
+
+    shared = Sure(np.float32([[0.9, 0.0, 0.0]]), None, 0.99, None, frozenset())
+    own = np.float32([[0.1, 0.995, 0.6]])  # sure of the second pixel, not of the third
+    probability, score, confidence = shared.improve(None, 0, own, 0.2)
+    assert (probability >= 0.5).tolist() == [[True, True, False]]
+    assert score == confidence == 0.99
+
+
 def test_confidence_by_hand():
     assert confidence_of(0) == confidence_of(-3) == pytest.approx(1 / (1 + 20 * 0.39894228))
     assert confidence_of(2) == pytest.approx(1 / (1 + 20 * 0.05399097))
