@@ -23,6 +23,8 @@ from splits import KINDS, split_by_hash
 from testset import Case, pair_files, read_pair
 from text import Font, code_points, find_fonts, list_font_paths
 
+MAX_TEXTS = 10  # lines of one mark; more are hardly a mark
+
 
 @dataclass(frozen=True)
 class OwnMark:
@@ -31,6 +33,10 @@ class OwnMark:
     logos: list[ImageFile]
     texts: tuple[str, ...]
     fonts: list[Font]  # each can write every text
+
+    def __str__(self) -> str:
+        logos = [logo.path.name for logo in self.logos]
+        return ", ".join([*logos, *(f'"{text}"' for text in self.texts)])
 
     def settings(self, settings: WatermarkSettings | None = None) -> WatermarkSettings:
         """The settings with this mark for logo and text."""
@@ -52,6 +58,11 @@ def find_mark(folder) -> OwnMark:
     if bad:
         raise ValueError(f"{len(bad)} logos cannot be used: {'; '.join(bad)}.")
     texts = tuple(line for path in sorted(folder.rglob("*.txt")) for line in _read_lines(path))
+    if len(texts) > MAX_TEXTS:
+        raise ValueError(
+            f"The .txt files in {folder} have {len(texts)} lines; each is a text mark, and at most "
+            f"{MAX_TEXTS} are taken. Move other texts, such as a font's licence, out of the folder."
+        )
     if not logos and not texts:
         raise FileNotFoundError(
             f"No mark in {folder}. Put in one or more logos (PNG or WebP with transparency), or a "

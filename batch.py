@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from inputs import Input, UsageError, list_inputs
 from journal import Journal, Together, stamp_of
 from model import ROOT, WatermarkSegmenter, best_device, bf16_is_fast
 from parallel import Budget, Stopped, cancelling_pool, core_count, shared_network, unordered
-from pooling import SharedMark, describe, predict_together
+from pooling import MIN_IMAGES, SharedMark, describe, predict_together
 from report import (
     COLUMNS,
     PARTIAL,
@@ -46,6 +47,7 @@ from report import (
 
 METHOD = 1  # raise it with every change in the code that changes outputs
 PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
+COMPARED = 4  # times the memory of an image that is compared with a shared mark
 WAITING = 4  # images handed out ahead, per thread
 
 
@@ -113,12 +115,16 @@ class Summary:
 
     @property
     def groups(self) -> list[str]:
-        """A line on each group of images of equal size that was segmented together."""
+        """A line on each group of images of equal size that decided together."""
         confidences = defaultdict(list)
         for record in self.records:
             if record.get("shared") is not None:
                 confidences[record["width"], record["height"]].append(record["shared"])
-        return [describe(size, values) for size, values in confidences.items()]
+        lines = [describe(*group) for group in confidences.items() if len(group[1]) >= MIN_IMAGES]
+        rest = sum(len(values) for values in confidences.values() if len(values) < MIN_IMAGES)
+        if rest:
+            lines.append(f"{rest} images of other sizes, fewer than {MIN_IMAGES} of each: alone")
+        return lines
 
     @property
     def marked(self) -> int:
@@ -171,22 +177,17 @@ def segment_files(
             journal.prepare(inputs, endings, others, options.overwrite)
             return inputs, set(journal.read(inputs))
 
-        inputs, done = together.from_first(plan)
-        todo = [item for index, item in enumerate(inputs) if index not in done]
         shown = progress and together.rank == 0
         with pillow_limit(options.allow_huge):
-            groups = {item.size for item in todo}
-            groups = {size: items for size, items in by_size(inputs).items() if size in groups}
-            shared = together.from_first(
-                lambda: find_shared_marks(segmenter, groups, output, options, shown)
-            )
-        todo = todo[together.rank :: together.processes]
-        with (
-            tqdm(total=len(todo), unit="image", disable=not shown) as bar,
-            pillow_limit(options.allow_huge),
-        ):
-            for _ in run(todo, output, segmenter, options, journal, shared):
-                bar.update()
+            inputs, done = together.from_first(plan)
+            todo = [item for index, item in enumerate(inputs) if index not in done]
+            todo = todo[together.rank :: together.processes]
+            with tqdm(total=len(todo), unit="image", disable=not shown) as bar:
+                for group, items in group_by_group(inputs, done, todo):
+                    find = partial(find_shared_mark_of, group, segmenter, output, options)
+                    shared = together.from_first(find) if group else None
+                    for _ in run(items, output, segmenter, options, journal, shared):
+                        bar.update()
         together.wait()
 
         def finish():
@@ -215,15 +216,22 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def find_shared_marks(segmenter, groups, output: Path, options: Options, progress: bool):
-    """Size to the mark that the group of images of this size shares."""
+def group_by_group(inputs, done, todo) -> Iterator[tuple[list[Input], list[Input]]]:
+    """Groups of equal size with something left to do, and what of them is in `todo`.
+
+    One at a time, since a shared mark takes 21 bytes a pixel. First, as no group, all others. The
+    groups are the same for all processes, whatever each has to do.
+    """
+    groups = by_size(inputs)
+    yield [], [item for item in todo if item.size not in groups]
+    for size, group in groups.items():
+        if any(item.number not in done for item in group):
+            yield group, [item for item in todo if item.size == size]
+
+
+def find_shared_mark_of(group, segmenter, output: Path, options: Options) -> SharedMark | None:
     with shared_network(segmenter, options.workers or core_count()) as predict:
-        return {
-            size: find_shared_mark(predict, items, output)
-            for size, items in tqdm(
-                groups.items(), "shared marks", disable=not progress or not groups
-            )
-        }
+        return find_shared_mark(predict, group, output)
 
 
 # --- One image ---------------------------------------------------------------------------------
@@ -243,7 +251,7 @@ def process(
     """
     start_s, files = time.monotonic(), {}
     try:
-        with budget.hold(pixel_count(item)):
+        with budget.hold(pixel_count(item) * (1 if shared is None else COMPARED)):
             start_s = time.monotonic()
             rgb = read_image(item.path)
             *found, confidence = predict_together(predict, rgb, shared, item.number)
@@ -306,20 +314,19 @@ def record_of(item: Input, found: Segmentation, options: Options) -> dict:
 
 
 def run(
-    todo, output: Path, segmenter, options: Options, journal: Journal, shared: dict
+    todo, output: Path, segmenter, options: Options, journal: Journal, shared: SharedMark | None
 ) -> Iterator[None]:
     """Segments and notes the images, and yields as often as one is done.
 
     Args:
-        shared: size to the mark of its group.
+        shared: mark of the images' group.
     """
     threads = options.workers or core_count()
     budget = Budget(PIXELS_AT_ONCE)
 
     def one(item: Input) -> None:
         stamp = stamp_of(item)
-        mark = shared.get(item.size)
-        record, files = process(item, output, predict, options, budget, mark)
+        record, files = process(item, output, predict, options, budget, shared)
         journal.add(item, stamp, record, files)
 
     # One thread more than the network can serve: it decodes or writes meanwhile. The network ends

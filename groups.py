@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from images import read_image, upright_size
 from inference import Predict
-from inputs import Input
+from inputs import CONSENSUS, Input
 from journal import file_stamp
 from pooling import MIN_IMAGES, SharedMark, find_shared, spread
 from report import encode, mask_bytes, write_whole
@@ -23,12 +24,13 @@ def group_inputs(inputs: list[Input]) -> list[Input]:
     """The inputs, with number, size and group; without size those whose header cannot be read."""
     members: Groups = defaultdict(list)
     for number, item in enumerate(inputs):
-        members[_size(item)].append(replace(item, number=number, size=_size(item)))
+        size = _size(item)
+        members[size].append(replace(item, number=number, size=size))
     grouped = {}
     for size, items in members.items():
         digest = hashlib.sha256()
         for item in items:
-            digest.update(repr((item.path, file_stamp(item.path))).encode())
+            digest.update(repr((os.path.abspath(item.path), file_stamp(item.path))).encode())
         group = digest.hexdigest()[:16] if size else ""
         grouped |= {item.number: replace(item, group=group) for item in items}
     return [grouped[number] for number in range(len(inputs))]
@@ -51,7 +53,7 @@ def by_size(inputs: Iterable[Input]) -> Groups:
 
 def consensus_name(size: tuple[int, int]) -> str:
     """Of the mask that a group shares."""
-    return f"consensus-{size[0]}x{size[1]}.png"
+    return f"{CONSENSUS}{size[0]}x{size[1]}.png"
 
 
 def find_shared_mark(predict: Predict, items: list[Input], output: Path) -> SharedMark | None:

@@ -95,8 +95,14 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def upright_size(path) -> tuple[int, int]:
-    """Width and height of an image file once it is upright; decodes it only if EXIF comes last."""
+    """Width and height of an image file once it is upright.
+
+    Reads the header only, but decodes PNG, whose EXIF may come last, and TIFF, which Pillow turns.
+    """
     with Image.open(path) as image:
+        if image.format == "TIFF":
+            image.load()
+            return image.size
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
         return image.size[::-1] if turned else image.size
 

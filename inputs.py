@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from images import IMAGE_SUFFIXES
 
 MAX_NAME_BYTES = 255  # of one file name, on every usual file system
+CONSENSUS = "consensus-"  # begins the names of masks that several images share
 JOURNAL = ".progress."  # begins the names of what `journal.py` keeps in an output folder
 # Path, relative path of its outputs (None: the path goes up or is absolute), error
 Found = tuple[str, PurePosixPath | None, str | None]

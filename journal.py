@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from inputs import JOURNAL, Input, UsageError
+from inputs import CONSENSUS, JOURNAL, Input, UsageError
 from report import PARTIAL, OutputError, to_json
 
 ADVICE = "Give another output folder, or --overwrite to start afresh."
@@ -65,6 +65,9 @@ class Journal:
         notes = [*self._notes()]
         claimed = {note["claim"]: note["path"] for note in notes if "claim" in note}
         wanted = {i.name + end: os.path.abspath(i.path) for i in inputs for end in endings}
+        both = sorted(set(others) & set(wanted))
+        if both:
+            raise UsageError(f"{both[0]} is the name of two outputs: rename {wanted[both[0]]}.")
         wanted |= dict.fromkeys(others, "")
         if not overwrite:
             self._refuse(notes, claimed, wanted)
@@ -74,6 +77,9 @@ class Journal:
             for path in [*(self.output / name for name in claimed), *self._paths()]:
                 path.unlink(missing_ok=True)
             claimed = {}
+        for name in claimed:
+            if name.startswith(CONSENSUS) and not claimed[name] and name not in wanted:
+                (self.output / name).unlink(missing_ok=True)  # of a group that is no more
         new = ({"claim": name, "path": wanted[name]} for name in wanted if name not in claimed)
         self._append(*new)
 

@@ -33,7 +33,8 @@ from inference import (
 MIN_IMAGES = 3  # that share a mark
 MAX_POOLED = 32  # images of a group that are averaged; the others are only compared
 MIN_CONFIDENCE = 0.75  # from which an image counts as carrying the shared mark
-MAX_LIKENESS = 0.5  # above, images show one scene: what they share need not be a mark
+MAX_LIKENESS = 0.06  # of an image and the mean of the others, outside the mark
+SCENE_CELLS = 16  # along each side, over which scenes are compared
 MIN_AMPLITUDE = 0.25  # of the shared detail, which an image must show
 MIN_MARK_PX = 16  # of a shared mask
 CACHED_PX = 20_000_000  # of all images together, below which their details are kept: 16 B each
@@ -128,11 +129,12 @@ def agreement(detail: Detail, others: Detail, mask: np.ndarray) -> float:
         return 0.0
     zoom = min(1, COMPARE_PX / max(mask.shape))
     maps = (detail.standardised, others.standardised * spread[..., None])
-    one, other = (np.fft.rfft2(reduced(m, zoom) if zoom < 1 else m, axes=(0, 1)) for m in maps)
-    match = np.fft.irfft2((one * other.conj()).sum(2))  # at every shift; [0, 0] is in place
+    maps = [reduced(m, zoom) if zoom < 1 else m for m in maps]
+    one, other = (np.fft.rfft2(m, axes=(0, 1)) for m in maps)
+    match = np.fft.irfft2((one * other.conj()).sum(2), maps[0].shape[:2])  # at every shift
     middle = np.median(match)
     sigma = 1.4826 * np.median(np.abs(match - middle))
-    return float((match[0, 0] - middle) / max(sigma, 1e-9))
+    return float((match[0, 0] - middle) / max(sigma, 1e-9))  # [0, 0] is in place
 
 
 def confidence_of(agreed: float) -> float:
@@ -181,7 +183,7 @@ def predict_together(
 ) -> tuple[np.ndarray, float, float]:
     """Probability and score as `predict_any_size`, improved; the confidence that it is shared."""
     probability, score = predict_any_size(predict, rgb)
-    if shared is None:
+    if shared is None or shared.mask.shape != probability.shape:
         return probability, score, 0.0
     return shared.improve(rgb, number, probability, score)
 
@@ -192,8 +194,16 @@ def _logit(probability: np.ndarray) -> np.ndarray:
 
 
 def _agreement_in(pool, pooled, mask, detail, number) -> float:
+    """The agreement of an image with the others in a pool; copies of its scene are no others."""
     others = pool.without(detail) if number in pooled else pool
-    return agreement(detail, others.mean, mask)
+    for _ in pooled:
+        if others.weight.mean() < 0.5 * detail.weight.mean():
+            return 0.0  # nothing is left
+        mean = others.mean
+        if _likeness(detail, mean, mask) <= MAX_LIKENESS:
+            return agreement(detail, mean, mask)
+        others = others.without(detail)
+    return 0.0
 
 
 def spread(count: int) -> list[int]:
@@ -220,9 +230,9 @@ def find_shared(predict: Predict, read: Callable[[int], np.ndarray], numbers: li
 
     if len(numbers) * shape[0] * shape[1] <= CACHED_PX:
         look = functools.cache(look)
-    return _settle(predict, look, numbers, numbers) or _settle(
-        predict, look, numbers, _most_alike(look, numbers)
-    )
+    shared = _settle(predict, look, numbers, numbers)
+    alike = numbers if shared else _most_alike(look, numbers)
+    return shared if alike == numbers else _settle(predict, look, numbers, alike)
 
 
 def _settle(predict, look, numbers: list[int], members: list[int]) -> SharedMark | None:
@@ -243,23 +253,27 @@ def _settle(predict, look, numbers: list[int], members: list[int]) -> SharedMark
         if carriers == members:
             break
         members = carriers
-    if _likeness(look, sorted(pooled), pool, mask) > MAX_LIKENESS:
-        return None
     confidence = sorted(sure.values())[-MIN_IMAGES]
     return SharedMark(probability, mask, confidence, pool, pooled)
 
 
-def _likeness(look, members: list[int], pool: Pool, mask: np.ndarray) -> float:
-    """Mean correlation of the members outside the mark, each with the others; 0 if unrelated."""
-    outside = ~cv2.dilate(mask.view(np.uint8), np.ones((9, 9), np.uint8)).view(bool)
-    values = []
-    for number in members:
-        own = look(number)
-        one = own.standardised[outside]
-        other = pool.without(own).mean.standardised[outside]
-        lengths = np.linalg.norm(one) * np.linalg.norm(other)
-        values.append((one * other).sum() / max(lengths, 1e-9))
-    return float(np.mean(values))
+def _likeness(detail: Detail, others: Detail, mask: np.ndarray) -> float:
+    """Correlation outside the mark: 0 for unrelated scenes, 1 where nothing is outside.
+
+    The median over SCENE_CELLS x SCENE_CELLS cells: a frame or a second mark does not count.
+    """
+    outside = cv2.dilate(mask.view(np.uint8), np.ones((9, 9), np.uint8)) == 0
+    one, other = (part.standardised * outside[..., None] for part in (detail, others))
+    cells = (SCENE_CELLS, SCENE_CELLS)
+    share, product, power, other_power = (
+        cv2.resize(np.float32(m), cells, interpolation=cv2.INTER_AREA)
+        for m in (outside, (one * other).sum(2), (one**2).sum(2), (other**2).sum(2))
+    )
+    open_cells = share > 0.25
+    if not open_cells.any():
+        return 1.0
+    correlation = product / np.sqrt(np.maximum(power * other_power, 1e-12))
+    return float(np.median(correlation[open_cells]))
 
 
 def _pool(look, numbers) -> Pool:

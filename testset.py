@@ -248,8 +248,8 @@ def pair_files(images, masks) -> list[tuple[str, Path, Path]]:
 def read_pair(name: str, image, mask) -> Case:
     """A real image with its mask, whose grey levels say: 0..63 none, 192..255 mark, between
     undecidable, such as antialiased rims. The strongest channel counts; transparent is none."""
-    check_sizes(image, mask)
     rgb, grey = read_image(image), _read_mask(mask)
+    _refuse_sizes(image, mask, rgb.shape[1::-1], grey.shape[::-1])
     if 0 < grey.max() < MARK_LEVEL:
         raise ValueError(
             f"The brightest value of {mask} is {grey.max()}; marks must be {MARK_LEVEL} to 255. "
@@ -260,8 +260,11 @@ def read_pair(name: str, image, mask) -> Case:
 
 
 def check_sizes(image, mask) -> None:
-    """Raises ValueError unless both files have the same size; reads their headers only."""
-    sizes = [upright_size(path) for path in (image, mask)]
+    """Raises ValueError unless both files have the same size; see `images.upright_size`."""
+    _refuse_sizes(image, mask, *(upright_size(path) for path in (image, mask)))
+
+
+def _refuse_sizes(image, mask, *sizes) -> None:
     if sizes[0] != sizes[1]:
         raise ValueError(
             f"{mask} has {sizes[1][0]} x {sizes[1][1]} pixels, its image {image} has "

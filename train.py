@@ -205,21 +205,29 @@ class BeforeAfter(pl.Callback):
     def load_state_dict(self, state):
         self.before = state["before"]
 
+    def setup(self, trainer, model, stage):
+        self.folder = run_folder(trainer)
+
     def on_fit_start(self, trainer, model):
         if self.acts(trainer) and self.before is None:
+            data = trainer.datamodule
+            print(f"Own: {data.mark or ''} {len(data.pairs or ())} pairs", flush=True)
             print("Measuring before the training ...", flush=True)
-            self.before = self.rows(model, trainer.datamodule)
+            self.before = self.rows(model, data)
+        trainer.strategy.barrier()
 
-    def on_fit_end(self, trainer, model):
-        if not self.acts(trainer):
-            return
+    def on_train_end(self, trainer, model):  # after AveragedWeights, and still on the device
+        if self.acts(trainer):
+            self.compare(trainer, model)
+        trainer.strategy.barrier()
+
+    def compare(self, trainer, model):
         print("Measuring after the training ...", flush=True)
         after = self.rows(model, trainer.datamodule)
         lines = ["| IoU on | before | after |", "|---|---|---|"]
         lines += [f"| {n} | {value:.3f} | {after[n]:.3f} |" for n, value in self.before.items()]
-        folder = run_folder(trainer)
-        (folder / "before_after.md").write_text("\n".join(lines) + "\n")
-        print(*lines, f"The new weights: {folder / 'weights'}", sep="\n", flush=True)
+        (self.folder / "before_after.md").write_text("\n".join(lines) + "\n")
+        print(*lines, f"The new weights: {self.folder / 'weights'}", sep="\n", flush=True)
 
     def acts(self, trainer) -> bool:
         data = trainer.datamodule
@@ -235,7 +243,9 @@ class BeforeAfter(pl.Callback):
                 ious = [cell.iou for cell in cells]
                 rows[f"the mark at opacity {opacity}"] = float(np.nanmean(ious))
         if data.pairs:
-            rows["pairs"] = mean_iou(model, (pair.read() for pair in data.val_data.pairs))
+            marked = [c for c in (p.read() for p in data.val_data.pairs) if (c.mask == 1).any()]
+            if marked:
+                rows["pairs"] = mean_iou(model, marked)
         files = (general.photos, general.logos, general.fonts)
         cases = (case for name in SLICES if name != "clean"
                  for case in render_cases(name, self.count, 0, *files))  # fmt: skip
@@ -263,6 +273,15 @@ class CLI(LightningCLI):
             board = TensorBoardLogger(self.trainer.default_root_dir)
             table = CSVLogger(self.trainer.default_root_dir, version=board.version)
             self.trainer.loggers = [board, table]  # both in one folder
+        config, data = self.config[self.subcommand], self.datamodule
+        if self.model.hparams.keep_weight:
+            if not (data.mark or data.pairs):
+                raise ValueError(
+                    "keep_weight is for a mark of one's own: give --data.mark FOLDER, or "
+                    "--data.images DIR --data.masks DIR."
+                )
+            if not (config.init_from or config.ckpt_path):
+                raise ValueError("keep_weight keeps what trained weights know: give --init_from.")
         self.before_validate()
 
     def before_validate(self):

@@ -45,6 +45,10 @@ class Cell:
     photos: int  # with a visible mark; with none of them the numbers above are nan
 
 
+class DoesNotFit(ValueError):  # noqa: N818
+    """A text cannot be drawn so small that anybody reads it."""
+
+
 def lay_on(
     photo: np.ndarray, mark: OwnMark, opacity: float, size: float, rng: Random
 ) -> dict[str, np.ndarray]:
@@ -57,7 +61,7 @@ def lay_on(
         rng: decides where, and which of the mark's logos and lines.
 
     Raises:
-        ValueError: the mark would be larger than the photo, or text too small to read.
+        ValueError: the mark would be larger than the photo; DoesNotFit: text too small to read.
     """
     if not 0 < size <= 1:
         raise ValueError(
@@ -69,9 +73,9 @@ def lay_on(
     params = draw_mark(settings, rng, mark.logos, mark.fonts)
     length_px = size * min(height, width)
     params = replace(params, scale=length_px / width)
-    drawn_px = max(MARKS[params.kind](params, length_px).shape)
-    if drawn_px > 1.1 * length_px + 1:
-        raise ValueError(
+    drawn_px = max(MARKS[params.kind](params, length_px).shape[:2])
+    if params.kind == "text" and drawn_px > 1.1 * length_px + 1:
+        raise DoesNotFit(
             f"At size {size} the text {params.text!r} would be {length_px:.0f} px long on a photo "
             f"of {width} x {height} px: too small to read, the least is {drawn_px} px. Take larger "
             "sizes or photos."
@@ -93,22 +97,29 @@ def measure(
     """One Cell for each opacity and size, by opacity, then size.
 
     Photos repeat if there are fewer than `count`. The mark's place on a photo is the same in all
-    cells. Masks are those of the default settings of `segment`.
+    cells. Masks are those of the default settings of `segment`. Photos on which a text would be
+    too small to read are left out of a cell.
 
     Raises:
-        ValueError: see `lay_on`.
+        ValueError: see `lay_on`; DoesNotFit if no cell has a photo for that reason.
     """
     pictures = [photos[index % len(photos)].read() for index in range(count)]
-    cells = []
+    cells, refused = [], None
     for opacity in opacities:
         for size in sizes:
             found = []
             for index, photo in enumerate(pictures):
-                sample = lay_on(photo, mark, opacity, size, Random(f"{seed} {index}"))
+                try:
+                    sample = lay_on(photo, mark, opacity, size, Random(f"{seed} {index}"))
+                except DoesNotFit as error:
+                    refused = error
+                    continue
                 if image_label(sample["mask"]) == 1:
                     found.append(_compare(segmenter, sample))
             means = np.mean(found, 0).tolist() if found else [float("nan")] * 3
             cells.append(Cell(opacity, size, *means, len(found)))
+    if refused and not any(cell.photos for cell in cells):
+        raise refused
     return cells
 
 
@@ -168,6 +179,7 @@ def main(arguments=None) -> None:
     matplotlib.use("Agg")
     try:
         segmenter, mark = WatermarkSegmenter.load(options.weights), find_mark(options.mark)
+        print(f"The mark: {mark}")
         photos = find_images(options.photos) if options.photos else sample_photos()
         grid = (options.opacities, options.sizes)
         cells = measure(segmenter, mark, photos, *grid, options.count, options.seed)
@@ -177,7 +189,8 @@ def main(arguments=None) -> None:
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"visibility.py: {error}")
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "cells.json").write_text(json.dumps([asdict(c) for c in cells], indent=1))
+    rows = [{k: None if v != v else v for k, v in asdict(c).items()} for c in cells]  # no nan
+    (options.output / "cells.json").write_text(json.dumps(rows, indent=1) + "\n")
     (options.output / "table.md").write_text(table(cells) + "\n")
     heat_map(cells).savefig(options.output / "heat_map.png")
     figure.savefig(options.output / "examples.png")

@@ -71,6 +71,12 @@ def test_text_that_cannot_be_written_is_explained(tmp_path):
         find_mark(tmp_path)
 
 
+def test_a_licence_beside_the_font_is_not_taken_for_the_mark(tmp_path):
+    (tmp_path / "OFL.txt").write_text("\n".join(f"line {i}" for i in range(11)))
+    with pytest.raises(ValueError, match="have 11 lines; each is a text mark, and at most 10"):
+        find_mark(tmp_path)
+
+
 # --- Pairs --------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from test_pooling import lay, mark, paint_scene  # noqa: F401
 import segment
 from batch import Options, segment_files
 from groups import by_size, group_inputs
-from inputs import list_inputs
+from inputs import UsageError, list_inputs
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_together_finds_the_shared_mark_and_leaves_the_rest_alone(folder):
     assert not Path("out/consensus-90x60.png").exists()
     lines = str(summary).splitlines()
     assert lines[1].startswith("192 x 144: 10 images, 8 of them share a mark (confidence ")
-    assert lines[2].startswith("90 x 60: 1 images, too few to find a shared mark")
+    assert lines[2] == "1 images of other sizes, fewer than 3 of each: alone"
     assert "shared" not in alone["0"]
 
 
@@ -82,6 +82,32 @@ def test_a_group_that_no_longer_shares_a_mark_loses_its_consensus(folder):
     summary = go("out", together=True)
     assert not Path("out/consensus-192x144.png").exists()
     assert "192 x 144: 4 images that share no mark as far as can be told" in str(summary)
+
+
+def test_a_consensus_of_a_group_that_is_no_more_goes_too(folder):
+    go("out", together=True)
+    assert Path("out/consensus-192x144.png").exists()
+    for i in range(10):
+        (folder / f"{i}.png").unlink()
+    go("out", together=True)
+    assert not Path("out/consensus-192x144.png").exists()
+
+
+def test_an_image_named_like_a_consensus_is_refused(folder):
+    shutil.copy(folder / "0.png", folder / "consensus-192x144.png")
+    with pytest.raises(UsageError, match=r"is the name of two outputs: rename .*consensus-192x144"):
+        go("out", together=True)
+
+
+def test_turned_tiffs_have_the_size_that_they_are_read_with(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in range(3):
+        Image.fromarray(paint_photo(i, 40, 60)).save(folder / f"t{i}.tif", exif=exif)
+    go("out", together=True)
+    for i in range(3):
+        record = read("out")[f"t{i}"]
+        assert (record["width"], record["height"], record["error"]) == (40, 60, None)
 
 
 def test_parquet_and_csv_have_the_column(folder):

@@ -96,6 +96,31 @@ def test_copies_of_one_scene_share_no_mark(segmenter, samples):
     assert group.shared is None
 
 
+def test_copies_of_a_photo_without_the_mark_do_not_agree_on_one(segmenter, samples):
+    """However often a clean photo is among them: what its copies share is the scene."""
+    clean = paint_scene(50)
+    images = [sample["image"] for sample in samples[:6]] + [clean] * 3
+    (group,), found = segment_together(segmenter, images)
+    alone = segmenter.segment(clean)
+    assert max(group.confidences[6:]) < 0.75
+    assert all(np.array_equal(own.mask, alone.mask) for own in found[6:])
+
+
+def test_a_frame_that_all_images_share_is_no_obstacle(segmenter, samples):
+    images = [sample["image"].copy() for sample in samples]
+    for image in images:
+        image[:6], image[-6:], image[:, :6], image[:, -6:] = 0, 0, 0, 0
+    (group,), _ = segment_together(segmenter, images)
+    assert group.shared is not None and min(group.confidences) > 0.75
+
+
+@pytest.mark.parametrize("shape", [(300, 1, 3), (1, 2, 3), (31, 45, 3)])
+def test_odd_sizes_are_no_obstacle(tiny_model, shape):
+    images = [np.random.default_rng(i).integers(0, 256, shape, np.uint8) for i in range(4)]
+    _, found = segment_together(tiny_model, images)
+    assert [f.mask.shape for f in found] == [shape[:2]] * 4
+
+
 def test_images_of_other_sizes_make_groups_of_their_own(tiny_model, samples):
     images = [sample["image"] for sample in samples[:4]]
     images[1] = images[1][:100]

@@ -444,6 +444,8 @@ def test_keep_loss_by_hand():
     "arguments, message",
     [
         (["--data.mark=nowhere"], "No folder of a mark at nowhere"),
+        (["--model.keep_weight=1"], "keep_weight is for a mark of one's own: give --data.mark"),
+        (["--data.mark={mark}", "--model.keep_weight=1"], "give --init_from"),
         (["--data.images=here"], "Pairs need two folders: give images and masks, or neither"),
         (["--data.mark={mark}", "--data.own_share=1.5"], "own_share is 1.5; it must lie above 0"),
     ],

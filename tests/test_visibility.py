@@ -24,7 +24,7 @@ def mark(tmp_path, logo_folder):
 @pytest.fixture
 def text_mark(tmp_path):
     (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "a.txt").write_text("a rather long line of text")
+    (tmp_path / "text" / "a.txt").write_text("a line of text")
     return find_mark(tmp_path / "text")
 
 
@@ -50,8 +50,8 @@ def test_a_fainter_mark_lies_at_the_same_place_and_shows_less(mark):
 def test_marks_that_do_not_fit_are_explained(mark, text_mark):
     with pytest.raises(ValueError, match=r"A mark of size 1.2 is larger than the photo"):
         lay_on(PHOTO, mark, 0.5, 1.2, Random(0))
-    with pytest.raises(ValueError, match="would be 24 px long on a photo of 200 x 120 px: too sm"):
-        lay_on(PHOTO, text_mark, 0.5, 0.2, Random(0))
+    with pytest.raises(ValueError, match="would be 12 px long on a photo of 200 x 120 px: too sm"):
+        lay_on(PHOTO, text_mark, 0.5, 0.1, Random(0))
 
 
 class Oracle:
@@ -73,6 +73,15 @@ def test_invisible_marks_leave_an_empty_cell(mark, photos):
     (cell,) = measure(Oracle(), mark, photos[:1], (0.0,), (0.5,), count=2)
     assert cell.photos == 0 and np.isnan([cell.visible, cell.recall, cell.iou]).all()
     assert table([cell]).splitlines()[-1] == "| 0.0 | 0.5 | - | - | - | 0 |"
+
+
+def test_text_that_does_not_fit_leaves_an_empty_cell_unless_all_are(text_mark, photos):
+    small, large = measure(Oracle(), text_mark, photos[-2:], (0.9,), (0.2, 1.0), count=2)
+    assert small.photos == 0
+    if large.photos == 0:
+        pytest.fail("the line should fit at full size")
+    with pytest.raises(visibility.DoesNotFit, match="too small to read"):
+        measure(Oracle(), text_mark, photos[:2], (0.9,), (0.1,), count=2)
 
 
 def test_heat_map_has_opacity_downwards_and_size_to_the_right():
