@@ -33,7 +33,7 @@ from inference import (
 MIN_IMAGES = 3  # that share a mark
 MAX_POOLED = 32  # images of a group that are averaged; the others are only compared
 MIN_CONFIDENCE = 0.75  # from which an image counts as carrying the shared mark
-MAX_LIKENESS = 0.06  # of an image and the mean of the others, outside the mark
+COPY_LIKENESS = 0.35  # outside the mark, of 1 / sqrt(n), which a copy has with the mean of n
 SCENE_CELLS = 16  # along each side, over which scenes are compared
 MIN_AMPLITUDE = 0.25  # of the shared detail, which an image must show
 MIN_MARK_PX = 16  # of a shared mask
@@ -196,11 +196,12 @@ def _logit(probability: np.ndarray) -> np.ndarray:
 def _agreement_in(pool, pooled, mask, detail, number) -> float:
     """The agreement of an image with the others in a pool; copies of its scene are no others."""
     others = pool.without(detail) if number in pooled else pool
+    limit = COPY_LIKENESS / np.sqrt(len(pooled))
     for _ in pooled:
         if others.weight.mean() < 0.5 * detail.weight.mean():
             return 0.0  # nothing is left
         mean = others.mean
-        if _likeness(detail, mean, mask) <= MAX_LIKENESS:
+        if _likeness(detail, mean, mask) <= limit:
             return agreement(detail, mean, mask)
         others = others.without(detail)
     return 0.0

@@ -12,6 +12,7 @@ NOTEBOOK = ROOT / "watermark-segmentation.ipynb"
 SMALL = """
 IMAGE_SIZE, TRAIN_SAMPLES, VAL_SAMPLES, EPOCHS = 64, 24, 24, 1
 OPACITY_RANGE = (0.8, 1.0)
+OWN_SAMPLES, MEASURED = 16, 1
 RUN = Path("lightning_logs/notebook-test")
 """
 
@@ -33,8 +34,9 @@ def test_every_cell_runs_with_small_settings(committed):
     resources = {"metadata": {"path": str(ROOT)}}
     NotebookClient(notebook, timeout=300, resources=resources).execute()  # raises on an error
     text = json.dumps([cell.outputs for cell in code_cells(notebook)])
-    assert text.count("image/png") >= 8
+    assert text.count("image/png") >= 12
     assert "same mask: True" in text
+    assert "of them share a mark" in text and "| general marks |" in text
 
 
 def test_committed_from_one_clean_run(committed):
