@@ -41,7 +41,7 @@ def shared_network(segmenter, threads: int) -> Iterator[Predict]:
     def answer(views):
         if stopped.is_set():
             raise Stopped
-        return predict(views)
+        return segmenter.predict_views(views)
 
     def one_by_one(views):
         try:
@@ -58,7 +58,7 @@ def shared_network(segmenter, threads: int) -> Iterator[Predict]:
     if on_cpu:
         torch.set_num_threads(1)  # holds for threads that start from now on
     try:
-        with segmenter.predicting() as predict, cancelling_pool(threads) as pool:
+        with segmenter.predicting(), cancelling_pool(threads) as pool:
             try:
                 yield one_by_one if on_cpu else together
             finally:

@@ -52,7 +52,7 @@ def test_no_view_is_looked_at_after_the_end(tiny_model):
         try:
             thread = threading.Thread(target=ask)
             thread.start()
-            began.wait()
+            assert began.wait(timeout=10)
         finally:
             del tiny_model.predict_views
     thread.join(timeout=2)
