@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from dataset import WatermarkDataset, WatermarkSettings, crop_photo, to_tensors
+from dataset import WatermarkDataset, WatermarkSettings, crop_photo, draw_crop, to_tensors
 from images import IGNORE, ImageFile, list_image_paths, sort_out
 from marks import check_logo
 from splits import KINDS, split_by_hash
@@ -145,7 +145,7 @@ class PairDataset(Dataset):
         """image: uint8, S x S x 3, RGB; mask: uint8, S x S, 1, 0 or IGNORE."""
         rng, size = Random(f"{self.seed} {index}"), self.settings.image_size
         case = rng.choice(self.pairs).read()
-        crop = (rng.uniform(*self.settings.crop_range), rng.random(), rng.random())
+        crop = draw_crop(self.settings, rng)
         marked, drawn = (
             crop_photo(np.uint8(255) * truth, crop, False, size)
             for truth in (case.mask == 1, case.mask != 0)

@@ -280,7 +280,7 @@ def draw_sample(settings: WatermarkSettings, rng: Random, n_photos, logos, fonts
         n_marks = rng.randint(2, 3)
     return SampleParams(
         photo=rng.randrange(n_photos),
-        crop=_draw_crop(settings, rng),
+        crop=draw_crop(settings, rng),
         flip=rng.random() < settings.flip_probability,
         marks=tuple(draw_mark(settings, rng, logos, fonts) for _ in range(n_marks)),
         downscale=_maybe(rng, settings.downscale_probability, settings.downscale_range, 1.0),
@@ -292,7 +292,8 @@ def draw_sample(settings: WatermarkSettings, rng: Random, n_photos, logos, fonts
     )
 
 
-def _draw_crop(settings, rng) -> Crop:
+def draw_crop(settings: WatermarkSettings, rng: Random) -> Crop:
+    """Which square of a photo to take; see `crop_photo`."""
     return rng.uniform(*settings.crop_range), rng.random(), rng.random()
 
 
@@ -300,7 +301,7 @@ def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:
     probability = settings.double_exposure_probability
     if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
         return None
-    return Exposure(rng.randrange(n_photos), _draw_crop(settings, rng), rng.uniform(0.3, 0.7))
+    return Exposure(rng.randrange(n_photos), draw_crop(settings, rng), rng.uniform(0.3, 0.7))
 
 
 def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:

@@ -314,7 +314,7 @@ class Group:
     confidences: tuple[float, ...]  # of each of the images: it carries the shared mark
 
     def __str__(self) -> str:
-        return describe(self.size, self.confidences if self.shared else [0] * len(self.numbers))
+        return describe(self.size, self.confidences)
 
 
 def describe(size: tuple[int, int], confidences: Sequence[float]) -> str:
