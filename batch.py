@@ -17,16 +17,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import torch
 from PIL import Image
 from tqdm import tqdm
 
 from groups import by_size, consensus_name, find_shared_mark, group_inputs
 from images import read_image
 from inference import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, decide
-from inputs import Input, UsageError, list_inputs
+from inputs import Input, list_inputs
 from journal import Journal, Together, stamp_of
-from model import ROOT, WatermarkSegmenter, best_device, bf16_is_fast
 from parallel import Budget, Stopped, cancelling_pool, core_count, shared_network, unordered
 from pooling import MIN_IMAGES, SharedMark, describe, predict_together
 from report import (
@@ -44,8 +42,9 @@ from report import (
     write_report,
     write_whole,
 )
+from runtime import SHIPPED_WEIGHTS, load_segmenter
 
-METHOD = 1  # raise it with every change in the code that changes outputs
+METHOD = 2  # raise it with every change in the code that changes outputs
 PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
 COMPARED = 4  # times the memory of an image that is compared with a shared mark
 WAITING = 4  # images handed out ahead, per thread
@@ -55,7 +54,7 @@ WAITING = 4  # images handed out ahead, per thread
 class Options:
     """How to segment and what to write."""
 
-    weights: str = str(ROOT / "weights")  # folder that `WatermarkSegmenter.save` wrote
+    weights: str = str(SHIPPED_WEIGHTS)  # folder that `WatermarkSegmenter.save` wrote
     threshold: float = THRESHOLD  # probability of a marked pixel, 0..1
     dilate: int = 0  # widen masks by this radius, px
     min_score: float = MIN_SCORE  # below this score the mask stays empty, 0..1
@@ -67,6 +66,7 @@ class Options:
     report: str = "jsonl"  # a name in report.WRITERS
     workers: int | None = None  # images in work at once; None: one per core
     device: str = "auto"  # "cpu", "cuda", "cuda:1", "mps"; auto: the best there is
+    backend: str = "auto"  # "torch", "openvino"; auto: see `runtime.load_segmenter`
     overwrite: bool = False  # start afresh instead of going on
     allow_huge: bool = False  # open images above Pillow's limit, 179 megapixels
 
@@ -92,12 +92,8 @@ class Options:
     def key(self, segmenter) -> str:
         """Hash of everything that an output depends on, apart from its image."""
         chosen = (self.threshold, self.dilate, self.min_score, self.rle, self.soft, METHOD)
-        chosen += (self.together,)
-        chosen += (segmenter.device.type, bf16_is_fast(segmenter.device))
-        digest = hashlib.sha256(repr((chosen, sorted(self.pictures()))).encode())
-        for name, value in sorted(segmenter.network.state_dict().items()):
-            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:32]
+        chosen += (self.together, sorted(self.pictures()), segmenter.fingerprint())
+        return hashlib.sha256(repr(chosen).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -151,7 +147,7 @@ def segment_files(
         output: folder to write to. If it holds an unfinished run with the same options, that one
             is finished; images that changed since are done again, failed ones tried again.
         options: what to write and how.
-        segmenter: a `WatermarkSegmenter` to use, on its device, instead of `options.weights`.
+        segmenter: to use instead of `options.weights` on `options.device`.
         progress: draw a progress bar.
 
     Under torchrun the processes share the images out, and the first writes the report.
@@ -166,7 +162,7 @@ def segment_files(
     endings, report = tuple(options.pictures()), f"report.{options.report}"
     with Together() as together, together.alone_in(output):
         if segmenter is None:
-            segmenter = WatermarkSegmenter.load(options.weights).to(find_device(options.device))
+            segmenter = load_segmenter(options.weights, options.device, options.backend)
         journal = Journal(output, options.key(segmenter), together.rank)
 
         def plan():
@@ -200,20 +196,6 @@ def segment_files(
 
         records = together.from_first(finish)
     return Summary(records, len(done), time.monotonic() - start_s, output / report)
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name in `Options.device`; UsageError if this machine lacks it."""
-    if name == "auto":
-        return best_device()
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch's words for a name and a lack
-        raise UsageError(
-            f"No device {name!r} here; use auto, cpu, cuda, cuda:1 or mps. {error}"
-        ) from error
-    return device
 
 
 def group_by_group(inputs, done, todo) -> Iterator[tuple[list[Input], list[Input]]]:

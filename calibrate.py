@@ -19,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dataset import ROOT, image_label, make_datasets
 from metrics import expected_calibration_error
 from model import WatermarkSegmenter
+from runtime import load_segmenter
 from testset import SLICES, render_cases
 
 
@@ -79,7 +80,7 @@ def main(arguments=None) -> None:
     add("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     try:
-        segmenter = WatermarkSegmenter.load(options.weights)
+        segmenter, model = load_segmenter(options.weights), WatermarkSegmenter.load(options.weights)
         folders = (options.photos, options.logos, options.fonts)
         data = make_datasets(*folders, val_fraction=options.val_fraction)[1]
         score, label = collect_scores(segmenter, data, options.count, options.seed)
@@ -87,8 +88,8 @@ def main(arguments=None) -> None:
         sys.exit(f"calibrate.py: {error}")
     scale, shift = fit_platt(logit(score), label)
     after = 1 / (1 + np.exp(-(scale * logit(score) + shift)))
-    segmenter.network.rescale_score(scale, shift)
-    segmenter.save(options.weights, half=True)
+    model.network.rescale_score(scale, shift)
+    model.save(options.weights, half=True)
     errors = [expected_calibration_error(values, label) for values in (score, after)]
     print(f"scale {scale:.3f}, shift {shift:.3f}: calibration error {errors[0]:.3f} before, "
           f"{errors[1]:.3f} after, on the {len(label)} photos it was fitted on")  # fmt: skip

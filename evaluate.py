@@ -35,8 +35,9 @@ from dataset import ROOT, image_label
 from figures import COLUMNS, four_columns, picture_grid, reliability_plot
 from images import find_images
 from marks import check_logo
-from model import CLEAN_LIMIT, WatermarkSegmenter
+from model import CLEAN_LIMIT
 from pooling import segment_together
+from runtime import load_segmenter
 from splits import check_disjoint, make_manifest, pick_listed, read_manifest
 from testset import SLICES, Case, check_sizes, pair_files, read_pair, render_case, render_group
 from text import find_fonts
@@ -222,7 +223,7 @@ class GroupOutcome:
 
 def compare_together(options) -> list[GroupOutcome]:
     """The first 3, 10 ... photos of each group of `testset.render_group`, alone and together."""
-    segmenter, files = WatermarkSegmenter.load(options.weights), test_files(options)
+    segmenter, files = load_segmenter(options.weights), test_files(options)
     outcomes, most = [], max(options.together)
     for name in options.slices:
         for index in range(options.count):
@@ -344,7 +345,7 @@ def sources(options) -> dict:
 
 def run(options) -> dict:
     """The whole evaluation; returns what results.json holds."""
-    segmenter = WatermarkSegmenter.load(options.weights)
+    segmenter = load_segmenter(options.weights)
     cases_of, digest, slices = sources(options), hashlib.sha256(), {}
     gallery = options.output / "gallery"
     gallery.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,13 @@ other, so that no seams appear.
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from images import read_image
 
 NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
@@ -38,7 +41,7 @@ class Segmentation:
 
 
 def check_limits(threshold: float, dilation_px: int, min_score: float) -> None:
-    """Raises ValueError unless `segment_image` takes these arguments."""
+    """Raises ValueError unless `Segmenter.segment` takes these arguments."""
     if not (0 <= threshold <= 1 and 0 <= min_score <= 1):
         raise ValueError(
             f"Got threshold {threshold}, min_score {min_score}; both must lie in 0..1."
@@ -47,11 +50,53 @@ def check_limits(threshold: float, dilation_px: int, min_score: float) -> None:
         raise ValueError(f"Got a dilation of {dilation_px} px; it must be a whole number from 0.")
 
 
-def segment_image(
-    predict: Predict, rgb: np.ndarray, threshold: float, dilation_px: int, min_score: float
-) -> Segmentation:
-    """The watermark in one image (uint8, H x W x 3, RGB); see `WatermarkSegmenter.segment`."""
-    return decide(*predict_any_size(predict, rgb), threshold, dilation_px, min_score)
+class Segmenter:
+    """Image in, mask out. A subclass says in `predicting` what runs the network."""
+
+    # Whether the fastest way is several threads, each with a view of its own, or else one thread
+    # that gives many views at once.
+    one_core_each = False
+
+    def predicting(self, threads: int | None = None) -> AbstractContextManager[Predict]:
+        """The network's answers, while the context lasts.
+
+        Args:
+            threads: None for one caller, who gets all cores; a number for so many callers at a
+                time, who get one core each (on other devices than the CPU they take turns).
+        """
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """A hash of all that the answers depend on: weights, device, precision, program."""
+        raise NotImplementedError
+
+    def segment(
+        self,
+        image,
+        threshold: float = THRESHOLD,
+        dilation_px: int = 0,
+        min_score: float = MIN_SCORE,
+    ) -> Segmentation:
+        """The watermark in one image.
+
+        Args:
+            image: a path, PIL image or array of any size and mode; see `images.read_image`.
+            threshold: probability from which a pixel belongs to the mask, 0..1.
+            dilation_px: widen the mask by a disk of this radius.
+            min_score: a photo with a lower score, 0..1, gets an empty mask; 0 for always a mask.
+                The default halves the false alarms on clean photos (EXPERIMENTS.md).
+
+        Returns:
+            A `Segmentation` of the image's own size (after EXIF orientation).
+
+        Raises:
+            FileNotFoundError, ValueError: the image cannot be read, or an argument is off.
+        """
+        check_limits(threshold, dilation_px, min_score)
+        rgb = read_image(image)
+        with self.predicting() as predict:
+            found = predict_any_size(predict, rgb)
+        return decide(*found, threshold, dilation_px, min_score)
 
 
 def decide(

@@ -15,7 +15,6 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
 from inputs import CONSENSUS, JOURNAL, Input, UsageError
@@ -169,16 +168,21 @@ class Together:
     def __init__(self):
         self.rank = int(os.environ.get("RANK", 0))
         self.processes = int(os.environ.get("WORLD_SIZE", 1))
-        self.joins = self.processes > 1 and not torch.distributed.is_initialized()
+        self.joins = False
+        if self.processes > 1:
+            import torch.distributed  # slow to import
+
+            self.distributed = torch.distributed
+            self.joins = not self.distributed.is_initialized()
 
     def __enter__(self):
         if self.joins:  # the others wait for the slowest, however long
-            torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+            self.distributed.init_process_group("gloo", timeout=timedelta(days=30))
         return self
 
     def __exit__(self, *_):
         if self.joins:
-            torch.distributed.destroy_process_group()
+            self.distributed.destroy_process_group()
 
     def alone_in(self, output: Path):
         """`locked` for the first process, which acts for all."""
@@ -188,9 +192,9 @@ class Together:
         """What the function returns in the first process, for all of them; waits for it."""
         box = [function() if self.rank == 0 else None]
         if self.processes > 1:
-            torch.distributed.broadcast_object_list(box, src=0)
+            self.distributed.broadcast_object_list(box, src=0)
         return box[0]
 
     def wait(self) -> None:
         if self.processes > 1:
-            torch.distributed.barrier()
+            self.distributed.barrier()

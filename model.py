@@ -9,135 +9,37 @@ one logit for the score "this photo carries a visible mark". Normalisation is pa
 """
 
 import copy
-import itertools
-import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytorch_lightning as pl
-import segmentation_models_pytorch as smp
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryAUROC, BinaryF1Score, BinaryJaccardIndex
 from torchmetrics.functional.classification import binary_jaccard_index
 from torchvision.ops import sigmoid_focal_loss
 
-from images import IGNORE, read_image
-from inference import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, segment_image
+from deploy import EXAMPLE, AnySize, TorchSegmenter, fast_copy
+from images import IGNORE
+from inference import Predict, Segmenter
+from network import (
+    NETWORK_KEYS,
+    SegmentationNetwork,
+    load_encoder,
+    load_weights,
+    make_from_config,
+    save_network,
+)
+from runtime import CONFIG, SHIPPED_WEIGHTS, WEIGHTS
 
-ROOT = Path(__file__).parent
-COARSE_CHANNELS = 8  # of the decoder's output, which the full-size image refines
-REFINE_CHANNELS = 16
-EVIDENCE_PX = 8  # side of the patches whose mean probability counts for the score
-STRIDE = 32  # the encoder halves the image five times
-# Views of equal shape that go through the network together. On CPUs that gains nothing, and alone
-# a view gives the same bits whatever it comes with.
-VIEWS_AT_ONCE = {"cpu": 1, "cuda": 8, "mps": 8}
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FORMAT, VERSION = "watermark-segmentation", 2
-NETWORK_KEYS = ("architecture", "encoder", "decoder_channels")
 CLEAN_LIMIT = 0.001  # a clean photo counts as falsely marked above this share of its pixels
-
-
-class SegmentationNetwork(nn.Module):
-    """An smp model that takes plain RGB and returns mask logits and a score logit.
-
-    An smp decoder sees the photo at half its size or less, so that thin letters run together. Two
-    convolutions at full size, which see the photo itself, correct its logits.
-    """
-
-    def __init__(self, architecture: str, encoder: str, decoder_channels: Sequence[int] | None):
-        super().__init__()
-        options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
-        head = {"classes": 1, "pooling": "max", "dropout": None}
-        self.model = smp.create_model(
-            architecture, encoder, None, classes=COARSE_CHANNELS, aux_params=head, **options
-        )
-        self.refine = nn.Sequential(
-            nn.Conv2d(COARSE_CHANNELS + 3, REFINE_CHANNELS, 3, padding=1, bias=False),
-            nn.BatchNorm2d(REFINE_CHANNELS),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(REFINE_CHANNELS, 1, 3, padding=1),
-        )
-        self.evidence_weight = nn.Parameter(torch.tensor(5.0))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
-        self.to(memory_format=torch.channels_last)  # 1.5 times as fast on CPUs
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        if (
-            image.ndim != 4
-            or image.shape[1] != 3
-            or image.shape[2] % STRIDE
-            or image.shape[3] % STRIDE
-        ):
-            raise ValueError(
-                f"Got a batch of shape {tuple(image.shape)}; it must be N x 3 x H x W with H and W "
-                f"multiples of {STRIDE}. `segment` takes images of any size."
-            )
-        if not image.is_floating_point():
-            image = image.float() / 255
-        image = (image - self.mean) / self.std
-        image = image.contiguous(memory_format=torch.channels_last)
-        coarse, context = self.model(image)  # N x COARSE_CHANNELS x H x W, N x 1
-        logits = coarse[:, :1] + self.refine(torch.cat([coarse, image], 1))
-        logits, context = logits.float(), context[:, 0].float()  # N x 1 x H x W, N
-        # The score rests on the strongest patch of the mask: one small mark anywhere must do.
-        evidence = avg_pool2d(logits.sigmoid(), EVIDENCE_PX).amax((1, 2, 3))  # N
-        return logits, context + self.evidence_weight * evidence
-
-    @torch.no_grad()
-    def rescale_score(self, scale: float, shift: float) -> None:
-        """Makes the score logit `scale * logit + shift`."""
-        linear = next(m for m in self.model.classification_head if isinstance(m, nn.Linear))
-        linear.weight.mul_(scale)
-        linear.bias.mul_(scale).add_(shift)
-        self.evidence_weight.mul_(scale)
-
-
-def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> None:
-    """Fills an smp encoder with "imagenet" weights, as smp downloads them, or a local file's.
-
-    Raises:
-        ConnectionError: "imagenet" was asked and the hub cannot be reached.
-        FileNotFoundError, ValueError: the file is missing, or of another encoder.
-    """
-    choices = "a path to the encoder's .safetensors file, or None for a random start"
-    if str(weights) == "imagenet":
-        try:
-            pretrained = smp.encoders.get_encoder(name, weights="imagenet")
-        except OSError as error:
-            raise ConnectionError(
-                f"The ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). "
-                f"Without a network, set encoder_weights to {choices}."
-            ) from error
-        encoder.load_state_dict(pretrained.state_dict())
-        return
-    if not Path(weights).is_file():
-        raise FileNotFoundError(
-            f'No encoder weights at {weights}. Give "imagenet" (downloads), {choices}.'
-        )
-    load_weights(encoder, Path(weights), f"the encoder {name}")
-
-
-def load_weights(module: nn.Module, path: Path, what: str) -> None:
-    """Fills a module from a .safetensors file; ValueError if it is damaged or does not fit."""
-    try:
-        module.load_state_dict(load_file(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}.") from error
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not hold the weights of {what}. {error}") from error
 
 
 PIXEL_LOSSES = {  # (logits, target), both float N x 1 x H x W, to the loss of each pixel
@@ -194,30 +96,7 @@ def mix_pictures(image: Tensor) -> Tensor:
     return share * image + (1 - share) * image.roll(1, 0).flip(3)
 
 
-def bf16_is_fast(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 natively; elsewhere autocast only slows things down."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
-def best_device() -> torch.device:
-    """CUDA (under torchrun each process its own), else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        local_rank = int(os.environ.get("LOCAL_RANK", 0))
-        return torch.device("cuda", local_rank % torch.cuda.device_count())
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def best_precision() -> str:
-    """Lightning's `precision` for this machine: bf16-mixed where it is native, else 32-true."""
-    return "bf16-mixed" if bf16_is_fast(best_device()) else "32-true"
-
-
-class WatermarkSegmenter(pl.LightningModule):
+class WatermarkSegmenter(pl.LightningModule, Segmenter):
     """Trains and runs the network. Batches are those of `dataset.WatermarkDataset`."""
 
     def __init__(
@@ -253,13 +132,7 @@ class WatermarkSegmenter(pl.LightningModule):
             raise ValueError(f"pixel_loss is {pixel_loss!r}; use {', '.join(PIXEL_LOSSES)}.")
         super().__init__()
         self.save_hyperparameters()
-        try:
-            self.network = SegmentationNetwork(architecture, encoder, decoder_channels)
-        except KeyError as error:  # smp's, for names that it does not know
-            raise ValueError(
-                f"No network of architecture {architecture!r} and encoder {encoder!r}: {error}. "
-                "Use names that segmentation-models-pytorch knows."
-            ) from error
+        self.network = SegmentationNetwork(architecture, encoder, decoder_channels)
         if encoder_weights is not None:
             load_encoder(self.network.model.encoder, encoder, encoder_weights)
         # Part of the checkpoint, so that a resumed training keeps to the same answers.
@@ -385,63 +258,26 @@ class WatermarkSegmenter(pl.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
-    def segment(
-        self,
-        image,
-        threshold: float = THRESHOLD,
-        dilation_px: int = 0,
-        min_score: float = MIN_SCORE,
-    ) -> Segmentation:
-        """The watermark in one image.
+    @property
+    def one_core_each(self) -> bool:
+        return self._as_is().one_core_each
 
-        Args:
-            image: a path, PIL image or array of any size and mode; see `images.read_image`.
-            threshold: probability from which a pixel belongs to the mask, 0..1.
-            dilation_px: widen the mask by a disk of this radius.
-            min_score: a photo with a lower score, 0..1, gets an empty mask; 0 for always a mask.
-                The default halves the false alarms on clean photos (EXPERIMENTS.md).
-
-        Returns:
-            A `Segmentation` of the image's own size (after EXIF orientation).
-
-        Raises:
-            FileNotFoundError, ValueError: the image cannot be read, or an argument is off.
-        """
-        check_limits(threshold, dilation_px, min_score)
-        rgb = read_image(image)
-        with self.predicting() as predict:
-            return segment_image(predict, rgb, threshold, dilation_px, min_score)
+    def fingerprint(self) -> str:
+        return self._as_is().fingerprint()
 
     @contextmanager
-    def predicting(self) -> Iterator[Predict]:
-        """`predict_views`, with the network in evaluation mode meanwhile."""
+    def predicting(self, threads: int | None = None) -> Iterator[Predict]:
+        """See `inference.Segmenter`. For many images `runtime.load_segmenter` is faster."""
         was_training = self.training
         self.eval()
         try:
-            yield self.predict_views
+            with self._as_is().predicting(threads) as predict:
+                yield predict
         finally:
             self.train(was_training)
 
-    @torch.inference_mode()
-    def predict_views(self, views: list[np.ndarray]) -> list[tuple[np.ndarray, float]]:
-        """Probability and score of each view, as `inference.Predict` says; for eval mode."""
-        at_once = VIEWS_AT_ONCE.get(self.device.type, 1)
-        results = []
-        for _, group in itertools.groupby(views, key=lambda view: view.shape):
-            group = list(group)
-            for start in range(0, len(group), at_once):
-                results += self._predict_batch(group[start : start + at_once])
-        return results
-
-    def _predict_batch(self, views: list[np.ndarray]) -> list[tuple[np.ndarray, float]]:
-        height, width = views[0].shape[:2]
-        padding = (0, -height % STRIDE, 0, -width % STRIDE)
-        padded = [cv2.copyMakeBorder(view, *padding, cv2.BORDER_REFLECT_101) for view in views]
-        batch = torch.from_numpy(np.stack(padded)).permute(0, 3, 1, 2).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, bf16_is_fast(self.device)):
-            logits, score_logit = self(batch)  # N x 1 x H x W, N
-        probability = logits.sigmoid()[:, 0, :height, :width].cpu().numpy()
-        return list(zip(probability, score_logit.sigmoid().tolist()))
+    def _as_is(self) -> TorchSegmenter:
+        return TorchSegmenter(self.network, self.device)
 
     def save(self, folder, half: bool = False) -> None:
         """Writes `config.json` and `model.safetensors`, which `load` reads.
@@ -450,23 +286,30 @@ class WatermarkSegmenter(pl.LightningModule):
             folder: created if missing; an older model there is replaced.
             half: store float16, half the size; outputs then differ in the third decimal.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {
-            "format": FORMAT,
-            "version": VERSION,
-            **{n: self.hparams[n] for n in NETWORK_KEYS},
-        }
-        state = {
-            name: (value.half() if half and value.is_floating_point() else value).contiguous()
-            for name, value in self.network.state_dict().items()
-        }
-        save_file(state, folder / "model.safetensors.part")
-        os.replace(folder / "model.safetensors.part", folder / "model.safetensors")
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        save_network(self.network, folder, half)
+
+    def export_onnx(self, path) -> None:
+        """Writes one .onnx file that takes images and gives what `segment` decides on.
+
+        Input `image`: uint8, N x 3 x H x W, RGB in 0..255, any N, H and W. Outputs: `probability`,
+        float32, N x 1 x H x W, of a marked pixel, and `score`, float32, N, of a marked image; both
+        0..1. Padding and normalisation are inside. What `segment` adds for images above
+        `inference.NATIVE_PX` (tiles) and for low scores (an empty mask) is not.
+
+        Raises:
+            ImportError: the packages onnx and onnxscript are missing.
+        """
+        if not (find_spec("onnx") and find_spec("onnxscript")):
+            raise ImportError("export_onnx needs two packages: pip install onnx onnxscript.")
+        network, dynamic = AnySize(fast_copy(self.network).cpu()).eval(), torch.export.Dim.DYNAMIC
+        torch.onnx.export(
+            network, (torch.zeros(EXAMPLE, dtype=torch.uint8),), path, dynamo=True, verbose=False,
+            input_names=["image"], output_names=["probability", "score"], external_data=False,
+            dynamic_shapes=[{0: dynamic, 2: dynamic, 3: dynamic}],
+        )  # fmt: skip
 
     @classmethod
-    def load(cls, folder=ROOT / "weights", **settings) -> "WatermarkSegmenter":
+    def load(cls, folder=SHIPPED_WEIGHTS, **settings) -> "WatermarkSegmenter":
         """The model in a folder that `save` wrote, on the CPU, ready to segment or to train on.
 
         Args:
@@ -477,25 +320,6 @@ class WatermarkSegmenter(pl.LightningModule):
             FileNotFoundError: the folder or one of its two files is missing.
             ValueError: a file is damaged, or of another program or network.
         """
-        folder = Path(folder)
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"No {name} in {folder}. Give a folder that `WatermarkSegmenter.save` wrote."
-                )
-        try:
-            config = json.loads((folder / "config.json").read_text())
-        except ValueError as error:
-            raise ValueError(f"{folder}/config.json is damaged: {error}.") from error
-        found = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
-        if found != (FORMAT, VERSION):
-            raise ValueError(f"{folder}/config.json is of {found}, not of {(FORMAT, VERSION)}.")
-        try:
-            model = cls(**{name: config[name] for name in NETWORK_KEYS}, **settings)
-        except (KeyError, ValueError) as error:
-            raise ValueError(
-                f"{folder}/config.json names no network: {error}. It needs the names that "
-                f"segmentation-models-pytorch knows for {', '.join(NETWORK_KEYS)}."
-            ) from error
-        model.start_from(folder / "model.safetensors", "the network in config.json")
+        model = make_from_config(partial(cls, **settings), folder)
+        model.start_from(Path(folder) / WEIGHTS, f"the network in {CONFIG}")
         return model.eval()

@@ -10,9 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
-import torch
-
-from inference import Predict
+from inference import Predict, Segmenter
 
 VIEW_PIXELS_AT_ONCE = 4_000_000  # of views in the network together: 0.4 GB for each million
 
@@ -28,10 +26,9 @@ def core_count() -> int:
 
 
 @contextmanager
-def shared_network(segmenter, threads: int) -> Iterator[Predict]:
-    """The segmenter's `predict_views` for several threads; raises Stopped once this is left."""
-    before = torch.get_num_threads()
-    on_cpu, lock, stopped = segmenter.device.type == "cpu", threading.Lock(), threading.Event()
+def shared_network(segmenter: Segmenter, threads: int) -> Iterator[Predict]:
+    """The segmenter's answers for several threads; raises Stopped once this is left."""
+    lock, stopped = threading.Lock(), threading.Event()
     budget = Budget(VIEW_PIXELS_AT_ONCE)
 
     def one_view(view):
@@ -41,7 +38,7 @@ def shared_network(segmenter, threads: int) -> Iterator[Predict]:
     def answer(views):
         if stopped.is_set():
             raise Stopped
-        return segmenter.predict_views(views)
+        return predict(views)
 
     def one_by_one(views):
         try:
@@ -55,16 +52,11 @@ def shared_network(segmenter, threads: int) -> Iterator[Predict]:
         with lock:
             return answer(views)
 
-    if on_cpu:
-        torch.set_num_threads(1)  # holds for threads that start from now on
-    try:
-        with segmenter.predicting(), cancelling_pool(threads) as pool:
-            try:
-                yield one_by_one if on_cpu else together
-            finally:
-                stopped.set()
-    finally:
-        torch.set_num_threads(before)
+    with segmenter.predicting(threads) as predict, cancelling_pool(threads) as pool:
+        try:
+            yield one_by_one if segmenter.one_core_each else together
+        finally:
+            stopped.set()
 
 
 @contextmanager

@@ -339,9 +339,9 @@ def segment_together(
     """Segments images that may carry one mark at the same place, those of equal size together.
 
     Args:
-        segmenter: a `WatermarkSegmenter`.
+        segmenter: from `runtime.load_segmenter`, or a `WatermarkSegmenter`.
         images: paths, PIL images or arrays; see `images.read_image`. All are held in memory.
-        threshold, dilation_px, min_score: as for `WatermarkSegmenter.segment`.
+        threshold, dilation_px, min_score: as for `segment`.
 
     Returns:
         The groups of equal size with their consensus, and each image's own Segmentation, which is

@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from figures import overlay
 from inference import Segmentation, reduced
 
 COLUMNS = ("path", "mask", "width", "height", "score", "coverage", "boxes", "error", "seconds")
@@ -58,6 +57,8 @@ def soft_mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
 
 def overlay_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
     """The image with the mask in red, at most OVERLAY_PX large."""
+    from figures import overlay  # with matplotlib, slow to import
+
     zoom = min(1, OVERLAY_PX / max(rgb.shape[:2]))
     if zoom == 1:
         return overlay(rgb, found.mask)

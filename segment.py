@@ -14,6 +14,7 @@ import warnings
 from batch import Options, segment_files
 from inputs import UsageError
 from report import WRITERS, OutputError
+from runtime import BACKENDS
 
 
 def parse(arguments=None) -> tuple[list[str], str, Options]:
@@ -39,6 +40,7 @@ def parse(arguments=None) -> tuple[list[str], str, Options]:
     add("--report", choices=WRITERS, help=f"format of the report (default: {default.report})")
     add("--workers", type=int, metavar="N", help="images in work at once (default: one per core)")
     add("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    add("--backend", choices=BACKENDS, help="what computes (default: the fastest)")
     add("--overwrite", action="store_true", help="start afresh, deleting an earlier run's files")
     add("--allow-huge", action="store_true", help="images above Pillow's limit, 179 megapixels")
     given = vars(parser.parse_intermixed_args(arguments))

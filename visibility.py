@@ -19,9 +19,10 @@ from adapt import OwnMark, find_mark
 from dataset import ROOT, SampleParams, WatermarkSettings, add_watermark, draw_mark, image_label
 from figures import COLUMNS, four_columns, heat_maps, picture_grid
 from images import ImageFile, find_images, sample_photos
+from inference import Segmenter
 from marks import MARKS
 from metrics import score_mask
-from model import WatermarkSegmenter
+from runtime import load_segmenter
 
 OPACITIES = (0.05, 0.1, 0.2, 0.4, 0.8)
 SIZES = (0.1, 0.2, 0.4, 0.8)
@@ -86,7 +87,7 @@ def lay_on(
 
 
 def measure(
-    segmenter: WatermarkSegmenter,
+    segmenter: Segmenter,
     mark: OwnMark,
     photos: Sequence[ImageFile],
     opacities: Sequence[float] = OPACITIES,
@@ -178,7 +179,7 @@ def main(arguments=None) -> None:
         parser.error(f"--count is {options.count}; give 1 or more")
     matplotlib.use("Agg")
     try:
-        segmenter, mark = WatermarkSegmenter.load(options.weights), find_mark(options.mark)
+        segmenter, mark = load_segmenter(options.weights), find_mark(options.mark)
         print(f"The mark: {mark}")
         photos = find_images(options.photos) if options.photos else sample_photos()
         grid = (options.opacities, options.sizes)

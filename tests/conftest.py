@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+import runtime
 from dataset import WatermarkDataset, WatermarkSettings
 from images import find_images
 from marks import MarkParams, check_logo
@@ -32,6 +33,12 @@ def no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def without_openvino(monkeypatch):
+    """PyTorch computes unless a test asks: to convert each tiny network would take a second."""
+    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
 
 
 def paint_photo(seed: int, height: int, width: int) -> np.ndarray:

@@ -20,6 +20,7 @@ import batch
 import report
 import segment
 from batch import Options, segment_files
+from deploy import TorchSegmenter
 from inputs import UsageError
 from journal import Journal, locked
 from report import OutputError
@@ -198,13 +199,13 @@ def test_tiles_of_a_large_image_are_the_same_for_all_workers(tmp_path, go):
 
 def test_each_view_has_one_thread_and_the_caller_keeps_his(folder, go, make_model):
     model, seen = make_model(), set()
-    network = model.forward
+    network = model.network.forward
 
     def forward(image):
         seen.add(torch.get_num_threads())
         return network(image)
 
-    model.forward = forward
+    model.network.forward = forward
     torch.set_num_threads(2)
     try:
         segment_files([folder], "out", segmenter=model)
@@ -283,16 +284,16 @@ def test_two_runs_never_write_to_one_folder(folder, go):
 def test_an_interrupted_run_ends_soon_and_has_noted_every_mask(folder, go, make_model, monkeypatch):
     model = make_model().eval()
     Image.fromarray(paint_photo(0, 60, 60_000)).save("in/0.png")  # 90 views
-    look = model.predict_views
+    look = TorchSegmenter.predict_views
 
-    def slowly(views):
+    def slowly(self, views):
         time.sleep(0.1)
-        return look(views)
+        return look(self, views)
 
     def interrupt(bar, *_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model, "predict_views", slowly)
+    monkeypatch.setattr(TorchSegmenter, "predict_views", slowly)
     monkeypatch.setattr(batch.tqdm, "update", interrupt)
     start_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
@@ -356,7 +357,7 @@ def command(*arguments, processes=None):
     start = [sys.executable]
     if processes:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*start, str(ROOT / "segment.py"), *map(str, arguments), "--device", "cpu"]
+    return [*start, str(ROOT / "segment.py"), *map(str, arguments), "--backend", "torch"]
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, go, weights):
@@ -425,7 +426,7 @@ def test_a_missing_package_is_named_before_the_work(monkeypatch):
 
 
 def test_exit_status_tells_how_it_went(folder, weights, capsys):
-    tiny = ["--weights", weights, "--device", "cpu"]
+    tiny = ["--weights", weights]
     assert segment.main(["in", "--output", "out", *tiny]) == 0
     assert "6 images, " in capsys.readouterr().out
     Path("in/bad.jpg").write_bytes(b"bad")
@@ -450,7 +451,7 @@ def test_a_full_disk_is_told_in_one_line(folder, weights, monkeypatch, capsys):
         raise OutputError("out/00.png cannot be written: No space left on device")
 
     monkeypatch.setattr(batch, "write_whole", full)
-    assert segment.main(["in", "--output", "out", "--weights", weights, "--device", "cpu"]) == 1
+    assert segment.main(["in", "--output", "out", "--weights", weights]) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device" in message and "same command goes on" in message
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import inference
-from inference import pooled_score, predict_any_size, segment_image
+from inference import decide, pooled_score, predict_any_size
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def test_a_reduced_view_must_be_certain(whole, merged):
 def test_a_small_mark_is_found_where_the_whole_frame_does_not_show_it():
     rgb = np.zeros((150, 200, 3), np.uint8)
     rgb[140:148, 190:197] = 255
-    mask = segment_image(network(scores=(0, 0.9))[0], rgb, 0.5, 0, 0.3).mask
+    mask = decide(*predict_any_size(network(scores=(0, 0.9))[0], rgb), 0.5, 0, 0.3).mask
     assert np.array_equal(mask, rgb[..., 0] == 255)
 
 
@@ -103,6 +103,7 @@ def test_pooled_score_by_hand():
 
 
 def test_a_low_score_empties_the_mask_and_keeps_the_probability():
-    found = segment_image(network(whole=0.9, scores=(0.2, 0))[0], noise(20, 20), 0.5, 3, 0.3)
+    predict, _ = network(whole=0.9, scores=(0.2, 0))
+    found = decide(*predict_any_size(predict, noise(20, 20)), 0.5, 3, 0.3)
     assert not found.mask.any() and found.coverage == 0 and found.score == 0.2
     assert np.all(found.probability == np.float32(0.9))

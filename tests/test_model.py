@@ -11,7 +11,9 @@ from conftest import TINY
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
-from model import COARSE_CHANNELS, IGNORE, STRIDE, WatermarkSegmenter, score_loss, segmentation_loss
+from images import IGNORE
+from model import WatermarkSegmenter, score_loss, segmentation_loss
+from network import COARSE_CHANNELS, STRIDE
 
 # --- Forward ------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from parallel import Budget, Stopped, shared_network, unordered
 
@@ -29,19 +30,19 @@ def test_large_images_wait_for_each_other():
     assert all(sum(held) <= 100 or len(held) == 1 for held in most)
 
 
-def test_no_view_is_looked_at_after_the_end(tiny_model):
+def test_no_view_is_looked_at_after_the_end(tiny_model, monkeypatch):
     view = np.zeros((32, 32, 3), np.uint8)
     with shared_network(tiny_model, 2) as predict:
         (probability, score), _ = predict([view, view])
         assert probability.shape == (32, 32) and 0 < score < 1
         answers, began = [], threading.Event()
 
-        def slow(views):
+        def slow(image):
             began.set()
             time.sleep(0.05)
-            return [(np.zeros((1, 1), np.float32), 0.0)]
+            return torch.zeros(1, 1, *image.shape[2:]), torch.zeros(1)
 
-        tiny_model.predict_views = slow
+        monkeypatch.setattr(tiny_model.network, "forward", slow)
 
         def ask():
             try:
@@ -49,12 +50,9 @@ def test_no_view_is_looked_at_after_the_end(tiny_model):
             except Stopped as error:
                 answers.append(error)
 
-        try:
-            thread = threading.Thread(target=ask)
-            thread.start()
-            assert began.wait(timeout=10)
-        finally:
-            del tiny_model.predict_views
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert began.wait(timeout=10)
     thread.join(timeout=2)
     assert not thread.is_alive() and isinstance(answers[0], Stopped)
 

@@ -6,7 +6,7 @@ import torch
 from conftest import paint_photo
 from PIL import Image
 
-import model
+from deploy import TorchSegmenter
 from images import read_image
 
 
@@ -21,7 +21,7 @@ def answer(model, monkeypatch, *spots, score_logit=0.0):
             logits[:, :, row, column] = logit
         return logits, torch.full((len(image),), score_logit)
 
-    monkeypatch.setattr(model, "forward", forward)
+    monkeypatch.setattr(model.network, "forward", forward)
     return seen
 
 
@@ -142,10 +142,11 @@ def test_views_of_equal_shape_go_through_the_network_together(at_once, make_mode
         seen.append(tuple(batch.shape))
         return batch[:, :1].float(), batch[:, 0, 0, 0].float()
 
-    monkeypatch.setattr(net, "forward", forward)
-    monkeypatch.setitem(model.VIEWS_AT_ONCE, "cpu", at_once)
+    monkeypatch.setattr(net.network, "forward", forward)
+    segmenter = TorchSegmenter(net.network, "cpu")
+    segmenter.views_at_once = at_once
     views = [np.full((h, 40, 3), v, np.uint8) for v, h in enumerate([32, 32, 32, 20, 20])]
-    answers = net.predict_views(views)
+    answers = segmenter.predict_views(views)
     assert [probability.shape for probability, _ in answers] == [v.shape[:2] for v in views]
     assert [np.log(score / (1 - score)) for _, score in answers] == pytest.approx([*range(5)])
     batches = {1: [1] * 5, 2: [2, 1, 2], 8: [3, 2]}[at_once]
@@ -181,7 +182,7 @@ def test_segment_restores_the_mode_after_an_error(make_model, monkeypatch):
     def forward(image):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(model, "forward", forward)
+    monkeypatch.setattr(model.network, "forward", forward)
     with pytest.raises(RuntimeError, match="out of memory"):
         model.segment(np.zeros((32, 32), np.uint8))
     assert model.training

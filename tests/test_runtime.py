@@ -1,0 +1,212 @@
+"""Which program runs the weights, and that all give the same masks."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import paint_photo
+
+import deploy
+import runtime
+from deploy import TorchSegmenter
+from model import WatermarkSegmenter
+from runtime import OpenVinoSegmenter, load_segmenter
+
+ROOT = Path(runtime.__file__).parent
+needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="openvino is optional")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The shipped weights in a folder of their own, stored in single precision."""
+    folder = tmp_path_factory.mktemp("weights")
+    WatermarkSegmenter.load().save(folder)
+    return folder
+
+
+@pytest.fixture
+def openvino(folder, monkeypatch):
+    """The weights, run by OpenVINO."""
+    monkeypatch.setattr(runtime, "find_spec", find_spec)
+    return load_segmenter(folder, "cpu")
+
+
+def marked_photo(seed: int, height: int, width: int) -> np.ndarray:
+    photo = paint_photo(seed, height, width)
+    photo[height // 3 : height // 2, width // 8 : -width // 8] += 45
+    return photo
+
+
+# --- Choosing -----------------------------------------------------------------------------------
+
+
+def test_without_openvino_torch_computes(folder):
+    segmenter = load_segmenter(folder, "cpu")
+    assert isinstance(segmenter, TorchSegmenter) and segmenter.one_core_each
+    photo = marked_photo(0, 90, 120)
+    found, expected = segmenter.segment(photo), WatermarkSegmenter.load(folder).segment(photo)
+    assert np.allclose(found.probability, expected.probability, atol=1e-4)
+    assert found.score == pytest.approx(expected.score, abs=1e-4)
+
+
+@needs_openvino
+def test_openvino_is_chosen_on_the_cpu_if_it_is_installed(openvino):
+    assert isinstance(openvino, OpenVinoSegmenter)
+
+
+@needs_openvino
+def test_torch_is_chosen_on_request_and_on_a_gpu(folder, monkeypatch):
+    monkeypatch.setattr(runtime, "find_spec", find_spec)
+    assert isinstance(load_segmenter(folder, "cpu", "torch"), TorchSegmenter)
+    monkeypatch.setattr(runtime, "has_gpu", lambda: True)
+    assert isinstance(load_segmenter(folder), TorchSegmenter)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(backend="tensorrt"), "backend is 'tensorrt'; use auto, torch, openvino"),
+        (dict(backend="openvino"), "pip install openvino"),
+        (dict(device="gpu"), "No device 'gpu' here; use auto, cpu"),
+        (dict(device="gpu", backend="torch"), "No device 'gpu' here"),
+    ],
+)
+def test_what_cannot_run_is_refused(folder, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_segmenter(folder, **arguments)
+
+
+@needs_openvino
+def test_openvino_on_another_device_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(runtime, "find_spec", find_spec)
+    with pytest.raises(ValueError, match="runs on the cpu, not on 'cuda'"):
+        load_segmenter(folder, "cuda", "openvino")
+
+
+@needs_openvino
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_a_folder_without_weights_is_refused(openvino, folder, tmp_path, missing):
+    for path in folder.glob("*.*"):
+        if path.name != missing:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(FileNotFoundError, match=f"No {missing} in"):
+        load_segmenter(tmp_path, "cpu")
+
+
+LIMITS = dict(threshold=0.2, min_score=0)  # so that the shipped weights find something
+
+# --- Masks --------------------------------------------------------------------------------------
+
+
+@needs_openvino
+def test_openvino_gives_the_masks_of_torch(openvino, folder):
+    torch_segmenter = load_segmenter(folder, "cpu", "torch")
+    bf16 = openvino.precision == "bf16"  # then both round to three digits, each in its own order
+    equal, total, marked = 0, 0, 0
+    for index in range(24):
+        photo = marked_photo(index, 33 + 9 * index, 190 - 7 * index)
+        found, expected = (
+            openvino.segment(photo, **LIMITS),
+            torch_segmenter.segment(photo, **LIMITS),
+        )
+        difference = np.abs(found.probability - expected.probability)
+        assert difference.mean() < 0.03 if bf16 else difference.max() < 1e-3
+        assert found.score == pytest.approx(expected.score, abs=0.1 if bf16 else 1e-3)
+        equal += (found.mask == expected.mask).sum()
+        marked += expected.mask.sum()
+        total += found.mask.size
+    assert equal >= (0.98 if bf16 else 0.999) * total and 0 < marked < total
+
+
+@needs_openvino
+def test_the_bits_do_not_depend_on_the_number_of_threads(openvino):
+    views = [marked_photo(seed, 60, 80 + seed) for seed in range(6)]
+    with openvino.predicting() as predict:
+        expected = predict(views)
+    for threads in (1, 3):
+        with openvino.predicting(threads) as predict:
+            for (probability, score), (one, other) in zip(predict(views), expected):
+                assert np.array_equal(probability, one) and score == other
+
+
+# --- The file beside the weights ----------------------------------------------------------------
+
+
+@pytest.fixture
+def brightness(folder, tmp_path, monkeypatch):
+    """A weights folder, and a conversion that takes no time: to the mean of red, green, blue."""
+    import openvino
+    from openvino import opset13 as ops
+
+    def convert(network):
+        image = ops.parameter([-1, 3, -1, -1], np.uint8, name="image")
+        mean = ops.reduce_mean(
+            ops.divide(ops.convert(image, np.float32), np.float32([255])), [1], True
+        )
+        return openvino.Model([mean, ops.reduce_mean(mean, [1, 2, 3])], [image], "brightness")
+
+    monkeypatch.setattr(runtime, "find_spec", find_spec)
+    monkeypatch.setattr(deploy, "convert_to_openvino", convert)
+    for name in (runtime.CONFIG, runtime.WEIGHTS):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    return tmp_path
+
+
+@needs_openvino
+def test_the_converted_network_is_kept_until_the_weights_change(brightness, monkeypatch):
+    photo = marked_photo(1, 40, 50)
+    first = load_segmenter(brightness, "cpu")
+    assert np.allclose(first.segment(photo).probability, photo.mean(2) / 255, atol=1e-5)
+    kept = set(brightness.glob("openvino-*"))
+    assert sorted(path.suffix for path in kept) == [".bin", ".xml"]
+    with monkeypatch.context() as patch:
+        patch.setattr(deploy, "convert_to_openvino", None)  # not called
+        again = load_segmenter(brightness, "cpu")
+    assert np.array_equal(first.segment(photo).probability, again.segment(photo).probability)
+    assert first.fingerprint() == again.fingerprint()
+    WatermarkSegmenter.load().save(brightness, half=True)
+    assert load_segmenter(brightness, "cpu").fingerprint() != first.fingerprint()
+    left = set(brightness.glob("openvino-*"))
+    assert len(left) == 2 and not left & kept
+
+
+@needs_openvino
+def test_a_damaged_file_is_made_again(brightness):
+    load_segmenter(brightness, "cpu")
+    (path,) = brightness.glob("openvino-*.xml")
+    whole = path.read_bytes()
+    path.write_text("<net")
+    assert load_segmenter(brightness, "cpu").segment(marked_photo(1, 40, 50)).score > 0.1
+    assert len(path.read_bytes()) == len(whole)
+
+
+@needs_openvino
+def test_a_folder_that_takes_no_file_is_said_and_used(brightness, monkeypatch, capsys):
+    def refuse(network, path):
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(runtime, "keep", refuse)
+    assert load_segmenter(brightness, "cpu").segment(marked_photo(1, 40, 50)).score > 0.1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+# --- Start-up -----------------------------------------------------------------------------------
+
+
+@needs_openvino
+def test_segmenting_with_openvino_does_not_import_torch(openvino, folder, tmp_path):
+    """Nor matplotlib or Lightning: together they take longer to import than a photo to segment."""
+    program = (
+        "import sys, segment\n"
+        f"assert segment.main({['docs/example.jpg', '--output', str(tmp_path / 'out')]!r}"
+        f" + ['--weights', {str(folder)!r}, '--device', 'cpu']) == 0\n"
+        "print(sorted({'torch', 'matplotlib', 'pytorch_lightning', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert (tmp_path / "out" / "docs" / "example.png").exists()
