@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from inference import Predict, Segmenter
-from network import STRIDE, SegmentationNetwork, bf16_is_fast, find_device, load_network
+from inference import STRIDE, Predict, Segmenter
+from network import SegmentationNetwork, bf16_is_fast, find_device, load_network
 
 # Shape of a batch to record the network with: no side is 1, a multiple of STRIDE, or like another,
 # for what happens only to these would be recorded as well.

@@ -19,7 +19,8 @@ from images import read_image
 
 NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
-TILE_PX = 768
+TILE_PX = 768  # longest side of a tile
+STRIDE = 32  # the encoder halves an image five times: sides are padded to multiples of this
 OVERLAP_PX = 96  # of neighbouring tiles, at least
 LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
 REDUCED_CERTAINTY = 0.9  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
@@ -172,8 +173,9 @@ def _predict_tiles(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, list[
 
 def _strips(length: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Overlapping stretches of TILE_PX or less, with float32 weights that sum to 1 everywhere."""
-    tile = min(TILE_PX, length)
-    count = 1 if length == tile else math.ceil((length - OVERLAP_PX) / (tile - OVERLAP_PX))
+    count = max(1, math.ceil((length - OVERLAP_PX) / (TILE_PX - OVERLAP_PX)))
+    needed = (length + (count - 1) * OVERLAP_PX) / count  # as small as so many tiles can be
+    tile = min(TILE_PX, length, math.ceil(needed / STRIDE) * STRIDE)
     starts = np.linspace(0, length - tile, count).round().astype(int)
     ramp = np.minimum(np.arange(1, tile + 1), np.arange(tile, 0, -1))
     ramp = np.minimum(ramp, OVERLAP_PX).astype(np.float32)

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from inference import STRIDE
 from runtime import CONFIG, WEIGHTS, check_folder
 
 COARSE_CHANNELS = 8  # of the decoder's output, which the full-size image refines
 REFINE_CHANNELS = 16
 EVIDENCE_PX = 8  # side of the patches whose mean probability counts for the score
-STRIDE = 32  # the encoder halves the image five times
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FORMAT, VERSION = "watermark-segmentation", 2
 NETWORK_KEYS = ("architecture", "encoder", "decoder_channels")

@@ -8,8 +8,9 @@ import torch
 from conftest import paint_photo
 
 from deploy import AnySize, fast_copy, mirrored
+from inference import STRIDE
 from model import WatermarkSegmenter
-from network import STRIDE, SegmentationNetwork
+from network import SegmentationNetwork
 
 
 def shake(network):

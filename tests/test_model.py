@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from images import IGNORE
+from inference import STRIDE
 from model import WatermarkSegmenter, score_loss, segmentation_loss
-from network import COARSE_CHANNELS, STRIDE
+from network import COARSE_CHANNELS
 
 # --- Forward ------------------------------------------------------------------------------------
 

@@ -128,8 +128,8 @@ def test_small_images_are_never_enlarged(tiny_model, monkeypatch):
 def test_large_images_are_seen_whole_and_in_native_tiles(tiny_model, monkeypatch):
     seen = answer(tiny_model, monkeypatch, (50, 400, 20.0))
     probability = tiny_model.segment(np.zeros((100, 1700), np.uint8)).probability
-    assert seen == [(64, 1024)] + [(128, 768)] * 3
-    assert all(probability[50, x] > 0.5 for x in (400, 866, 1332))  # tiles at 0, 466, 932
+    assert seen == [(64, 1024)] + [(128, 640)] * 3
+    assert all(probability[50, x] > 0.5 for x in (400, 930, 1460))  # tiles at 0, 530, 1060
     assert probability[80:88, 660:670].max() > 0.5  # 1,700 / 1,024 as far
     assert np.count_nonzero(probability > 0.5) <= 3 + 9
 
