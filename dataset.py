@@ -194,7 +194,7 @@ def honest_mask(before: np.ndarray, after: np.ndarray, coverage: np.ndarray) -> 
         soft shadows, marks that do not show, such as white on snow).
     """
     change = functools.reduce(cv2.max, cv2.split(cv2.absdiff(before, after)))
-    mask = np.where(coverage > 0, np.uint8(IGNORE), np.uint8(0))
+    mask = np.multiply(coverage > 0, IGNORE, dtype=np.uint8)
     np.copyto(mask, 1, where=(coverage >= 128) & (change >= VISIBLE_LEVELS))
     return mask
 
