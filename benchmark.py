@@ -1,29 +1,58 @@
-"""Speed, each figure beside a baseline timed in the same run.
+"""Speed and memory; each rate beside a baseline timed in the same run, by turns.
 
-python benchmark.py data     training samples against bare decoding
-python benchmark.py files    `segment_files` against a plain loop over `segment`
+python benchmark.py data      training samples: stages, workers, against bare decoding
+python benchmark.py training  training on real data against steps on one cached batch
+python benchmark.py memory    peaks of a training and of a data worker, and whether that one grows
+python benchmark.py files     `segment_files` against a plain loop over `segment`
+
+A printed row: name, median rate, and the median over the repeats of its ratio to the baseline.
 """
 
 import argparse
 import json
-import os
+import logging
+import multiprocessing
+import pkgutil
 import platform
 import statistics
+import sys
 import tempfile
 import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
 
-from batch import segment_files
-from dataset import make_datasets
+from dataset import WatermarkSettings, make_datasets, make_loader
 from images import find_images, sample_photos
-from model import WatermarkSegmenter, best_device
+from parallel import core_count
 
 PHOTO_SIDE_PX = 500  # long side of Flickr8k's photos
+LOADER_BATCH = 16
+ENDLESS = 10**6  # samples of an epoch that no run comes to the end of
+WARM_UP_STEPS = 2  # of a training: they allocate memory and choose kernels
+# The allocator and the cache of fonts make a worker's memory rise and fall by some 4 MB. Over the
+# default soak this is 0.6 KB a sample.
+MAX_GROWTH_MB = 8.0
+STAGES = {  # of a sample, to the functions that do it; all else is "rest"
+    "decode": ["images.ImageFile.read"],
+    "crop": ["dataset.crop_photo"],
+    "marks": ["dataset.make_layer"],
+    "blend": ["dataset.composite", "dataset.honest_mask"],
+    "recompress": ["dataset.degrade"],
+}
+
+# --- Photos, machine, rates --------------------------------------------------------------------
 
 
 def write_photos(folder: Path, count: int) -> list[Path]:
@@ -44,6 +73,32 @@ def write_photos(folder: Path, count: int) -> list[Path]:
     return paths
 
 
+@contextmanager
+def photo_folder(photos: str | None, count: int = 64) -> Iterator[Path]:
+    """The given folder, or one with `count` files of `write_photos`, gone after the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        if photos is None:
+            write_photos(Path(folder), count)
+        yield Path(photos or folder)
+
+
+def machine() -> dict[str, str]:
+    """What the figures depend on."""
+    info = Path("/proc/cpuinfo")  # of Linux: "name : value", one core after the other
+    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    about = {name.strip(): value.strip() for name, _, value in (s.partition(":") for s in lines)}
+    flags = [f for f in about.get("flags", "").split() if f.startswith(("avx2", "avx512", "amx"))]
+    return {
+        "cpu": about.get("model name") or platform.processor() or platform.machine(),
+        "flags": " ".join(flags),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "threads": f"{core_count()} cores, torch {torch.get_num_threads()}, "
+        f"OpenCV {cv2.getNumThreads()}",
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"OpenCV {cv2.__version__}, Lightning {version('pytorch-lightning')}",
+    }
+
+
 def rate_per_s(function, items) -> float:
     start = time.perf_counter()
     for item in items:
@@ -51,24 +106,246 @@ def rate_per_s(function, items) -> float:
     return len(items) / (time.perf_counter() - start)
 
 
-def benchmark_data(photos: str | None, repeats: int, count: int) -> dict:
+def alternate(tasks: dict[str, Callable[[int], float]], repeats: int) -> dict[str, list[float]]:
+    """Name to the rates that a task measured, by turns; every other repeat in reversed order.
+
+    Args:
+        tasks: name to a function from the repeat's number to a rate.
+    """
+    rates = {name: [] for name in tasks}
+    for repeat in range(repeats):
+        for name in list(tasks)[:: -1 if repeat % 2 else 1]:
+            rates[name].append(tasks[name](repeat))
+    return rates
+
+
+def report(rates: dict[str, list[float]], baseline: str, unit: str) -> dict[str, tuple]:
+    """Name to median rate and median ratio, printed as rows.
+
+    A ratio is of one repeat: what slows the machine for a while slows both of its rates.
+    """
+    rows = {}
+    for name, values in rates.items():
+        ratio = statistics.median(a / b for a, b in zip(values, rates[baseline]))
+        rows[name] = round(statistics.median(values), 3), round(ratio, 3)
+        print(f"{name:26} {rows[name][0]:9.2f} {unit:9} {ratio:7.3f}")
+    return rows
+
+
+# --- Data --------------------------------------------------------------------------------------
+
+
+def training_samples(folder: Path, size: int):
+    settings = WatermarkSettings(image_size=size)
+    return make_datasets(folder, settings=settings, train_length=ENDLESS)[0]
+
+
+def stage_shares(dataset, indices) -> dict[str, float]:
+    """Share of each stage, and of "rest", in the time of the samples; they add up to 1."""
+    seconds = Counter()
+
+    def timed(stage, function):
+        def call(*arguments):
+            start = time.perf_counter()
+            result = function(*arguments)
+            seconds[stage] += time.perf_counter() - start
+            return result
+
+        return call
+
+    with ExitStack() as stack:
+        for stage, names in STAGES.items():
+            for name in names:
+                stack.enter_context(patch(name, timed(stage, pkgutil.resolve_name(name))))
+        total = len(indices) / rate_per_s(dataset.__getitem__, indices)
+    shares = {stage: round(seconds[stage] / total, 4) for stage in STAGES}
+    return {**shares, "rest": round(1 - sum(shares.values()), 4)}
+
+
+def worker_rates(dataset, repeats: int, count: int) -> dict[str, list[float]]:
+    """Samples/s with 1, 2, 4 ... workers, `count` samples for each worker."""
+
+    def measure(workers, batches) -> float:
+        for _ in islice(batches, 3 * workers):  # more than was prepared while others had their turn
+            pass
+        steps = range(-(-workers * count // LOADER_BATCH))
+        return LOADER_BATCH * rate_per_s(lambda _: next(batches), steps)
+
+    tasks = {}
+    for workers in [1, 2] + [2**k for k in range(2, 8) if 2**k <= core_count()]:
+        batches = iter(make_loader(dataset, LOADER_BATCH, workers, train=True))
+        tasks[str(workers)] = lambda _, w=workers, b=batches: measure(w, b)
+    return alternate(tasks, repeats)
+
+
+def benchmark_data(options) -> dict:
     """Samples/s on one core with default settings, against OpenCV decoding the same files."""
     cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        if photos is None:
-            write_photos(Path(folder), 64)
-        dataset, _ = make_datasets(photos or folder, train_length=count, val_fraction=0.1)
-        files = [str(dataset.photos[dataset.params(i).photo].path) for i in range(count)]
-        rate_per_s(dataset.__getitem__, range(min(200, count)))  # fills the logo and font caches
-        samples, decodes = [], []
-        for epoch in range(repeats):
-            decodes.append(rate_per_s(cv2.imread, files))
-            samples.append(rate_per_s(dataset.__getitem__, [(epoch, i) for i in range(count)]))
+    indices = range(options.count)
+    with photo_folder(options.photos) as folder:
+        small, large = (training_samples(folder, size) for size in (256, 512))
+        files = [str(small.photos[small.params(i).photo].path) for i in indices]
+        rate_per_s(small.__getitem__, range(min(200, options.count)))  # fills the caches
+        tasks = {
+            "bare decoding": lambda repeat: rate_per_s(cv2.imread, files),
+            "256 px": lambda repeat: rate_per_s(lambda i: small[repeat, i], indices),
+            "512 px": lambda repeat: rate_per_s(lambda i: large[repeat, i], indices),
+        }
+        rates = alternate(tasks, options.repeats)
+        stages = {"256 px": stage_shares(small, indices), "512 px": stage_shares(large, indices)}
+        workers = worker_rates(small, options.repeats, options.count)
+    print("One core:")
+    rows = report(rates, "bare decoding", "images/s")
+    for name, shares in stages.items():
+        print(f"{name}:", ", ".join(f"{stage} {share:.1%}" for stage, share in shares.items()))
+    print("256 px, by workers:")
+    scaling = report(workers, "1", "images/s")
     return {
-        "samples_per_s": round(statistics.median(samples), 1),
-        "decode_per_s": round(statistics.median(decodes), 1),
-        "ratio": round(statistics.median(s / d for s, d in zip(samples, decodes)), 3),
+        "samples_per_s": rows["256 px"][0],
+        "decode_per_s": rows["bare decoding"][0],
+        "ratio": rows["256 px"][1],
+        "samples_512_per_s": rows["512 px"][0],
+        "stages": stages,
+        "workers_per_s": {workers: rate for workers, (rate, _) in scaling.items()},
+        "workers_ratio": {workers: ratio for workers, (_, ratio) in scaling.items()},
     }
+
+
+# --- Training ----------------------------------------------------------------------------------
+
+
+def training_data(folder: Path, options):
+    """The datamodule of train.py."""
+    from train import WatermarkData
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")  # advises more workers
+    settings = WatermarkSettings(image_size=options.size)
+    sizes = dict(batch_size=options.batch_size, workers=options.workers)
+    data = WatermarkData(str(folder), settings=settings, train_length=ENDLESS, **sizes)
+    data.setup("fit")
+    return data
+
+
+def training_rate(model, loader, seconds: float) -> float:
+    """Images/s of a Trainer, set up as train.py does, over `seconds` after WARM_UP_STEPS."""
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.callbacks import LambdaCallback
+
+    from model import best_precision
+
+    start_s, passed_s, images = 0.0, 0.0, 0
+
+    def count(trainer, model, outputs, batch, number):
+        nonlocal start_s, passed_s, images
+        images += len(batch["image"]) if number >= WARM_UP_STEPS else 0
+        trainer.should_stop = images > 0 and time.perf_counter() - start_s >= seconds
+        if torch.accelerator.is_available() and (trainer.should_stop or not images):
+            torch.accelerator.synchronize()  # only at both ends: a training does not wait either
+        start_s = start_s if images else time.perf_counter()
+        passed_s = time.perf_counter() - start_s
+
+    trainer = Trainer(
+        devices=1, precision=best_precision(), use_distributed_sampler=False, max_epochs=1,
+        min_epochs=0, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[LambdaCallback(on_train_batch_end=count)],
+    )  # fmt: skip
+    trainer.fit(model, loader)
+    return images / passed_s
+
+
+def benchmark_training(options) -> dict:
+    """Images/s on real data, against the same steps on one batch that lies on the device."""
+    from model import WatermarkSegmenter, best_device, best_precision
+
+    with photo_folder(options.photos) as folder:
+        data, model = training_data(folder, options), WatermarkSegmenter()
+        batch = next(iter(make_loader(data.train_data, options.batch_size)))
+        batch = {name: value.to(best_device()) for name, value in batch.items()}
+        cached = torch.utils.data.DataLoader([batch] * ENDLESS, batch_size=None)
+        tasks = {
+            "cached batch": lambda _: training_rate(model, cached, options.seconds),
+            "real data": lambda _: training_rate(model, data.train_dataloader(), options.seconds),
+        }
+        rates = alternate(tasks, options.repeats)
+    setup = {name: getattr(options, name) for name in TRAINING}
+    setup |= {"device": str(best_device()), "precision": best_precision()}
+    print(", ".join(f"{name} {value}" for name, value in setup.items()))
+    rows = report(rates, "cached batch", "images/s")
+    rate, ratio = rows["real data"]
+    return dict(images_per_s=rate, cached_per_s=rows["cached batch"][0], ratio=ratio, **setup)
+
+
+# --- Memory ------------------------------------------------------------------------------------
+
+
+def in_fresh_process(function, *arguments):
+    """The function's result from a new interpreter, where nothing else has been loaded."""
+    start = multiprocessing.set_start_method  # its workers start as those of a training do
+    options = dict(initializer=start, initargs=(multiprocessing.get_start_method(), True))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), **options) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def memory_mb(field: str, pid: int | str = "self") -> float:
+    """Memory of a process: VmRSS, resident now, or VmHWM, its peak.
+
+    Not `ru_maxrss`, which a new process inherits from the one that started it.
+    """
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        raise FileNotFoundError(f"No {status}, where memory is read: measure it on Linux.")
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return round(int(fields[field].split()[0]) / 1024, 1)
+
+
+def training_peak(folder: Path, options) -> dict[str, float]:
+    """Peak of a training process; its workers are processes of their own."""
+    from model import WatermarkSegmenter
+
+    training_rate(WatermarkSegmenter(), training_data(folder, options).train_dataloader(), 0)
+    peaks = {"training_mb": memory_mb("VmHWM")}
+    if torch.cuda.is_available():
+        peaks["training_cuda_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peaks
+
+
+def soak(dataset, count: int) -> tuple[list[float], float]:
+    """One data worker makes `count` samples: its memory after each batch, and its peak; MB."""
+    others = set(multiprocessing.active_children())
+    batches = iter(make_loader(dataset, LOADER_BATCH, workers=1, train=True))
+    [worker] = set(multiprocessing.active_children()) - others
+    steps = islice(batches, -(-count // LOADER_BATCH))
+    return [memory_mb("VmRSS", worker.pid) for _ in steps], memory_mb("VmHWM", worker.pid)
+
+
+def soak_of_training(folder: Path, options) -> tuple[list[float], float]:
+    cv2.setNumThreads(1)
+    return soak(training_samples(folder, options.size), options.soak)
+
+
+def growth_mb(readings: list[float]) -> float:
+    """From the tenth after the first quarter, in which caches fill, to the last one; of medians."""
+    warm, tenth = len(readings) // 4, -(-len(readings) // 10)
+    before, after = readings[warm : warm + tenth], readings[-tenth:]
+    return round(statistics.median(after) - statistics.median(before), 1)
+
+
+def benchmark_memory(options) -> dict:
+    """Peaks, each in a process of its own, and how much a data worker grows."""
+    with photo_folder(options.photos) as folder:
+        peaks = in_fresh_process(training_peak, folder, options)
+        readings, peaks["worker_mb"] = in_fresh_process(soak_of_training, folder, options)
+    for name, peak in peaks.items():
+        print(f"peak, {name.removesuffix('_mb'):20} {peak:9.1f} MB")
+    growth, curve = growth_mb(readings), readings[:: -(-len(readings) // 10)] + readings[-1:]
+    print(f"worker over {options.soak} samples:", *(f"{mb:.0f}" for mb in curve), "MB")
+    verdict = f"no growth: at most {MAX_GROWTH_MB}" if growth <= MAX_GROWTH_MB else "it grows"
+    print(f"worker, end - warm         {growth:9.1f} MB ({verdict})")
+    return {**peaks, "growth_mb": growth, "grows": growth > MAX_GROWTH_MB, "curve_mb": curve}
+
+
+# --- Files -------------------------------------------------------------------------------------
 
 
 def segment_in_a_loop(segmenter, paths, output: Path) -> None:
@@ -79,63 +356,78 @@ def segment_in_a_loop(segmenter, paths, output: Path) -> None:
         Image.fromarray(mask.view(np.uint8) * 255).save(output / f"{path.stem}.png")
 
 
-def benchmark_files(photos: str | None, repeats: int, count: int) -> dict:
+def benchmark_files(options) -> dict:
     """Images/s of `segment_files` with default settings, against `segment_in_a_loop`."""
+    from batch import segment_files
+    from model import WatermarkSegmenter, best_device
+
     segmenter = WatermarkSegmenter.load().to(best_device())
-    loops, batches = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        if photos is None:
-            (folder / "photos").mkdir()
-            write_photos(folder / "photos", count)
-        paths = [file.path for file in find_images(photos or folder / "photos")][:count]
+    with photo_folder(options.photos, options.count) as photos, photo_folder(None, 0) as output:
+        paths = [file.path for file in find_images(photos)][: options.count]
         segmenter.segment(paths[0])  # what only the first call costs
-        for repeat in range(repeats):
-            start = time.perf_counter()
-            segment_in_a_loop(segmenter, paths, folder / f"loop{repeat}")
-            middle = time.perf_counter()
-            segment_files(paths, folder / f"batch{repeat}", segmenter=segmenter)
-            loops.append(len(paths) / (middle - start))
-            batches.append(len(paths) / (time.perf_counter() - middle))
-    return {
-        "batch_per_s": round(statistics.median(batches), 2),
-        "loop_per_s": round(statistics.median(loops), 2),
-        "ratio": round(statistics.median(b / s for b, s in zip(batches, loops)), 3),
-        "device": str(segmenter.device),
-        "threads": torch.get_num_threads(),
-    }
+
+        def loop(folder):
+            segment_in_a_loop(segmenter, paths, folder)
+
+        def batch(folder):
+            segment_files(paths, folder, segmenter=segmenter)
+
+        tasks = {
+            "loop": lambda n: len(paths) * rate_per_s(loop, [output / f"loop{n}"]),
+            "segment_files": lambda n: len(paths) * rate_per_s(batch, [output / f"batch{n}"]),
+        }
+        rates = alternate(tasks, options.repeats)
+    rows, device = report(rates, "loop", "images/s"), str(segmenter.device)
+    rate, ratio = rows["segment_files"]
+    return dict(batch_per_s=rate, loop_per_s=rows["loop"][0], ratio=ratio, device=device)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+# --- Command line ------------------------------------------------------------------------------
+
+TRAINING = dict(size=256, batch_size=16, workers=2)
+COMMANDS = {  # name to the function and its options with their defaults
+    "data": (benchmark_data, dict(count=300, repeats=5)),
+    "training": (benchmark_training, dict(**TRAINING, seconds=20.0, repeats=3)),
+    "memory": (benchmark_memory, dict(**TRAINING, soak=20000)),
+    "files": (benchmark_files, dict(count=40, repeats=3)),
+}
+HELP = {
+    "count": "samples or photos of each run",
+    "repeats": "runs of each, by turns",
+    "seconds": "of each run, after its warm-up",
+    "size": "of the samples, px",
+    "soak": "samples that one worker makes; its caches fill during the first 5,000",
+}
+
+
+def parse() -> argparse.Namespace:
+    style = dict(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
+    parser = argparse.ArgumentParser(**style)
     commands = parser.add_subparsers(dest="command", required=True)
-    data = commands.add_parser("data", help="training samples against bare decoding, one core")
-    data.add_argument("--count", type=int, default=300, help="samples of each repeat")
-    data.add_argument("--repeats", type=int, default=5)
-    files = commands.add_parser("files", help="segment_files against a plain loop")
-    files.add_argument("--count", type=int, default=40, help="photos of each repeat")
-    files.add_argument("--repeats", type=int, default=3)
-    for command in (data, files):
+    for name, (_, defaults) in COMMANDS.items():
+        command = commands.add_parser(name, **style)
+        for option, value in defaults.items():
+            flag, text = "--" + option.replace("_", "-"), f"{HELP.get(option, '')} ({value})"
+            command.add_argument(flag, type=type(value), default=value, help=text)
         command.add_argument("--photos", help="folder; default: 500 px JPEGs cut from skimage's")
         command.add_argument("--json", action="store_true", help="last line: one JSON object")
     options = parser.parse_args()
-    machine = platform.processor() or platform.machine()
-    if options.command == "data":
-        result = benchmark_data(options.photos, options.repeats, options.count)
-        print(f"{machine}, one core, OpenCV {cv2.__version__}")
-        print(f"training samples, 256 px   {result['samples_per_s']:8.1f} /s")
-        print(f"bare decoding, same files  {result['decode_per_s']:8.1f} /s")
-    else:
-        result = benchmark_files(options.photos, options.repeats, options.count)
-        threads = f"{result['threads']} threads, {os.cpu_count()} cores"
-        print(f"{machine}, {result['device']}, {threads}, torch {torch.__version__}")
-        print(f"segment_files              {result['batch_per_s']:8.2f} images/s")
-        print(f"loop over segment          {result['loop_per_s']:8.2f} images/s")
-    print(f"ratio                      {result['ratio']:8.3f}")
+    for option in COMMANDS[options.command][1]:
+        if getattr(options, option) <= 0:
+            parser.error(f"{option} is {getattr(options, option)}; give a number above 0.")
+    return options
+
+
+def main() -> None:
+    options = parse()
+    try:
+        result = COMMANDS[options.command][0](options)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(f"benchmark.py: {error}")
+    about = machine()
+    print(*(f"{name}: {value}" for name, value in about.items()), sep="; ")
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps({**result, "machine": about}))
 
 
 if __name__ == "__main__":
