@@ -1,6 +1,7 @@
 """Speed and memory; each rate beside a baseline timed in the same run, by turns.
 
 python benchmark.py data      training samples: stages, workers, against bare decoding
+python benchmark.py inference  the shipped weights against the network of the original
 python benchmark.py training  training on real data against steps on one cached batch
 python benchmark.py memory    peaks of a training and of a data worker, and whether that one grows
 python benchmark.py files     `segment_files` against a plain loop over `segment`
@@ -13,17 +14,14 @@ import json
 import logging
 import multiprocessing
 import pkgutil
-import platform
 import statistics
 import sys
 import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from unittest.mock import patch
@@ -36,6 +34,7 @@ from PIL import Image
 from dataset import WatermarkSettings, make_datasets, make_loader
 from images import find_images, sample_photos
 from parallel import core_count
+from timing import alternate, in_fresh_process, machine, memory_mb, rate_per_s, report
 
 PHOTO_SIDE_PX = 500  # long side of Flickr8k's photos
 LOADER_BATCH = 16
@@ -52,7 +51,7 @@ STAGES = {  # of a sample, to the functions that do it; all else is "rest"
     "recompress": ["dataset.degrade"],
 }
 
-# --- Photos, machine, rates --------------------------------------------------------------------
+# --- Photos ------------------------------------------------------------------------------------
 
 
 def write_photos(folder: Path, count: int) -> list[Path]:
@@ -80,56 +79,6 @@ def photo_folder(photos: str | None, count: int = 64) -> Iterator[Path]:
         if photos is None:
             write_photos(Path(folder), count)
         yield Path(photos or folder)
-
-
-def machine() -> dict[str, str]:
-    """What the figures depend on."""
-    info = Path("/proc/cpuinfo")  # of Linux: "name : value", one core after the other
-    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
-    about = {name.strip(): value.strip() for name, _, value in (s.partition(":") for s in lines)}
-    flags = [f for f in about.get("flags", "").split() if f.startswith(("avx2", "avx512", "amx"))]
-    return {
-        "cpu": about.get("model name") or platform.processor() or platform.machine(),
-        "flags": " ".join(flags),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "threads": f"{core_count()} cores, torch {torch.get_num_threads()}, "
-        f"OpenCV {cv2.getNumThreads()}",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"OpenCV {cv2.__version__}, Lightning {version('pytorch-lightning')}",
-    }
-
-
-def rate_per_s(function, items) -> float:
-    start = time.perf_counter()
-    for item in items:
-        function(item)
-    return len(items) / (time.perf_counter() - start)
-
-
-def alternate(tasks: dict[str, Callable[[int], float]], repeats: int) -> dict[str, list[float]]:
-    """Name to the rates that a task measured, by turns; every other repeat in reversed order.
-
-    Args:
-        tasks: name to a function from the repeat's number to a rate.
-    """
-    rates = {name: [] for name in tasks}
-    for repeat in range(repeats):
-        for name in list(tasks)[:: -1 if repeat % 2 else 1]:
-            rates[name].append(tasks[name](repeat))
-    return rates
-
-
-def report(rates: dict[str, list[float]], baseline: str, unit: str) -> dict[str, tuple]:
-    """Name to median rate and median ratio, printed as rows.
-
-    A ratio is of one repeat: what slows the machine for a while slows both of its rates.
-    """
-    rows = {}
-    for name, values in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(values, rates[baseline]))
-        rows[name] = round(statistics.median(values), 3), round(ratio, 3)
-        print(f"{name:26} {rows[name][0]:9.2f} {unit:9} {ratio:7.3f}")
-    return rows
 
 
 # --- Data --------------------------------------------------------------------------------------
@@ -279,26 +228,6 @@ def benchmark_training(options) -> dict:
 # --- Memory ------------------------------------------------------------------------------------
 
 
-def in_fresh_process(function, *arguments):
-    """The function's result from a new interpreter, where nothing else has been loaded."""
-    start = multiprocessing.set_start_method  # its workers start as those of a training do
-    options = dict(initializer=start, initargs=(multiprocessing.get_start_method(), True))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), **options) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def memory_mb(field: str, pid: int | str = "self") -> float:
-    """Memory of a process: VmRSS, resident now, or VmHWM, its peak.
-
-    Not `ru_maxrss`, which a new process inherits from the one that started it.
-    """
-    status = Path(f"/proc/{pid}/status")
-    if not status.exists():
-        raise FileNotFoundError(f"No {status}, where memory is read: measure it on Linux.")
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return round(int(fields[field].split()[0]) / 1024, 1)
-
-
 def training_peak(folder: Path, options) -> dict[str, float]:
     """Peak of a training process; its workers are processes of their own."""
     from model import WatermarkSegmenter
@@ -333,9 +262,12 @@ def growth_mb(readings: list[float]) -> float:
 
 def benchmark_memory(options) -> dict:
     """Peaks, each in a process of its own, and how much a data worker grows."""
+    from benchmark_inference import segment_large
+
     with photo_folder(options.photos) as folder:
         peaks = in_fresh_process(training_peak, folder, options)
         readings, peaks["worker_mb"] = in_fresh_process(soak_of_training, folder, options)
+    peaks["inference_mb"] = segment_large(1)["peak_mb"]
     for name, peak in peaks.items():
         print(f"peak, {name.removesuffix('_mb'):20} {peak:9.1f} MB")
     growth, curve = growth_mb(readings), readings[:: -(-len(readings) // 10)] + readings[-1:]
@@ -343,6 +275,24 @@ def benchmark_memory(options) -> dict:
     verdict = f"no growth: at most {MAX_GROWTH_MB}" if growth <= MAX_GROWTH_MB else "it grows"
     print(f"worker, end - warm         {growth:9.1f} MB ({verdict})")
     return {**peaks, "growth_mb": growth, "grows": growth > MAX_GROWTH_MB, "curve_mb": curve}
+
+
+# --- Inference -----------------------------------------------------------------------------------
+
+
+def benchmark_inference(options) -> dict:
+    """Images/s of the shipped weights and of the original's network, on each device."""
+    from benchmark_inference import LARGE_NAME, compare, compare_levers, segment_large
+
+    if options.levers:
+        return compare_levers(options.count, options.repeats)
+    result = compare(options.count, options.repeats, options.large_repeats)
+    large = segment_large(options.large_repeats)
+    print(
+        f"\nsegment.py on a JPEG of {LARGE_NAME}: {large['command_s']} s, of which the photo "
+        f"{large['photo_s']} s; peak {large['peak_mb']:.0f} MB"
+    )
+    return {**result, "segment_large": large}
 
 
 # --- Files -------------------------------------------------------------------------------------
@@ -359,9 +309,9 @@ def segment_in_a_loop(segmenter, paths, output: Path) -> None:
 def benchmark_files(options) -> dict:
     """Images/s of `segment_files` with default settings, against `segment_in_a_loop`."""
     from batch import segment_files
-    from model import WatermarkSegmenter, best_device
+    from runtime import load_segmenter
 
-    segmenter = WatermarkSegmenter.load().to(best_device())
+    segmenter = load_segmenter()
     with photo_folder(options.photos, options.count) as photos, photo_folder(None, 0) as output:
         paths = [file.path for file in find_images(photos)][: options.count]
         segmenter.segment(paths[0])  # what only the first call costs
@@ -377,9 +327,9 @@ def benchmark_files(options) -> dict:
             "segment_files": lambda n: len(paths) * rate_per_s(batch, [output / f"batch{n}"]),
         }
         rates = alternate(tasks, options.repeats)
-    rows, device = report(rates, "loop", "images/s"), str(segmenter.device)
+    rows, program = report(rates, "loop", "images/s"), type(segmenter).__name__
     rate, ratio = rows["segment_files"]
-    return dict(batch_per_s=rate, loop_per_s=rows["loop"][0], ratio=ratio, device=device)
+    return dict(batch_per_s=rate, loop_per_s=rows["loop"][0], ratio=ratio, program=program)
 
 
 # --- Command line ------------------------------------------------------------------------------
@@ -387,12 +337,15 @@ def benchmark_files(options) -> dict:
 TRAINING = dict(size=256, batch_size=16, workers=2)
 COMMANDS = {  # name to the function and its options with their defaults
     "data": (benchmark_data, dict(count=300, repeats=5)),
+    "inference": (benchmark_inference, dict(count=8, repeats=3, large_repeats=3, levers=False)),
     "training": (benchmark_training, dict(**TRAINING, seconds=20.0, repeats=3)),
     "memory": (benchmark_memory, dict(**TRAINING, soak=20000)),
     "files": (benchmark_files, dict(count=40, repeats=3)),
 }
 HELP = {
     "count": "samples or photos of each run",
+    "large_repeats": "the same for the large photo",
+    "levers": "instead: one change of the network or its program after the other, at 512 px",
     "repeats": "runs of each, by turns",
     "seconds": "of each run, after its warm-up",
     "size": "of the samples, px",
@@ -407,13 +360,16 @@ def parse() -> argparse.Namespace:
     for name, (_, defaults) in COMMANDS.items():
         command = commands.add_parser(name, **style)
         for option, value in defaults.items():
-            flag, text = "--" + option.replace("_", "-"), f"{HELP.get(option, '')} ({value})"
-            command.add_argument(flag, type=type(value), default=value, help=text)
+            flag, text = "--" + option.replace("_", "-"), HELP.get(option, "")
+            if value is False:
+                command.add_argument(flag, action="store_true", help=text)
+                continue
+            command.add_argument(flag, type=type(value), default=value, help=f"{text} ({value})")
         command.add_argument("--photos", help="folder; default: 500 px JPEGs cut from skimage's")
         command.add_argument("--json", action="store_true", help="last line: one JSON object")
     options = parser.parse_args()
-    for option in COMMANDS[options.command][1]:
-        if getattr(options, option) <= 0:
+    for option, default in COMMANDS[options.command][1].items():
+        if default is not False and getattr(options, option) <= 0:
             parser.error(f"{option} is {getattr(options, option)}; give a number above 0.")
     return options
 

@@ -6,11 +6,13 @@ mit_b5 in fp32, with random weights, since only its speed counts.
 
 import copy
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +21,6 @@ import cv2
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from timing import alternate, median_ratio, memory_mb, rate_per_s, report
 
 from deploy import (
     TorchSegmenter,
@@ -32,10 +33,12 @@ from inference import predict_any_size
 from network import best_device, load_network
 from parallel import core_count, shared_network
 from runtime import SHIPPED_WEIGHTS, load_segmenter
+from timing import alternate, memory_mb, rate_per_s, report
 
 SIZE_PX = 512
 LARGE_PX = (4000, 3000)  # width, height
 BATCHES = {"cpu": (1, 4), "cuda": (1, 4, 16, 64), "mps": (1, 4, 16)}
+LARGE_NAME = "{} x {} px".format(*LARGE_PX)
 TILES_TIMED = 2  # of a large photo by the baseline, for which all of them take minutes
 BASELINE = "mit_b5"
 ROOT = Path(__file__).parent
@@ -129,16 +132,16 @@ def large_tasks(device: str) -> dict[str, Rate]:
 
 
 def measure(title: str, tasks: dict[str, Rate], repeats: int) -> dict:
-    """Rates, the name of our fastest row, and its ratio to the baseline's fastest."""
+    """Rates, the name of our fastest row, and its ratio to the fastest of the baseline."""
     rates = alternate(tasks, repeats)
     baselines = [name for name in tasks if name.startswith(BASELINE)]
-    print(f"\n{title}; ratios to {baselines[0]}")
-    medians = report(rates, baselines[0], "images/s")
-    theirs = max(baselines, key=medians.get)
-    ours = max(set(tasks) - set(baselines), key=medians.get)
-    ratio = median_ratio(rates, ours, theirs)
-    print(f"fastest against fastest: {ours} / {theirs} = {ratio}")
-    return dict(rates=medians, fastest=ours, ratio=ratio)
+    theirs = max(baselines, key=lambda name: statistics.median(rates[name]))
+    print(f"\n{title}; ratios to {theirs}")
+    rows = report(rates, theirs, "images/s")
+    ours = max(set(tasks) - set(baselines), key=rows.get)
+    return dict(
+        rates={name: row[0] for name, row in rows.items()}, fastest=ours, ratio=rows[ours][1]
+    )
 
 
 # --- The command -------------------------------------------------------------------------------
@@ -150,7 +153,8 @@ def run_segment(photo: Path, output: Path) -> dict[str, float]:
     start_s, peak = time.perf_counter(), 0.0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            peak = max(peak, memory_mb("VmHWM", process.pid, default=0.0))
+            with suppress(KeyError):  # it has just ended
+                peak = max(peak, memory_mb("VmHWM", process.pid))
             time.sleep(0.01)
     if process.returncode:
         raise RuntimeError(f"segment.py ended with status {process.returncode} on {photo}.")
@@ -218,20 +222,18 @@ def onnx_task(images: int) -> dict[str, Rate]:
     return {"ONNX Runtime": rate}
 
 
-def benchmark_inference(options) -> dict:
-    """Images/s of the shipped weights and of the baseline, on each device there is."""
-    if options.levers:
-        return measure("512 px, batch 1, cpu", lever_tasks(options.count), options.repeats)
-    result = {}
+def compare_levers(images: int, repeats: int) -> dict:
+    """One change after the other at SIZE_PX, one image on all cores of the CPU."""
+    return measure(f"{SIZE_PX} px, batch 1, cpu", lever_tasks(images), repeats)
+
+
+def compare(images: int, repeats: int, large_repeats: int) -> dict:
+    """Ours and the baseline on each device, at SIZE_PX and at LARGE_PX."""
+    found = {}
     for device in sorted({"cpu", best_device().type}):
-        title = f"{SIZE_PX} px, {device}"
-        result[title] = measure(title, small_tasks(device, options.count), options.repeats)
-        title = f"{LARGE_PX[0]} x {LARGE_PX[1]} px, {device}"
-        result[title] = measure(title, large_tasks(device), options.large_repeats)
-    command = segment_large(options.large_repeats)
-    print(
-        f"\nsegment.py, {LARGE_PX[0]} x {LARGE_PX[1]} px: {command['command_s']:.2f} s, of which "
-        f"the photo {command['photo_s']:.2f} s; peak {command['peak_mb']:.0f} MB"
-    )
-    best = max(one["ratio"] for title, one in result.items() if title.startswith(f"{SIZE_PX} px"))
-    return dict(ratio_512=best, segment_12_megapixels=command, devices=result)
+        small, large = small_tasks(device, images), large_tasks(device)
+        found[device] = {
+            "512": measure(f"{SIZE_PX} px, {device}", small, repeats),
+            "large": measure(f"{LARGE_NAME}, {device}", large, large_repeats),
+        }
+    return dict(ratio_512=max(one["512"]["ratio"] for one in found.values()), devices=found)
