@@ -58,23 +58,53 @@ def segmentation_loss(logits: Tensor, mask: Tensor, pixel_loss: str = "bce") -> 
         mask: integer, N x 1 x H x W: 1, 0, or IGNORE for pixels without weight.
         pixel_loss: a name in PIXEL_LOSSES.
     """
+    return add_means(segmentation_terms(logits, mask, pixel_loss))
+
+
+def score_loss(score_logit: Tensor, label: Tensor) -> Tensor:
+    """BCE of the image score; N and N, label 1, 0, or IGNORE."""
+    return add_means(score_terms(score_logit, label))
+
+
+def segmentation_terms(logits: Tensor, mask: Tensor, pixel_loss: str) -> Tensor:
+    """Pixel loss and Dice, each as sum and count, 2 x 2; see `segmentation_loss`."""
     decided = (mask != IGNORE).float()
     target = (mask == 1).float()
-    pixels = PIXEL_LOSSES[pixel_loss](logits, target)
-    pixels = (pixels * decided).sum() / decided.sum().clamp(min=1)
+    pixels = PIXEL_LOSSES[pixel_loss](logits, target) * decided
     probability = logits.sigmoid() * decided
     overlap = (probability * target).sum((1, 2, 3))  # N
     total = (probability + target).sum((1, 2, 3))
     marked = target.amax((1, 2, 3))
     dice = (1 - (2 * overlap + 1) / (total + 1)) * marked
-    return pixels + dice.sum() / marked.sum().clamp(min=1)
+    sums = torch.stack([pixels.sum(), dice.sum()])
+    return torch.stack([sums, torch.stack([decided.sum(), marked.sum()])], 1)
 
 
-def score_loss(score_logit: Tensor, label: Tensor) -> Tensor:
-    """BCE of the image score; N and N, label 1, 0, or IGNORE."""
+def score_terms(score_logit: Tensor, label: Tensor) -> Tensor:
+    """BCE of the image score as sum and count, 1 x 2; see `score_loss`."""
     decided = (label != IGNORE).float()
     bce = binary_cross_entropy_with_logits(score_logit, (label == 1).float(), reduction="none")
-    return (bce * decided).sum() / decided.sum().clamp(min=1)
+    return torch.stack([(bce * decided).sum(), decided.sum()])[None]
+
+
+def add_means(terms: Tensor) -> Tensor:
+    """The means of terms, each given as sum and count (K x 2), added up; of no count: 0."""
+    sums, counts = terms.unbind(1)
+    return (sums / counts.clamp(min=1)).sum()
+
+
+class MeanLoss(Metric):
+    """`add_means` of all batches so far as if they were one, however the images are shared out."""
+
+    def __init__(self, terms: int):
+        super().__init__()
+        self.add_state("terms", torch.zeros(terms, 2), "sum")
+
+    def update(self, terms: Tensor) -> None:
+        self.terms += terms
+
+    def compute(self) -> Tensor:
+        return add_means(self.terms)
 
 
 def keep_loss(logits: Tensor, before: Tensor) -> Tensor:
@@ -137,6 +167,7 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
             load_encoder(self.network.model.encoder, encoder, encoder_weights)
         # Part of the checkpoint, so that a resumed training keeps to the same answers.
         self.teacher = copy.deepcopy(self.network).requires_grad_(False) if keep_weight else None
+        self.mean_loss = MeanLoss(terms=3)
         self.image_iou, self.clean_marked = MeanMetric(), MeanMetric()
         self.pooled_iou = BinaryJaccardIndex(ignore_index=IGNORE)
         self.f1 = BinaryF1Score(ignore_index=IGNORE)
@@ -168,13 +199,15 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
                     module.eval()
         return self
 
-    def _loss(self, batch) -> tuple[Tensor, Tensor, Tensor]:
-        logits, score_logit = self(batch["image"])
-        return self._truth_loss(logits, score_logit, batch), logits, score_logit
+    def _truth_terms(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
+        """The loss as `add_means` takes it, 3 x 2: pixels, Dice, score."""
+        score = score_terms(score_logit, batch["label"])
+        weight = score.new_tensor([self.hparams.score_weight, 1.0])  # of the sum, not the count
+        pixels_and_dice = segmentation_terms(logits, batch["mask"], self.hparams.pixel_loss)
+        return torch.cat([pixels_and_dice, weight * score])
 
     def _truth_loss(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
-        loss = segmentation_loss(logits, batch["mask"], self.hparams.pixel_loss)
-        return loss + self.hparams.score_weight * score_loss(score_logit, batch["label"])
+        return add_means(self._truth_terms(logits, score_logit, batch))
 
     def _adapting_loss(self, batch) -> Tensor:
         """Own samples are judged by their truth, general ones by what the teacher answers.
@@ -200,7 +233,10 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
         self.train()  # Lightning keeps the mode that it finds, and `load` leaves evaluation mode
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
-        loss = self._loss(batch)[0] if self.teacher is None else self._adapting_loss(batch)
+        if self.teacher is None:
+            loss = self._truth_loss(*self(batch["image"]), batch)
+        else:
+            loss = self._adapting_loss(batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
@@ -211,7 +247,7 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
                 module.reset()
 
     def validation_step(self, batch, batch_idx: int) -> None:
-        loss, logits, score_logit = self._loss(batch)
+        logits, score_logit = self(batch["image"])
         mask, label = batch["mask"].long(), batch["label"].long()
         predicted = (logits >= 0).long()
         for one_predicted, one_mask, one_label in zip(predicted, mask, label):
@@ -224,7 +260,8 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
         self.pooled_iou.update(predicted, mask)
         self.f1.update(predicted, mask)
         self.auroc.update(score_logit.sigmoid(), label)
-        self.log("val/loss", loss, batch_size=len(mask), sync_dist=True)
+        self.mean_loss.update(self._truth_terms(logits, score_logit, batch))
+        self.log("val/loss", self.mean_loss)
         self.log("val/iou", self.image_iou, prog_bar=True)  # mean over marked photos
         self.log("val/pooled_iou", self.pooled_iou)
         self.log("val/f1", self.f1)

@@ -11,6 +11,7 @@ from conftest import TINY
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
+from dataset import make_loader
 from images import IGNORE
 from inference import STRIDE
 from model import WatermarkSegmenter, score_loss, segmentation_loss
@@ -157,13 +158,15 @@ def answers():
 
 @pytest.mark.filterwarnings("ignore")
 def test_validation_metrics_by_hand(make_model, answers):
+    logits, score_logit, mask, label = answers
     metrics = validate(make_model(), *answers)
+    loss = segmentation_loss(logits, mask) + 0.2 * score_loss(score_logit, label)
+    assert metrics["val/loss"] == pytest.approx(loss.item())
     assert metrics["val/iou"] == pytest.approx(4 / 12)  # rows: found, of all marked or predicted
     assert metrics["val/pooled_iou"] == pytest.approx(4 / 14)
     assert metrics["val/f1"] == pytest.approx(8 / (8 + 10))
     assert metrics["val/clean_marked"] == 1
     assert metrics["val/score_auroc"] == 1
-    assert metrics["val/loss"] > 0
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -173,6 +176,17 @@ def test_ignored_pixels_and_labels_have_no_effect_on_the_metrics(make_model, ans
     changed_score = torch.where(label == IGNORE, -score_logit, score_logit)
     expected = validate(make_model(), *answers)
     assert validate(make_model(), changed, changed_score, mask, label) == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_validation_metrics_do_not_depend_on_the_batches(make_model, make_dataset):
+    data, results = make_dataset(length=7, clean_probability=0.4), []
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    for batch_size in (1, 3, 7):
+        loader = make_loader(data, batch_size)
+        results += trainer.validate(make_model(), loader, verbose=False)
+    assert len(results[0]) == 6
+    assert results[1] == pytest.approx(results[0]) and results[2] == pytest.approx(results[0])
 
 
 # --- Saving and loading -------------------------------------------------------------------------
