@@ -472,6 +472,20 @@ def to_tensors(image: np.ndarray, mask: np.ndarray) -> dict[str, torch.Tensor]:
     }
 
 
+class PaddedDataset(Dataset):
+    """A dataset and, from its end on, samples without weight: mask and label are all IGNORE."""
+
+    def __init__(self, data: Dataset):
+        self.data = data
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        if index < len(self.data):
+            return self.data[index]
+        sample = self.data[0]
+        ignored = {name: torch.full_like(sample[name], IGNORE) for name in ("mask", "label")}
+        return {**sample, **ignored}
+
+
 class FreshSampler(Sampler):
     """Indices (epoch, 0), (epoch, 1), ...: new samples each epoch. Lightning calls `set_epoch`.
 
@@ -506,20 +520,22 @@ def _one_thread(worker_id: int) -> None:
 def make_loader(dataset, batch_size: int, workers: int = 0, train: bool = False) -> DataLoader:
     """Batches of a dataset: fresh samples each epoch to train on, the same ones to validate.
 
-    Under several processes `batch_size` is that of each, and each gets an equal share of the
-    samples (they wait for each other at every batch); a rest that cannot be shared is left out.
+    Under several processes `batch_size` is that of each, and each gets its own share of the
+    samples, as many as the others get: they wait for each other. A rest that cannot be shared is
+    left out of training; in validation samples without weight (`PaddedDataset`) fill it up, so that
+    each sample counts once.
     """
     rank, processes = _rank()
-    whole = len(dataset) // processes * processes
-    if train and whole < batch_size * processes:
+    if train and len(dataset) < batch_size * processes:
         raise ValueError(
             f"{len(dataset)} training samples do not fill one batch of {batch_size} for each of "
             f"{processes} processes; use a smaller batch_size or more samples."
         )
+    filled = math.ceil(len(dataset) / processes) * processes
     return DataLoader(
-        dataset,
+        dataset if train else PaddedDataset(dataset),
         batch_size,
-        sampler=FreshSampler(len(dataset)) if train else range(rank, whole, processes),
+        sampler=FreshSampler(len(dataset)) if train else range(rank, filled, processes),
         num_workers=workers,
         drop_last=train,
         persistent_workers=workers > 0,

@@ -249,10 +249,25 @@ def test_processes_share_the_samples_out(make_dataset, monkeypatch):
     for rank in range(3):
         monkeypatch.setattr(dataset, "_rank", lambda rank=rank: (rank, 3))
         shares.append([index for _, index in FreshSampler(len(data))])
-        val = make_loader(data, 4)
-        assert list(val.sampler) == list(range(rank, 9, 3))  # as many for each
     assert {len(share) for share in shares} == {3}
     assert len({index for share in shares for index in share}) == 9
+
+
+@pytest.mark.parametrize("length, processes", [(7, 1), (6, 3), (7, 3), (2, 3), (1, 4)])
+def test_processes_validate_each_sample_once(make_dataset, monkeypatch, length, processes):
+    """All have equally many batches; what fills them up has no weight."""
+    data, seen, batches = make_dataset(length=length), [], set()
+    for rank in range(processes):
+        monkeypatch.setattr(dataset, "_rank", lambda rank=rank: (rank, processes))
+        loader = make_loader(data, 2)
+        batches.add(len(list(loader)))
+        for image, mask, label in (s for b in loader for s in zip(*b.values())):
+            if (mask != IGNORE).any():
+                seen.append(image.numpy().tobytes())
+            else:
+                assert label == IGNORE
+    assert len(batches) == 1
+    assert sorted(seen) == sorted(data[i]["image"].numpy().tobytes() for i in range(length))
 
 
 def test_labelled_undecidable_pixels_follow_the_coverage(make_dataset):
