@@ -241,10 +241,24 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
         return loss
 
     def on_validation_epoch_start(self) -> None:
+        self._share_statistics()
         # `validate` leaves inference tensors in the metrics, which a later `fit` cannot update.
         for module in self.children():
             if isinstance(module, Metric):
                 module.reset()
+
+    def on_train_end(self) -> None:
+        self._share_statistics()
+
+    def _share_statistics(self) -> None:
+        """Gives every process the batch-norm statistics of the first, which are those saved.
+
+        Weights are equal in all processes, but these each has from its own samples. DDP shares them
+        too, but not at every validation: not after a step that only gathered gradients.
+        """
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, batch, batch_idx: int) -> None:
         logits, score_logit = self(batch["image"])
