@@ -136,7 +136,7 @@ class ProgressLines(pl.Callback):
 
 
 class SamplePictures(pl.Callback):
-    """Every `every_s` seconds, a picture of what the model makes of some validation samples.
+    """Every `every_s` seconds, a picture of what the model makes of the first validation samples.
 
     It goes to samples/ in the run's folder, and to TensorBoard if that is one of the loggers.
     """
@@ -151,7 +151,8 @@ class SamplePictures(pl.Callback):
         if not trainer.is_global_zero or time.monotonic() - self.last_s < self.every_s:
             return
         self.last_s = time.monotonic()
-        samples = map(trainer.datamodule.val_data.stages, range(self.count))
+        data = trainer.datamodule.val_data
+        samples = map(data.stages, range(min(self.count, len(data))))
         rows = [four_columns(s["image"], s["mask"], model.segment(s["image"])) for s in samples]
         figure = picture_grid(rows, COLUMNS)
         self.folder.mkdir(parents=True, exist_ok=True)
