@@ -1,8 +1,10 @@
 """Training on painted data: it learns, it resumes exactly, and the command line works."""
 
 import math
+import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -308,23 +310,127 @@ def test_cli_keeps_the_list_of_files_trained_on_when_it_resumes(make_data):
     assert other.trained_on() == data.trained_on()
 
 
-def test_two_processes_train_together(photo_folder, logo_folder, tmp_path):
-    options = {
-        "data.photos": photo_folder, "data.logos": logo_folder, "data.workers": 0,
-        "data.train_length": 8, "data.val_length": 4, "data.batch_size": 2,
-        "data.settings.image_size": 32, "model.encoder": TINY["encoder"],
-        "model.decoder_channels": "[8, 8, 8, 8, 8]", "trainer.max_epochs": 1,
-        "trainer.accelerator": "cpu", "trainer.devices": 2, "trainer.strategy": "ddp",
-        "trainer.default_root_dir": tmp_path,
-    }  # fmt: skip
-    command = [sys.executable, "train.py", "fit", "--config", str(CONFIGS[0])]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    run = tmp_path / "lightning_logs" / "version_0"
+# --- Several processes ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rank_options(photo_folder, logo_folder):
+    """Arguments of train.py: 16 steps of 8 clearly marked samples, with a `RankRecord`.
+
+    Five validation samples: two processes cannot share them evenly.
+    """
+
+    def options(folder, processes, **changes) -> list[str]:
+        options = {
+            "data.photos": photo_folder, "data.logos": logo_folder, "data.workers": 0,
+            "data.train_length": 64, "data.val_length": 5, "data.batch_size": 8 // processes,
+            "data.val_fraction": 0.3, "data.settings.image_size": 32,
+            "data.settings.opacity_range": "[0.7, 1.0]", "data.settings.kinds": "{logo: 1}",
+            "data.settings.layouts": "{single: 1}", "model.encoder": TINY["encoder"],
+            "model.decoder_channels": "[8, 8, 8, 8, 8]", "model.learning_rate": 0.01,
+            "trainer.max_epochs": 2, "trainer.accelerator": "cpu", "trainer.devices": processes,
+            "trainer.enable_model_summary": "false", "trainer.default_root_dir": folder,
+            "trainer.callbacks+": "ranks.RankRecord", "trainer.callbacks.folder": folder,
+            **changes,
+        }  # fmt: skip
+        named = [f"--{name}={value}" for name, value in options.items()]
+        return ["--config", str(CONFIGS[0]), *named]
+
+    return options
+
+
+def read_ranks(folder, processes: int) -> list[dict]:
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(processes)]
+
+
+def fit_together(arguments, timeout_s=200) -> None:
+    """`python train.py fit` in two processes; if they wait for each other forever, both end."""
+    command = [sys.executable, "train.py", "fit", *arguments, "--trainer.strategy=ddp"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, start_new_session=True, **pipes
+    ) as running:
+        try:
+            output, _ = running.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(running.pid, signal.SIGKILL)
+            raise
+    assert running.returncode == 0, output[-3000:]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, rank_options):
+    """Record of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run_cli(monkeypatch, "fit", *rank_options(folder, processes=1))
+    return read_ranks(folder, 1)[0]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, rank_options):
+    """Folder of a training with two processes."""
+    folder = tmp_path_factory.mktemp("together")
+    fit_together(rank_options(folder, processes=2))
+    return folder
+
+
+def test_two_processes_share_the_samples_of_each_step(together, alone):
+    shares = [rank["train"] for rank in read_ranks(together, 2)]
+    assert len(shares[0]) == len(shares[1]) == 64 and len(set(alone["train"])) == 128
+    for step in range(16):
+        halves = [share[4 * step : 4 * step + 4] for share in shares]
+        assert set(halves[0] + halves[1]) == set(alone["train"][8 * step : 8 * step + 8])
+
+
+def test_two_processes_count_every_validation_image_once(together, alone):
+    one, other = (rank["val"] for rank in read_ranks(together, 2))
+    assert (len(one), len(other)) == (3, 2)
+    assert sorted(one + other) == sorted(alone["val"])
+
+
+def test_two_processes_measure_what_one_does(together, rank_options, monkeypatch, tmp_path):
+    arguments = rank_options(tmp_path, processes=1)
+    last = together / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
+    run_cli(monkeypatch, "validate", *arguments, f"--ckpt_path={last}")
+    expected = read_ranks(tmp_path, 1)[0]["metrics"]
+    assert len(expected) == 6
+    for rank in read_ranks(together, 2):
+        assert rank["metrics"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_processes_learn_what_one_does(together, alone):
+    both = np.mean([rank["losses"] for rank in read_ranks(together, 2)], axis=0)
+    one = np.array(alone["losses"])
+    assert one[-8:].mean() < 0.8 * one[:4].mean()
+    assert both[-8:].mean() == pytest.approx(one[-8:].mean(), rel=0.15)
+
+
+def test_two_processes_hold_the_same_weights(together):
+    one, other = read_ranks(together, 2)
+    assert_equal(one["weights"], other["weights"])
+    assert_equal(one["averaged"], other["averaged"])
+    run = together / "lightning_logs" / "version_0"
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
-    assert checkpoint["global_step"] == 2  # 8 samples: 2 processes, 2 each, twice
+    assert_equal(checkpoint["state_dict"], one["averaged"])
+    assert checkpoint["global_step"] == 16
+    assert checkpoint["lr_schedulers"][0]["_last_lr"] == pytest.approx([0])  # all steps foreseen
     assert (run / "weights" / "trained_on.json").exists()
+
+
+def test_two_processes_resume(together, rank_options, tmp_path):
+    """From the first epoch's checkpoint to the same end.
+
+    Meanwhile only one process has a sample to validate, and the last steps have no validation.
+    """
+    changes = {"data.val_length": 1, "trainer.val_check_interval": 5}
+    arguments = rank_options(tmp_path, 2, ckpt_path=together / "first.ckpt", **changes)
+    fit_together(arguments)
+    for straight, resumed in zip(read_ranks(together, 2), read_ranks(tmp_path, 2)):
+        assert resumed["losses"] == straight["losses"][8:]
+        assert_equal(resumed["weights"], straight["weights"])
+        assert_equal(resumed["averaged"], straight["averaged"])
 
 
 # --- A mark of one's own -------------------------------------------------------------------------
