@@ -205,7 +205,8 @@ def training_rate(model, loader, seconds: float) -> float:
 
 def benchmark_training(options) -> dict:
     """Images/s on real data, against the same steps on one batch that lies on the device."""
-    from model import WatermarkSegmenter, best_device, best_precision
+    from model import WatermarkSegmenter, best_precision
+    from network import best_device
 
     with photo_folder(options.photos) as folder:
         data, model = training_data(folder, options), WatermarkSegmenter()

@@ -32,6 +32,8 @@ from inference import Predict, Segmenter
 from network import (
     NETWORK_KEYS,
     SegmentationNetwork,
+    best_device,
+    bf16_is_fast,
     load_encoder,
     load_weights,
     make_from_config,
@@ -124,6 +126,11 @@ def mix_pictures(image: Tensor) -> Tensor:
     """Each picture of a batch, float N x 3 x H x W, with a mirrored other one shining through."""
     share = torch.empty(len(image), 1, 1, 1, device=image.device).uniform_(0.5, 1)
     return share * image + (1 - share) * image.roll(1, 0).flip(3)
+
+
+def best_precision() -> str:
+    """Lightning's `precision` for this machine: bf16-mixed where it is native, else 32-true."""
+    return "bf16-mixed" if bf16_is_fast(best_device()) else "32-true"
 
 
 class WatermarkSegmenter(pl.LightningModule, Segmenter):

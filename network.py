@@ -197,8 +197,3 @@ def find_device(name: str) -> torch.device:
             f"No device {name!r} here; use auto, cpu, cuda, cuda:1 or mps. {error}"
         ) from error
     return device
-
-
-def best_precision() -> str:
-    """Lightning's `precision` for this machine: bf16-mixed where it is native, else 32-true."""
-    return "bf16-mixed" if bf16_is_fast(best_device()) else "32-true"
