@@ -71,10 +71,15 @@ def report(rates: dict[str, list[float]], baseline: str, unit: str) -> dict[str,
 
 def in_fresh_process(function, *arguments):
     """The function's result from a new interpreter, where nothing else has been loaded."""
-    start = multiprocessing.set_start_method  # its workers start as those of a training do
-    options = dict(initializer=start, initargs=(multiprocessing.get_start_method(), True))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), **options) as pool:
-        return pool.submit(function, *arguments).result()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        method = multiprocessing.get_start_method()
+        return pool.submit(_start_workers_by, method, function, *arguments).result()
+
+
+def _start_workers_by(method: str, function, *arguments):
+    """Else a spawned process would spawn its workers, where a training forks them."""
+    multiprocessing.set_start_method(method, force=True)
+    return function(*arguments)
 
 
 def memory_mb(field: str, pid: int | str = "self") -> float:
