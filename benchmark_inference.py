@@ -147,9 +147,10 @@ def measure(title: str, tasks: dict[str, Rate], repeats: int) -> dict:
 # --- The command -------------------------------------------------------------------------------
 
 
-def run_segment(photo: Path, output: Path) -> dict[str, float]:
+def run_segment(photo: Path, output: Path, *arguments) -> dict[str, float]:
     """One call of segment.py: seconds of the command and of the photo in it, peak in MB."""
     command = [sys.executable, ROOT / "segment.py", photo, "--output", output, "--overwrite"]
+    command += arguments
     start_s, peak = time.perf_counter(), 0.0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:

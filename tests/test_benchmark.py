@@ -1,6 +1,7 @@
 """Speed and memory figures: that they are measured, and printed as one JSON object for programs."""
 
 import json
+import mmap
 import multiprocessing
 import os
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 import benchmark
+import benchmark_inference
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read there")
 TINY = "--size 32 --batch-size 2 --workers 1".split()
@@ -61,10 +63,59 @@ def test_files_compares_with_a_loop(run):
     assert_rates(result, lines, "batch_per_s", "loop_per_s")
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """Small images, and a small baseline."""
+    small = dict(SIZE_PX=64, LARGE_PX=(1700, 64), BASELINE="mit_b0", BATCHES={"cpu": (1, 2)})
+    for name, value in small.items():
+        monkeypatch.setattr(benchmark_inference, name, value)
+    monkeypatch.setattr(benchmark_inference, "find_spec", lambda name: None)
+
+
+def test_inference_compares_with_the_originals_network(run, small, monkeypatch):
+    command = dict(command_s=3.0, photo_s=2.0, peak_mb=900.0)
+    monkeypatch.setattr(benchmark_inference, "run_segment", lambda *_: command)
+    result, lines = run("inference", "--count", "1", "--repeats", "1", "--large-repeats", "1")
+    cpu = result["devices"]["cpu"]
+    assert set(cpu["512"]["rates"]) == {
+        f"{name}, {how}"
+        for name in ("mit_b0", "torch")
+        for how in ("batch 1", "batch 2", "one on each core")
+    }
+    assert len(cpu["large"]["rates"]) == 2
+    for part in cpu.values():
+        rates = part["rates"]
+        theirs = max(rate for name, rate in rates.items() if name.startswith("mit_b0"))
+        assert part["fastest"].startswith("torch") and min(rates.values()) > 0
+        assert part["ratio"] == pytest.approx(rates[part["fastest"]] / theirs, rel=0.1)
+    assert result["ratio_512"] == cpu["512"]["ratio"]
+    assert result["segment_large"] == command
+    assert any("3.0 s, of which the photo 2.0 s; peak 900 MB" in line for line in lines)
+
+
+def test_levers_are_compared_one_after_the_other(run, small, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network: network)  # takes minutes
+    result, lines = run("inference", "--levers", "--count", "1", "--repeats", "1")
+    assert "channels_last" in result["rates"] and "merged, bf16" in result["rates"]
+    assert result["ratio"] > 0 and lines
+
+
+@LINUX
+def test_a_call_of_segment_is_timed_and_its_peak_read(tiny_model, photos, tmp_path):
+    tiny_model.save(tmp_path / "weights")
+    arguments = ("--weights", tmp_path / "weights", "--backend", "torch")
+    found = benchmark_inference.run_segment(photos[0].path, tmp_path / "out", *arguments)
+    assert 0 < found["photo_s"] < found["command_s"] and found["peak_mb"] > 100
+    with pytest.raises(RuntimeError, match="status 2"):
+        benchmark_inference.run_segment(tmp_path / "none.txt", tmp_path / "out2", *arguments)
+
+
 @LINUX
 def test_memory_says_peaks_and_growth(run, monkeypatch):
     monkeypatch.setattr(benchmark, "in_fresh_process", lambda function, *given: function(*given))
+    monkeypatch.setattr(benchmark_inference, "run_segment", lambda *_: {"peak_mb": 99.0})
     result, lines = run("memory", *TINY, "--soak", "160")
+    assert result["inference_mb"] == 99
     assert result["worker_mb"] > 50 and result["training_mb"] > 50
     assert result["grows"] == (result["growth_mb"] > benchmark.MAX_GROWTH_MB)
     assert any("160 samples" in line for line in lines)
@@ -89,7 +140,9 @@ class Samples(Dataset):
         return 10**4
 
     def __getitem__(self, index):
-        self.kept.append(np.ones(self.leak_kb * 1024, np.uint8))
+        if self.leak_kb:  # new pages, whatever free memory the tests before have left
+            self.kept.append(mmap.mmap(-1, self.leak_kb * 1024))
+            self.kept[-1].write(bytes([1]) * len(self.kept[-1]))
         return torch.zeros(3)
 
 
