@@ -127,36 +127,41 @@ def worker_rates(dataset, repeats: int, count: int) -> dict[str, list[float]]:
     return alternate(tasks, repeats)
 
 
+def one_core_rates(dataset, repeats: int, count: int) -> dict[str, list[float]]:
+    """Samples/s, and images/s of OpenCV that decodes the files of the same samples."""
+    files = [str(dataset.photos[dataset.params(i).photo].path) for i in range(count)]
+    rate_per_s(dataset.__getitem__, range(min(200, count)))  # fills the caches of logos and fonts
+    tasks = {
+        "bare decoding": lambda repeat: rate_per_s(cv2.imread, files),
+        "samples": lambda repeat: rate_per_s(lambda i: dataset[repeat, i], range(count)),
+    }
+    return alternate(tasks, repeats)
+
+
 def benchmark_data(options) -> dict:
-    """Samples/s on one core with default settings, against OpenCV decoding the same files."""
+    """Samples/s with default settings on one core, and what more workers bring."""
     cv2.setNumThreads(1)
-    indices = range(options.count)
+    rows, stages = {}, {}
     with photo_folder(options.photos) as folder:
-        small, large = (training_samples(folder, size) for size in (256, 512))
-        files = [str(small.photos[small.params(i).photo].path) for i in indices]
-        rate_per_s(small.__getitem__, range(min(200, options.count)))  # fills the caches
-        tasks = {
-            "bare decoding": lambda repeat: rate_per_s(cv2.imread, files),
-            "256 px": lambda repeat: rate_per_s(lambda i: small[repeat, i], indices),
-            "512 px": lambda repeat: rate_per_s(lambda i: large[repeat, i], indices),
-        }
-        rates = alternate(tasks, options.repeats)
-        stages = {"256 px": stage_shares(small, indices), "512 px": stage_shares(large, indices)}
-        workers = worker_rates(small, options.repeats, options.count)
-    print("One core:")
-    rows = report(rates, "bare decoding", "images/s")
-    for name, shares in stages.items():
-        print(f"{name}:", ", ".join(f"{stage} {share:.1%}" for stage, share in shares.items()))
+        for size in (512, 256):  # one after the other: they would empty each other's font cache
+            dataset = training_samples(folder, size)
+            rates = one_core_rates(dataset, options.repeats, options.count)
+            print(f"{size} px, one core:")
+            rows[size] = report(rates, "bare decoding", "images/s")
+            stages[size] = stage_shares(dataset, range(options.count))
+            print(", ".join(f"{stage} {share:.1%}" for stage, share in stages[size].items()))
+        workers = worker_rates(dataset, options.repeats, options.count)
     print("256 px, by workers:")
     scaling = report(workers, "1", "images/s")
     return {
-        "samples_per_s": rows["256 px"][0],
-        "decode_per_s": rows["bare decoding"][0],
-        "ratio": rows["256 px"][1],
-        "samples_512_per_s": rows["512 px"][0],
+        "samples_per_s": rows[256]["samples"][0],
+        "decode_per_s": rows[256]["bare decoding"][0],
+        "ratio": rows[256]["samples"][1],
+        "samples_512_per_s": rows[512]["samples"][0],
+        "ratio_512": rows[512]["samples"][1],
         "stages": stages,
-        "workers_per_s": {workers: rate for workers, (rate, _) in scaling.items()},
-        "workers_ratio": {workers: ratio for workers, (_, ratio) in scaling.items()},
+        "workers_per_s": {number: rate for number, (rate, _) in scaling.items()},
+        "workers_ratio": {number: ratio for number, (_, ratio) in scaling.items()},
     }
 
 
