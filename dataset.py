@@ -175,8 +175,12 @@ def composite(image: np.ndarray, layer: Layer, opacity: float, blend_mode: str) 
     planes = []
     for base, premultiplied in zip(cv2.split(image[layer.window]), layer_planes):
         base = base * np.float32(1 / 255)
-        mixed = base + strength * (blend(base, np.minimum(premultiplied * per_alpha, 1)) - base)
-        planes.append((mixed * 255 + np.float32(0.5)).astype(np.uint8))
+        mixed = blend(base, np.minimum(premultiplied * per_alpha, 1)) - base
+        mixed *= strength
+        mixed += base
+        mixed *= 255
+        mixed += np.float32(0.5)  # in place: an eighth faster
+        planes.append(mixed.astype(np.uint8))
     result[layer.window] = cv2.merge(planes)
     return result
 

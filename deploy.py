@@ -177,11 +177,6 @@ class TorchSegmenter(Segmenter):
         return results
 
 
-def load_fast(folder) -> AnySize:
-    """The network of a weights folder for inference on the CPU, in float32."""
-    return AnySize(fast_copy(load_network(folder)))
-
-
 def load_torch_segmenter(folder, device: str = "auto") -> TorchSegmenter:
     """See `runtime.load_segmenter`."""
     found = find_device(device)
@@ -189,12 +184,12 @@ def load_torch_segmenter(folder, device: str = "auto") -> TorchSegmenter:
     return TorchSegmenter(network.to(found), found)
 
 
-def convert_to_openvino(network: AnySize):
-    """An OpenVINO model of the network: for images of any size, in batches of any size."""
+def convert_to_openvino(folder):
+    """An OpenVINO model of a weights folder: for images of any size, in batches of any size."""
     import openvino
 
+    network = AnySize(fast_copy(load_network(folder)))
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # PyTorch's, about the tracing that OpenVINO does
-        return openvino.convert_model(
-            network, example_input=torch.zeros(EXAMPLE, dtype=torch.uint8)
-        )
+        example = torch.zeros(EXAMPLE, dtype=torch.uint8)
+        return openvino.convert_model(network, example_input=example)

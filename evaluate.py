@@ -362,6 +362,7 @@ def run(options) -> dict:
         print(f"{name}: {len(slices[name])} images, {time.monotonic() - start_s:.0f} s", flush=True)
     results = summarise(slices)
     results["test_set_sha256"] = digest.hexdigest()
+    results["program"] = segmenter.fingerprint()
     results["outcomes"] = [asdict(outcome) for one in slices.values() for outcome in one]
     return results
 

@@ -175,7 +175,8 @@ class ImageFile:
         """The image as `read_image` gives it."""
         if not self.plain_jpeg:
             return read_image(self.path)
-        image = cv2.imdecode(np.fromfile(self.path, np.uint8), cv2.IMREAD_COLOR_RGB)
+        data = np.frombuffer(self.path.read_bytes(), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
         if image is None:  # changed since it was found
             raise ValueError(f"{self.path} can no longer be decoded.")
         return image

@@ -7,6 +7,7 @@ the first call writes beside the weights; from then on PyTorch is not even impor
 import hashlib
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -74,7 +75,7 @@ class OpenVinoSegmenter(Segmenter):
         self.network = openvino_network(self.core, Path(folder), self.program)
         native = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if native else "f32"
-        self.compiled = {}  # threads to the network compiled for so many callers
+        self.compiled = {}  # threads to the network for so many callers, and what each one keeps
 
     def fingerprint(self) -> str:
         return f"openvino {self.version} {self.precision} {self.program}"
@@ -82,8 +83,8 @@ class OpenVinoSegmenter(Segmenter):
     @contextmanager
     def predicting(self, threads: int | None = None) -> Iterator[Predict]:
         if threads not in self.compiled:
-            self.compiled[threads] = self.compile(threads)
-        network, own = self.compiled[threads], threading.local()
+            self.compiled[threads] = self.compile(threads), threading.local()
+        network, own = self.compiled[threads]
 
         def one_view(view: np.ndarray) -> tuple[np.ndarray, float]:
             if not hasattr(own, "request"):
@@ -126,10 +127,10 @@ def openvino_network(core, folder: Path, program: str):
     if path.exists():
         with suppress(RuntimeError):  # damaged: it is written anew
             return core.read_model(path)
-    from deploy import convert_to_openvino, load_fast
+    from deploy import convert_to_openvino
 
     print(f"Converting the network for OpenVINO, once: {path}", file=sys.stderr)
-    network = convert_to_openvino(load_fast(folder))
+    network = convert_to_openvino(folder)
     try:
         keep(network, path)
     except (OSError, RuntimeError) as error:
@@ -139,16 +140,18 @@ def openvino_network(core, folder: Path, program: str):
 
 
 def keep(network, path: Path) -> None:
-    """Writes OpenVINO's two files, each whole or not at all, and removes older ones."""
+    """Writes OpenVINO's two files, each whole or not at all, and removes older ones.
+
+    Other processes may be doing the same.
+    """
     import openvino
 
-    partial = path.with_name(f"{path.stem}-{os.getpid()}.xml")
-    try:
-        openvino.save_model(network, partial, compress_to_fp16=False)
+    with tempfile.TemporaryDirectory(prefix="partial-", dir=path.parent) as partial:
+        openvino.save_model(network, Path(partial) / path.name, compress_to_fp16=False)
         for ending in (".bin", ".xml"):  # the second one says that both are there
-            os.replace(partial.with_suffix(ending), path.with_suffix(ending))
-    finally:
-        for old in path.parent.glob("openvino-*"):
-            if old.stem != path.stem:
-                with suppress(OSError):  # in use, on Windows
-                    old.unlink()
+            name = path.with_suffix(ending).name
+            os.replace(Path(partial) / name, path.with_name(name))
+    for old in path.parent.glob("openvino-*"):
+        if old.stem != path.stem:
+            with suppress(OSError):  # in use, on Windows
+                old.unlink()

@@ -141,7 +141,7 @@ def brightness(folder, tmp_path, monkeypatch):
     import openvino
     from openvino import opset13 as ops
 
-    def convert(network):
+    def convert(folder):
         image = ops.parameter([-1, 3, -1, -1], np.uint8, name="image")
         mean = ops.reduce_mean(
             ops.divide(ops.convert(image, np.float32), np.float32([255])), [1], True
