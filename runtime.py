@@ -5,6 +5,7 @@ the first call writes beside the weights; from then on PyTorch is not even impor
 """
 
 import hashlib
+import logging
 import os
 import sys
 import tempfile
@@ -22,6 +23,7 @@ SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # the files of a weights folder
 BACKENDS = ("auto", "torch", "openvino")
 GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, AMD and WSL drivers on Linux
+LOG = logging.getLogger(__name__)
 PROGRAM = [Path(__file__).with_name(name) for name in ("deploy.py", "network.py")]
 
 
@@ -129,12 +131,12 @@ def openvino_network(core, folder: Path, program: str):
             return core.read_model(path)
     from deploy import convert_to_openvino
 
-    print(f"Converting the network for OpenVINO, once: {path}", file=sys.stderr)
+    LOG.info("Converting the network for OpenVINO, once, to %s", path)
     network = convert_to_openvino(folder)
     try:
         keep(network, path)
     except (OSError, RuntimeError) as error:
-        print(f"{path} cannot be written, so the next start is slow, too: {error}", file=sys.stderr)
+        LOG.warning("%s cannot be written, so the next start is slow, too: %s", path, error)
         return network
     return core.read_model(path)  # as later starts do: the converted one differs in the last bit
 

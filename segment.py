@@ -7,6 +7,7 @@ Exit status: 0 all went well; 1 some inputs failed, each named, or the disk is f
 """
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -55,6 +56,8 @@ def main(arguments=None) -> int:
     warnings.filterwarnings("ignore", module="PIL")  # of damaged files: the report names them
     sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
     sys.stderr.reconfigure(errors="backslashreplace")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("runtime").setLevel(logging.INFO)
     inputs, output, options = parse(arguments)
     go_on = "What is done stays: " + (
         "the same command without --overwrite goes on." if options.overwrite
