@@ -190,9 +190,10 @@ def lever_tasks(images: int) -> dict[str, Rate]:
     networks["and compiled"] = torch.compile(fast_copy(network))
     tasks = {}
     for name, one in networks.items():
-        segmenter = TorchSegmenter(one, "cpu") if one else baseline_segmenter("cpu")
+        ours = one is not None
+        segmenter = TorchSegmenter(one, "cpu") if ours else baseline_segmenter("cpu")
         segmenter.dtype = torch.float32
-        tasks[name] = view_rate(segmenter.predicting, 1, images if one else 1)
+        tasks[name] = view_rate(segmenter.predicting, 1, images if ours else 1)
     half = TorchSegmenter(fast_copy(network, torch.bfloat16), "cpu")
     half.dtype = torch.bfloat16
     tasks["merged, bf16"] = view_rate(half.predicting, 1, images)

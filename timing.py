@@ -64,8 +64,9 @@ def report(rates: dict[str, list[float]], baseline: str, unit: str) -> dict[str,
     rows = {}
     for name, values in rates.items():
         ratio = statistics.median(a / b for a, b in zip(values, rates[baseline]))
-        rows[name] = round(statistics.median(values), 3), round(ratio, 3)
-        print(f"{name:26} {rows[name][0]:9.2f} {unit:9} {ratio:7.3f}")
+        rows[name] = round(statistics.median(values), 4), round(ratio, 3)
+        rate = rows[name][0]
+        print(f"{name:26} {rate:9.{2 if rate >= 1 else 4}f} {unit:9} {ratio:7.3f}")
     return rows
 
 
