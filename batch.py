@@ -42,7 +42,7 @@ from report import (
     write_report,
     write_whole,
 )
-from runtime import SHIPPED_WEIGHTS, load_segmenter
+from runtime import BACKENDS, SHIPPED_WEIGHTS, load_segmenter
 
 METHOD = 2  # raise it with every change in the code that changes outputs
 PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
@@ -76,6 +76,8 @@ class Options:
             raise ValueError(f"workers is {self.workers}; give 1 or more.")
         if self.report not in WRITERS:
             raise ValueError(f"report is {self.report!r}; use {', '.join(WRITERS)}.")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend is {self.backend!r}; use {', '.join(BACKENDS)}.")
         for wanted, package in ((self.rle, "pycocotools"), (self.report == "parquet", "pyarrow")):
             if wanted and importlib.util.find_spec(package) is None:
                 raise ValueError(f"This needs {package}, which is missing: pip install {package}.")
@@ -155,7 +157,7 @@ def segment_files(
     Raises:
         UsageError: a source does not exist, or the folder is in use or holds other files of
             these names; nothing is written then.
-        FileNotFoundError, ValueError: the weights cannot be loaded.
+        FileNotFoundError, ValueError: the weights, device or backend cannot be used.
         OutputError: the output folder takes no more files; what is done stays.
     """
     options, output, start_s = options or Options(), Path(output), time.monotonic()

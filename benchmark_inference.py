@@ -148,13 +148,16 @@ def measure(title: str, tasks: dict[str, Rate], repeats: int) -> dict:
 
 
 def run_segment(photo: Path, output: Path, *arguments) -> dict[str, float]:
-    """One call of segment.py: seconds of the command and of the photo in it, peak in MB."""
+    """One call of segment.py: seconds of the command and of the photo in it, peak in MB.
+
+    The peak is 0 where it cannot be read, outside Linux.
+    """
     command = [sys.executable, ROOT / "segment.py", photo, "--output", output, "--overwrite"]
     command += arguments
     start_s, peak = time.perf_counter(), 0.0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            with suppress(KeyError):  # it has just ended
+            with suppress(FileNotFoundError, KeyError):  # it has just ended, or this is not Linux
                 peak = max(peak, memory_mb("VmHWM", process.pid))
             time.sleep(0.01)
     if process.returncode:
@@ -182,7 +185,7 @@ def lever_tasks(images: int) -> dict[str, Rate]:
     """Row to rate for one image of SIZE_PX on all cores of the CPU, one change after the other."""
     network = load_network(SHIPPED_WEIGHTS).to(memory_format=torch.contiguous_format)
     folded = copy.deepcopy(network).to(memory_format=torch.channels_last)
-    networks = {f"{BASELINE}, fp32": None, "our network, contiguous": network}
+    networks = {f"{BASELINE}, fp32": None, "ours, contiguous weights": network}
     networks["channels_last"] = copy.deepcopy(folded)
     fold_batch_norm(folded)
     networks["and batch norm folded"] = folded

@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dataset import ROOT, image_label, make_datasets
 from metrics import expected_calibration_error
 from model import WatermarkSegmenter
-from runtime import load_segmenter
+from runtime import SHIPPED_WEIGHTS, load_segmenter
 from testset import SLICES, render_cases
 
 
@@ -71,7 +71,7 @@ def main(arguments=None) -> None:
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--weights", type=Path, default=ROOT / "weights", help="folder to change")
+    add("--weights", type=Path, default=SHIPPED_WEIGHTS, help="folder to change")
     add("--photos", required=True, help="the folder of photos of the training")
     add("--logos", default=ROOT / "logos", help="the folder of logos of the training")
     add("--fonts", help="the folder of fonts of the training")

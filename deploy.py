@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from inference import STRIDE, Predict, Segmenter
 from network import SegmentationNetwork, bf16_is_fast, find_device, load_network
+from runtime import import_openvino
 
 # Shape of a batch to record the network with: no side is 1, a multiple of STRIDE, or like another,
 # for what happens only to these would be recorded as well.
@@ -147,16 +148,19 @@ class TorchSegmenter(Segmenter):
         self.views_at_once = 1 if self.one_core_each else 8
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"torch {self.device.type} {self.dtype}".encode())
+        digest = hashlib.sha256()
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + value.cpu().float().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        program = f"torch {torch.__version__} {self.device.type} {self.dtype}"
+        return f"{program} {digest.hexdigest()[:16]}"
 
     @contextmanager
     def predicting(self, threads: int | None = None) -> Iterator[Predict]:
+        if not (threads and self.one_core_each):
+            yield self.predict_views
+            return
         before = torch.get_num_threads()
-        if threads and self.one_core_each:
-            torch.set_num_threads(1)  # holds for threads that start from now on
+        torch.set_num_threads(1)  # holds for threads that start from now on
         try:
             yield self.predict_views
         finally:
@@ -186,10 +190,13 @@ def load_torch_segmenter(folder, device: str = "auto") -> TorchSegmenter:
 
 def convert_to_openvino(folder):
     """An OpenVINO model of a weights folder: for images of any size, in batches of any size."""
-    import openvino
-
     network = AnySize(fast_copy(load_network(folder)))
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # PyTorch's, about the tracing that OpenVINO does
         example = torch.zeros(EXAMPLE, dtype=torch.uint8)
-        return openvino.convert_model(network, example_input=example)
+        try:
+            return import_openvino().convert_model(network, example_input=example)
+        except RuntimeError as error:
+            raise ValueError(
+                f"OpenVINO cannot convert the network in {folder}; use the backend torch. {error}"
+            ) from error

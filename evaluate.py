@@ -31,13 +31,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 import metrics
-from dataset import ROOT, image_label
+from dataset import image_label
 from figures import COLUMNS, four_columns, picture_grid, reliability_plot
 from images import find_images
 from marks import check_logo
 from model import CLEAN_LIMIT
 from pooling import segment_together
-from runtime import load_segmenter
+from runtime import SHIPPED_WEIGHTS, WEIGHTS, load_segmenter
 from splits import check_disjoint, make_manifest, pick_listed, read_manifest
 from testset import SLICES, Case, check_sizes, pair_files, read_pair, render_case, render_group
 from text import find_fonts
@@ -276,7 +276,7 @@ def parse(arguments=None):
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--weights", default=ROOT / "weights", help="folder that train.py wrote")
+    add("--weights", default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
     add("--photos", help="folder of photos without marks, to draw marks on")
     add("--logos", help="folder of logos with transparency")
     add("--fonts", help="folder of fonts for text marks, instead of matplotlib's")
@@ -371,7 +371,7 @@ def write(results: dict, options) -> None:
     """results.json, results.md and reliability.png; prints the table."""
     versions = {"python": platform.python_version(), "torch": torch.__version__,
                 "opencv": cv2.__version__, "pillow": PIL.__version__}  # fmt: skip
-    model = hashlib.sha256((Path(options.weights) / "model.safetensors").read_bytes()).hexdigest()
+    model = hashlib.sha256((Path(options.weights) / WEIGHTS).read_bytes()).hexdigest()
     results["model_sha256"], results["versions"] = model, versions
     results["options"] = {key: str(value) for key, value in vars(options).items()}
     (options.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")

@@ -85,7 +85,8 @@ class Journal:
     def _refuse(self, notes: list[dict], claimed: dict, wanted: dict) -> None:
         if any(note["key"] != self.key for note in notes):
             raise UsageError(
-                f"{self.output} has results of other options, weights or devices. {ADVICE}"
+                f"{self.output} has results of other options, weights, devices or programs. "
+                + ADVICE
             )
         for name, path in wanted.items():
             if name not in claimed and os.path.lexists(self.output / name):

@@ -1,11 +1,11 @@
-"""The watermark segmenter: network, loss, metrics, training step, and image in, mask out.
+"""The watermark segmenter: loss, metrics, training step, and image in, mask out.
 
     model = WatermarkSegmenter.load("weights")
     result = model.segment("photo.jpg")
     result.mask  # bool, height x width of the photo
 
-The network is a segmentation-models-pytorch model with two heads: mask logits for each pixel, and
-one logit for the score "this photo carries a visible mark". Normalisation is part of it.
+The network (network.py) has two heads: mask logits for each pixel, and one logit for the score
+"this photo carries a visible mark".
 """
 
 import copy

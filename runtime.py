@@ -1,7 +1,8 @@
 """The fastest way to run trained weights on this machine: `load_segmenter`.
 
 On the CPU that is OpenVINO, if it is installed. It takes the network in a format of its own, which
-the first call writes beside the weights; from then on PyTorch is not even imported.
+the first call writes beside the weights; from then on, on Linux without a GPU or with the device
+"cpu", PyTorch is not even imported.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from inference import Predict, Segmenter
 SHIPPED_WEIGHTS = Path(__file__).parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # the files of a weights folder
 BACKENDS = ("auto", "torch", "openvino")
-GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, AMD and WSL drivers on Linux
+# Of drivers on Linux: NVIDIA, its Jetson boards, AMD, WSL.
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 LOG = logging.getLogger(__name__)
 PROGRAM = [Path(__file__).with_name(name) for name in ("deploy.py", "network.py")]
 
@@ -70,11 +73,9 @@ class OpenVinoSegmenter(Segmenter):
     one_core_each = True
 
     def __init__(self, folder):
-        import openvino
-
+        openvino = import_openvino()
         self.core, self.version = openvino.Core(), openvino.__version__
-        self.program = program_hash(folder)
-        self.network = openvino_network(self.core, Path(folder), self.program)
+        self.network, self.program = openvino_network(self.core, Path(folder))
         native = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if native else "f32"
         self.compiled = {}  # threads to the network for so many callers, and what each one keeps
@@ -123,37 +124,57 @@ def program_hash(folder) -> str:
     return digest.hexdigest()[:16]
 
 
-def openvino_network(core, folder: Path, program: str):
-    """The folder's network for OpenVINO: from the file beside the weights, else made and kept."""
-    path = folder / f"openvino-{program}.xml"
+def openvino_network(core, folder: Path):
+    """The folder's network for OpenVINO, from the file that is kept of it, and its `program_hash`.
+
+    It is kept beside the weights, or in the user's cache if that folder takes no files.
+    """
+    program, place = program_hash(folder), folder
+    if not os.access(folder, os.W_OK):
+        import pooch  # slow to import
+
+        place = Path(pooch.os_cache("watermark-segmentation"))
+    path = place / f"openvino-{program}.xml"
     if path.exists():
         with suppress(RuntimeError):  # damaged: it is written anew
-            return core.read_model(path)
+            return core.read_model(path), program
     from deploy import convert_to_openvino
 
     LOG.info("Converting the network for OpenVINO, once, to %s", path)
     network = convert_to_openvino(folder)
+    if program_hash(folder) != program:  # a training has written new weights meanwhile
+        return openvino_network(core, folder)
     try:
         keep(network, path)
+        # As later starts do: the converted one differs in the last bit.
+        return core.read_model(path), program
     except (OSError, RuntimeError) as error:
         LOG.warning("%s cannot be written, so the next start is slow, too: %s", path, error)
-        return network
-    return core.read_model(path)  # as later starts do: the converted one differs in the last bit
+        return network, f"{program} converted"
 
 
 def keep(network, path: Path) -> None:
-    """Writes OpenVINO's two files, each whole or not at all, and removes older ones.
+    """Writes OpenVINO's two files, each whole or not at all, and removes those of older weights.
 
     Other processes may be doing the same.
     """
-    import openvino
-
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=path.parent) as partial:
-        openvino.save_model(network, Path(partial) / path.name, compress_to_fp16=False)
+        import_openvino().save_model(network, Path(partial) / path.name, compress_to_fp16=False)
         for ending in (".bin", ".xml"):  # the second one says that both are there
             name = path.with_suffix(ending).name
             os.replace(Path(partial) / name, path.with_name(name))
-    for old in path.parent.glob("openvino-*"):
+    for old in path.parent.glob("openvino-" + "[0-9a-f]" * 16 + ".*"):
         if old.stem != path.stem:
             with suppress(OSError):  # in use, on Windows
                 old.unlink()
+
+
+def import_openvino():
+    """OpenVINO, as if its package openvino_telemetry, which reports its use, were not installed."""
+    absent = sys.modules.setdefault("openvino_telemetry") is None  # then it takes a stub
+    try:
+        return import_module("openvino")
+    finally:
+        if absent:
+            sys.modules.pop("openvino_telemetry", None)

@@ -30,9 +30,7 @@ def machine() -> dict[str, str]:
         f"OpenCV {cv2.getNumThreads()}",
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"OpenCV {cv2.__version__}, Lightning {version('pytorch-lightning')}"
-        + "".join(
-            f", {name} {version(name)}" for name in ("openvino", "onnxruntime") if find_spec(name)
-        ),
+        + "".join(f", {name} {version(name)}" for name in ("openvino",) if find_spec(name)),
     }
 
 

@@ -26,6 +26,7 @@ from dataset import ROOT, WatermarkSettings, make_datasets, make_loader
 from figures import COLUMNS, four_columns, picture_grid
 from metrics import score_mask
 from model import WatermarkSegmenter, best_precision
+from runtime import WEIGHTS
 from splits import make_manifest, merge_manifests, read_manifest, write_manifest
 from testset import SLICES, render_cases
 from visibility import measure
@@ -288,7 +289,7 @@ class CLI(LightningCLI):
     def before_validate(self):
         folder = self.config[self.subcommand].init_from
         if folder:
-            self.model.start_from(Path(folder) / "model.safetensors", "this network")
+            self.model.start_from(Path(folder) / WEIGHTS, "this network")
             trained_on = Path(folder) / "trained_on.json"
             if trained_on.exists():
                 self.datamodule.trained_before = read_manifest(trained_on)

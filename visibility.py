@@ -16,13 +16,13 @@ import matplotlib
 import numpy as np
 
 from adapt import OwnMark, find_mark
-from dataset import ROOT, SampleParams, WatermarkSettings, add_watermark, draw_mark, image_label
+from dataset import SampleParams, WatermarkSettings, add_watermark, draw_mark, image_label
 from figures import COLUMNS, four_columns, heat_maps, picture_grid
 from images import ImageFile, find_images, sample_photos
 from inference import Segmenter
 from marks import MARKS
 from metrics import score_mask
-from runtime import load_segmenter
+from runtime import SHIPPED_WEIGHTS, load_segmenter
 
 OPACITIES = (0.05, 0.1, 0.2, 0.4, 0.8)
 SIZES = (0.1, 0.2, 0.4, 0.8)
@@ -167,7 +167,7 @@ def main(arguments=None) -> None:
     add = parser.add_argument
     add("mark", metavar="MARK", help="folder of logos, or of .txt lines and their font")
     add("--photos", help="folder of photos; without it scikit-image's sample photos")
-    add("--weights", default=ROOT / "weights", help="folder that train.py wrote")
+    add("--weights", default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
     add("--opacities", nargs="+", type=float, default=OPACITIES, metavar="O")
     add("--sizes", nargs="+", type=float, default=SIZES, metavar="S",
         help="the mark's longer side over the photo's shorter one")  # fmt: skip

@@ -240,7 +240,7 @@ def test_new_changed_failed_and_lost_images_are_done_on_the_next_run(folder, go)
 def test_results_of_other_options_are_kept_unless_overwritten(folder, go):
     go([folder], "out")
     before = files("out")
-    with pytest.raises(UsageError, match="other options, weights or devices"):
+    with pytest.raises(UsageError, match="other options, weights, devices or programs"):
         go([folder], "out", threshold=0.0)
     assert files("out") == before
     go([folder], "out", threshold=0.0, overwrite=True)
@@ -357,7 +357,15 @@ def command(*arguments, processes=None):
     start = [sys.executable]
     if processes:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*start, str(ROOT / "segment.py"), *map(str, arguments), "--backend", "torch"]
+    return [
+        *start,
+        str(ROOT / "segment.py"),
+        *map(str, arguments),
+        "--backend",
+        "torch",
+        "--device",
+        "cpu",
+    ]
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, go, weights):
@@ -426,7 +434,7 @@ def test_a_missing_package_is_named_before_the_work(monkeypatch):
 
 
 def test_exit_status_tells_how_it_went(folder, weights, capsys):
-    tiny = ["--weights", weights]
+    tiny = ["--weights", weights, "--device", "cpu"]
     assert segment.main(["in", "--output", "out", *tiny]) == 0
     assert "6 images, " in capsys.readouterr().out
     Path("in/bad.jpg").write_bytes(b"bad")
@@ -451,7 +459,7 @@ def test_a_full_disk_is_told_in_one_line(folder, weights, monkeypatch, capsys):
         raise OutputError("out/00.png cannot be written: No space left on device")
 
     monkeypatch.setattr(batch, "write_whole", full)
-    assert segment.main(["in", "--output", "out", "--weights", weights]) == 1
+    assert segment.main(["in", "--output", "out", "--weights", weights, "--device", "cpu"]) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device" in message and "same command goes on" in message
 

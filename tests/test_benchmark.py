@@ -70,6 +70,7 @@ def small(monkeypatch):
     for name, value in small.items():
         monkeypatch.setattr(benchmark_inference, name, value)
     monkeypatch.setattr(benchmark_inference, "find_spec", lambda name: None)
+    monkeypatch.setattr(benchmark_inference, "best_device", lambda: torch.device("cpu"))
 
 
 def test_inference_compares_with_the_originals_network(run, small, monkeypatch):
