@@ -5,6 +5,7 @@ the first call writes beside the weights; from then on, on Linux without a GPU o
 "cpu", PyTorch is not even imported.
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -73,8 +74,7 @@ class OpenVinoSegmenter(Segmenter):
     one_core_each = True
 
     def __init__(self, folder):
-        openvino = import_openvino()
-        self.core, self.version = openvino.Core(), openvino.__version__
+        self.core, self.version = openvino_core(), import_openvino().__version__
         self.network, self.program = openvino_network(self.core, Path(folder))
         native = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if native else "f32"
@@ -168,6 +168,17 @@ def keep(network, path: Path) -> None:
         if old.stem != path.stem:
             with suppress(OSError):  # in use, on Windows
                 old.unlink()
+
+
+@functools.cache
+def openvino_core():
+    """One for the whole process, and never freed.
+
+    It gives the thread that first uses it a stack for signals, and frees that with itself. Freed by
+    another thread, the first one is left without, and dies of its next signal, which may be
+    that a data worker has ended.
+    """
+    return import_openvino().Core()
 
 
 def import_openvino():

@@ -235,6 +235,20 @@ def test_weights_that_change_during_the_conversion_are_converted_again(brightnes
     assert segmenter.program == runtime.program_hash(brightness)
 
 
+@needs_openvino
+def test_a_segmenter_that_another_thread_frees_leaves_signals_working(openvino, folder):
+    program = (
+        "import runtime, signal, threading\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('caught'))\n"
+        f"box = [runtime.load_segmenter({str(folder)!r}, 'cpu')]\n"
+        "thread = threading.Thread(target=box.clear)\n"
+        "thread.start(), thread.join()\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "caught"), done.stderr
+
+
 # --- Start-up -----------------------------------------------------------------------------------
 
 
