@@ -42,7 +42,7 @@ from report import (
     write_report,
     write_whole,
 )
-from runtime import BACKENDS, SHIPPED_WEIGHTS, load_segmenter
+from runtime import SHIPPED_WEIGHTS, check_backend, load_segmenter
 
 METHOD = 2  # raise it with every change in the code that changes outputs
 PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
@@ -76,8 +76,7 @@ class Options:
             raise ValueError(f"workers is {self.workers}; give 1 or more.")
         if self.report not in WRITERS:
             raise ValueError(f"report is {self.report!r}; use {', '.join(WRITERS)}.")
-        if self.backend not in BACKENDS:
-            raise ValueError(f"backend is {self.backend!r}; use {', '.join(BACKENDS)}.")
+        check_backend(self.backend)
         for wanted, package in ((self.rle, "pycocotools"), (self.report == "parquet", "pyarrow")):
             if wanted and importlib.util.find_spec(package) is None:
                 raise ValueError(f"This needs {package}, which is missing: pip install {package}.")

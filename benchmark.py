@@ -1,10 +1,10 @@
 """Speed and memory; each rate beside a baseline timed in the same run, by turns.
 
-python benchmark.py data      training samples: stages, workers, against bare decoding
+python benchmark.py data       training samples: stages, workers, against bare decoding
 python benchmark.py inference  the shipped weights against the network of the original
-python benchmark.py training  training on real data against steps on one cached batch
-python benchmark.py memory    peaks of a training and of a data worker, and whether that one grows
-python benchmark.py files     `segment_files` against a plain loop over `segment`
+python benchmark.py training   training on real data against steps on one cached batch
+python benchmark.py memory     peaks of a training and of a data worker, and whether that one grows
+python benchmark.py files      `segment_files` against a plain loop over `segment`
 
 A printed row: name, median rate, and the median over the repeats of its ratio to the baseline.
 """

@@ -106,10 +106,14 @@ def small_tasks(device: str, images: int) -> dict[str, Rate]:
     return tasks
 
 
+def large_photo() -> np.ndarray:
+    """A sample photo at LARGE_PX, uint8, RGB."""
+    return cv2.resize(sample_photos()[0].read(), LARGE_PX, interpolation=cv2.INTER_CUBIC)
+
+
 def large_tasks(device: str) -> dict[str, Rate]:
     """Row to rate for a photo of LARGE_PX in memory: from pixels to probability."""
-    rgb = cv2.resize(sample_photos()[0].read(), LARGE_PX, interpolation=cv2.INTER_CUBIC)
-    views = []
+    rgb, views = large_photo(), []
 
     def record(some):
         views.extend(some)
@@ -171,8 +175,7 @@ def segment_large(repeats: int) -> dict[str, float]:
     """Medians of `run_segment` on a JPEG of LARGE_PX; a first call converts the network."""
     with tempfile.TemporaryDirectory() as folder:
         photo, output = Path(folder) / "photo.jpg", Path(folder) / "masks"
-        rgb = cv2.resize(sample_photos()[0].read(), LARGE_PX, interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(photo), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(photo), cv2.cvtColor(large_photo(), cv2.COLOR_RGB2BGR))
         run_segment(photo, output)
         runs = [run_segment(photo, output) for _ in range(repeats)]
     return {name: round(float(np.median([run[name] for run in runs])), 2) for name in runs[0]}

@@ -44,8 +44,7 @@ def load_segmenter(
     Raises:
         FileNotFoundError, ValueError: the weights, device or backend cannot be used.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}; use {', '.join(BACKENDS)}.")
+    check_backend(backend)
     installed = find_spec("openvino") is not None
     if backend == "openvino" and not installed:
         raise ValueError("The backend openvino needs a package: pip install openvino.")
@@ -57,6 +56,12 @@ def load_segmenter(
     from deploy import load_torch_segmenter  # slow to import
 
     return load_torch_segmenter(folder, device)
+
+
+def check_backend(name: str) -> None:
+    """Raises ValueError for a name that is not in BACKENDS."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend is {name!r}; use {', '.join(BACKENDS)}.")
 
 
 def has_gpu() -> bool:
