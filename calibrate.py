@@ -72,7 +72,7 @@ def main(arguments=None) -> None:
     )
     add = parser.add_argument
     add("--weights", type=Path, default=SHIPPED_WEIGHTS, help="folder to change")
-    add("--photos", required=True, help="the folder of photos of the training")
+    add("--photos", required=True, nargs="+", help="the folders of photos of the training")
     add("--logos", default=ROOT / "logos", help="the folder of logos of the training")
     add("--fonts", help="the folder of fonts of the training")
     add("--val-fraction", type=float, default=0.1, help="as in the training")
@@ -88,7 +88,7 @@ def main(arguments=None) -> None:
         sys.exit(f"calibrate.py: {error}")
     scale, shift = fit_platt(logit(score), label)
     after = 1 / (1 + np.exp(-(scale * logit(score) + shift)))
-    model.network.rescale_score(scale, shift)
+    model.network.score_head.rescale(scale, shift)
     model.save(options.weights, half=True)
     errors = [expected_calibration_error(values, label) for values in (score, after)]
     print(f"scale {scale:.3f}, shift {shift:.3f}: calibration error {errors[0]:.3f} before, "

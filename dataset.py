@@ -13,7 +13,7 @@ h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles counter-cl
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from random import Random
 
@@ -229,6 +229,9 @@ class SampleParams:
     exposure: "Exposure | None" = None  # another photo that shines through
 
 
+SCENE = ("photo", "crop", "flip", "exposure")  # what samples of one crop share
+
+
 @dataclass(frozen=True)
 class Exposure:
     """A second photo on the same frame."""
@@ -401,7 +404,9 @@ class WatermarkDataset(Dataset):
     """Photos with synthetic watermarks.
 
     A sample is a pure function of (seed, epoch, index): `dataset[7]` is always the same sample,
-    `dataset[3, 7]` is the one that takes its place in epoch 3 (`FreshSampler` asks for it).
+    `dataset[3, 7]` is the one that takes its place in epoch 3 (`FreshSampler` asks for it). So many
+    samples in a row as `marks_per_crop` says show the same crop of the same photo, each with marks
+    of its own: the photo is decoded once, and only the marks tell the samples apart.
 
     A sample is a dictionary of tensors:
         image: uint8, 3 x S x S, RGB 0..255.
@@ -417,6 +422,7 @@ class WatermarkDataset(Dataset):
         length: int | None = None,
         seed: int = 0,
         fonts: list[Font] | None = None,
+        marks_per_crop: int = 1,
     ):
         """
         Args:
@@ -425,8 +431,12 @@ class WatermarkDataset(Dataset):
             length: samples per epoch; by default one for each photo.
             seed: of all randomness.
             fonts: from `find_fonts`; by default those that matplotlib ships.
+            marks_per_crop: samples in a row that show the same crop, 1 or more.
         """
+        if marks_per_crop < 1:
+            raise ValueError(f"marks_per_crop is {marks_per_crop}; use 1 or more.")
         self.photos, self.logos, self.seed = photos, logos, seed
+        self.marks_per_crop, self._last_read = marks_per_crop, (None, None)
         self.settings = settings or WatermarkSettings()
         self.length = length or len(photos)
         self.fonts = find_fonts() if fonts is None else fonts
@@ -444,8 +454,21 @@ class WatermarkDataset(Dataset):
         epoch, index = index if isinstance(index, tuple) else (0, index)
         if not 0 <= index < self.length:
             raise IndexError(f"index {index} is out of range 0..{self.length - 1}")
+        params = self._draw(epoch, index)
+        first = index - index % self.marks_per_crop
+        if index == first:
+            return params
+        scene = self._draw(epoch, first)
+        return replace(params, **{name: getattr(scene, name) for name in SCENE})
+
+    def _draw(self, epoch: int, index: int) -> SampleParams:
         rng = Random(f"{self.seed} {epoch} {index}")  # hashed: neighbours have nothing in common
         return draw_sample(self.settings, rng, len(self.photos), self.logos, self.fonts)
+
+    def _read(self, photo: int) -> np.ndarray:
+        if self._last_read[0] != photo:
+            self._last_read = photo, self.photos[photo].read()
+        return self._last_read[1]
 
     @property
     def files(self) -> dict[str, list]:
@@ -456,7 +479,7 @@ class WatermarkDataset(Dataset):
         """A sample taken apart; see `render_sample`."""
         params = self.params(index)
         shown = [item.photo for item in (params, params.exposure) if item]
-        photo, *second = (self.photos[number].read() for number in shown)
+        photo, *second = map(self._read, shown)
         return render_sample(params, photo, self.settings.image_size, *second)
 
     def __getitem__(self, index) -> dict[str, torch.Tensor]:
@@ -493,12 +516,14 @@ class PaddedDataset(Dataset):
 class FreshSampler(Sampler):
     """Indices (epoch, 0), (epoch, 1), ...: new samples each epoch. Lightning calls `set_epoch`.
 
-    Under several processes each takes its own share, of the same size for all.
+    Under several processes each takes its own share, of the same size for all. Samples of one crop
+    stay in one process.
     """
 
-    def __init__(self, length: int):
+    def __init__(self, length: int, marks_per_crop: int = 1):
         self.rank, self.processes = _rank()
-        self.length, self.epoch = length // self.processes, 0
+        self.together, self.epoch = marks_per_crop, 0
+        self.length = length // (self.processes * self.together) * self.together
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -507,7 +532,9 @@ class FreshSampler(Sampler):
         return self.length
 
     def __iter__(self):
-        return ((self.epoch, self.rank + i * self.processes) for i in range(self.length))
+        for i in range(self.length):
+            crop, mark = divmod(i, self.together)
+            yield self.epoch, (self.rank + crop * self.processes) * self.together + mark
 
 
 def _rank() -> tuple[int, int]:
@@ -535,11 +562,12 @@ def make_loader(dataset, batch_size: int, workers: int = 0, train: bool = False)
             f"{len(dataset)} training samples do not fill one batch of {batch_size} for each of "
             f"{processes} processes; use a smaller batch_size or more samples."
         )
+    sampler = FreshSampler(len(dataset), getattr(dataset, "marks_per_crop", 1))
     filled = math.ceil(len(dataset) / processes) * processes
     return DataLoader(
         dataset if train else PaddedDataset(dataset),
         batch_size,
-        sampler=FreshSampler(len(dataset)) if train else range(rank, filled, processes),
+        sampler=sampler if train else range(rank, filled, processes),
         num_workers=workers,
         drop_last=train,
         persistent_workers=workers > 0,
@@ -558,26 +586,38 @@ def make_datasets(
     val_fraction: float = 0.1,
     seed: int = 0,
     held_out=ROOT / "held_out.json",
+    marks_per_crop: int = 1,
 ) -> tuple[WatermarkDataset, WatermarkDataset]:
     """Train and validation datasets that share neither a photo nor a logo.
 
     Args:
-        photos: a folder; by default the sample photos of scikit-image.
+        photos: a folder or several; by default the sample photos of scikit-image.
         logos, fonts: folders; text marks use matplotlib's fonts and those of `fonts`.
         settings, seed: see `WatermarkDataset`.
         train_length, val_length: samples per epoch; by default one for each photo.
         val_fraction: share of photos and of logos kept for validation.
         held_out: a manifest of files that neither dataset may use, by default those of the
             benchmark; None for no such files.
+        marks_per_crop: of the training samples; validation has a photo for each.
     """
-    photo_files = sample_photos() if photos is None else find_images(photos)
+    photo_files = find_photos(photos)
     logo_files, found_fonts = find_images(logos, check_logo), find_fonts(fonts)
     if held_out is not None:
         files = dict(photos=photo_files, logos=logo_files, fonts=found_fonts)
         photo_files, logo_files, found_fonts = leave_out(files, held_out).values()
     photo_sides = split_by_hash(photo_files, val_fraction, "photos")
     logo_sides = split_by_hash(logo_files, val_fraction, "logos")
+    sides = zip(photo_sides, logo_sides, (train_length, val_length), (marks_per_crop, 1))
     return tuple(
-        WatermarkDataset(*files, settings, length, seed, found_fonts)
-        for *files, length in zip(photo_sides, logo_sides, (train_length, val_length))
+        WatermarkDataset(*files, settings, length, seed, found_fonts, repeats)
+        for *files, length, repeats in sides
     )
+
+
+def find_photos(folders=None) -> list[ImageFile]:
+    """The photos of a folder or of several (`find_images`); of None: scikit-image's."""
+    if folders is None:
+        return sample_photos()
+    if isinstance(folders, (str, Path)):
+        return find_images(folders)
+    return [photo for folder in folders for photo in find_images(folder)]

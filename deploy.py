@@ -8,6 +8,7 @@
 """
 
 import copy
+import functools
 import hashlib
 import itertools
 import warnings
@@ -16,7 +17,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -74,24 +74,47 @@ def fast_copy(network: SegmentationNetwork, dtype=torch.float32) -> Segmentation
     return network.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def fold_batch_norm(network: nn.Module) -> None:
-    """Puts each batch norm that follows a convolution into that convolution's weights."""
-    for block in network.modules():
-        if not isinstance(block, nn.Sequential):
-            continue
-        for index in range(len(block) - 1):
-            conv, norm = block[index], block[index + 1]
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                block[index], block[index + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+def fold_batch_norm(network: SegmentationNetwork) -> None:
+    """Puts each batch norm that directly follows a convolution into that convolution's weights."""
+    for block_name, conv_name, norm_name in find_normalised(network):
+        block = network.get_submodule(block_name)
+        norm = getattr(block, norm_name)
+        setattr(block, conv_name, fuse_conv_bn_eval(getattr(block, conv_name), norm))
+        setattr(block, norm_name, getattr(norm, "act", nn.Identity()))  # timm's norms activate, too
+
+
+@torch.no_grad()
+def find_normalised(network: SegmentationNetwork) -> list[tuple[str, str, str]]:
+    """(block, convolution, batch norm): names of all pairs in one block of which the second takes
+    just what the first gives, as a pass through the network shows."""
+    made_by, found, hooks = {}, [], []
+
+    def after_conv(name, conv, inputs, output):
+        made_by[id(output)] = name, output, output._version  # kept, so that no id comes twice
+
+    def before_norm(name, norm, inputs):
+        conv, output, version = made_by.get(id(inputs[0]), ("", inputs[0], None))
+        block, _, norm_name = name.rpartition(".")
+        conv_block, _, conv_name = conv.rpartition(".")
+        if output._version == version and block == conv_block:  # not changed in place since
+            found.append((block, conv_name, norm_name))
+
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_hook(functools.partial(after_conv, name)))
+        elif isinstance(module, nn.BatchNorm2d):
+            hooks.append(module.register_forward_pre_hook(functools.partial(before_norm, name)))
+    network(torch.zeros(1, 3, STRIDE, STRIDE, device=network.mean.device))
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def merge_upsampling(network: SegmentationNetwork) -> None:
-    """Replaces the blocks of a U-Net decoder whose batch norm is folded; other decoders stay."""
-    decoder, channels = network.model.decoder, network.model.encoder.out_channels[-1]
-    if not isinstance(decoder, UnetDecoder):
-        return
-    for index, block in enumerate(decoder.blocks):
-        decoder.blocks[index] = MergedBlock(block, channels)
+    """Replaces the blocks of the decoder, whose batch norm is folded."""
+    blocks, channels = network.decoder.blocks, network.bridge[0].out_channels
+    for index, block in enumerate(blocks):
+        blocks[index] = MergedBlock(block, channels)
         channels = block.conv2[0].out_channels
 
 

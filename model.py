@@ -9,7 +9,6 @@ The network (network.py) has two heads: mask logits for each pixel, and one logi
 """
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -128,6 +127,33 @@ def mix_pictures(image: Tensor) -> Tensor:
     return share * image + (1 - share) * image.roll(1, 0).flip(3)
 
 
+def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
+    """Share of the full learning rate: rising, constant, and falling to 0 over the last steps.
+
+    Args:
+        step: from 0 on.
+        warmup, decay: length of the rise and of the fall, steps; 0: none.
+        total: steps of the training; math.inf where it has no end.
+    """
+    rise = min(1.0, (step + 1) / max(1, warmup))
+    fall = min(1.0, max(0.0, total - step) / min(decay, total)) if decay else 1.0
+    return min(rise, fall)
+
+
+def parameter_groups(network: SegmentationNetwork, encoder_rate: float, rate: float) -> list[dict]:
+    """AdamW's groups of those that train: learning rates by part, no decay of norms and biases."""
+    groups = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            lr, decays = encoder_rate if name.startswith("encoder.") else rate, parameter.ndim > 1
+            groups.setdefault((lr, decays), []).append(parameter)
+    no_decay = {"weight_decay": 0.0}
+    return [
+        {"params": parameters, "lr": lr, **({} if decays else no_decay)}
+        for (lr, decays), parameters in groups.items()
+    ]
+
+
 def best_precision() -> str:
     """Lightning's `precision` for this machine: bf16-mixed where it is native, else 32-true."""
     return "bf16-mixed" if bf16_is_fast(best_device()) else "32-true"
@@ -138,27 +164,31 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
 
     def __init__(
         self,
-        architecture: str = "unet",
-        encoder: str = "mobilenet_v2",
+        encoder: str = "timm-tf_efficientnet_lite0",
         encoder_weights: str | None = None,
-        decoder_channels: Sequence[int] | None = (128, 64, 32, 16, 16),
+        bridge_channels: int = 96,
+        decoder_channels: Sequence[int] = (96, 64, 32, 16),
         learning_rate: float = 1e-3,
+        encoder_rate: float = 0.5,
         weight_decay: float = 1e-2,
-        warmup_fraction: float = 0.05,
+        warmup_steps: int = 200,
+        decay_steps: int = 0,
         score_weight: float = 0.2,
         pixel_loss: str = "bce",
         keep_weight: float = 0.0,
     ):
         """
         Args:
-            architecture, encoder: names in smp.create_model.
+            encoder: a name that smp.encoders.get_encoder knows.
             encoder_weights: start of the encoder: "imagenet" (smp downloads it), a path to a
                 .safetensors file in smp's naming, or None (random).
-            decoder_channels: width of each decoder block, deepest first; None for smp's own and
-                for architectures without such a setting. The default is half of smp's, twice as
-                fast.
-            learning_rate, weight_decay: of AdamW; the rate is the peak after warm-up.
-            warmup_fraction: share of the training with a rising rate; a cosine to 0 follows.
+            bridge_channels: to which the encoder's deepest features are narrowed for the decoder.
+            decoder_channels: width of each decoder block, deepest first.
+            learning_rate, weight_decay: of AdamW. Norms and biases do not decay.
+            encoder_rate: the encoder's learning rate, as a fraction of that of the rest.
+            warmup_steps: over which the rate rises linearly; then it stays.
+            decay_steps: the last steps of the training, over which the rate falls linearly to 0;
+                0 leaves it constant, so that the training can be prolonged from its checkpoint.
             score_weight: weight of the image score in the loss; 0 turns the head off.
             pixel_loss: a name in PIXEL_LOSSES, added to the Dice loss.
             keep_weight: above 0, the training starts from a trained network and must not forget:
@@ -169,9 +199,9 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
             raise ValueError(f"pixel_loss is {pixel_loss!r}; use {', '.join(PIXEL_LOSSES)}.")
         super().__init__()
         self.save_hyperparameters()
-        self.network = SegmentationNetwork(architecture, encoder, decoder_channels)
+        self.network = SegmentationNetwork(encoder, bridge_channels, decoder_channels)
         if encoder_weights is not None:
-            load_encoder(self.network.model.encoder, encoder, encoder_weights)
+            load_encoder(self.network.encoder, encoder, encoder_weights)
         # Part of the checkpoint, so that a resumed training keeps to the same answers.
         self.teacher = copy.deepcopy(self.network).requires_grad_(False) if keep_weight else None
         self.mean_loss = MeanLoss(terms=3)
@@ -300,19 +330,20 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
                     f"Give --model.{name} as in the run that wrote it (config.yaml in its folder)."
                 )
 
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self.network.freeze_unused()
+
     def configure_optimizers(self):
+        settings = self.hparams
+        rates = (settings.learning_rate * settings.encoder_rate, settings.learning_rate)
         optimizer = torch.optim.AdamW(
-            self.parameters(), self.hparams.learning_rate, weight_decay=self.hparams.weight_decay
+            parameter_groups(self.network, *rates), weight_decay=settings.weight_decay
         )
-        steps = max(1, self.trainer.estimated_stepping_batches)
-        warmup = max(1, round(self.hparams.warmup_fraction * steps))
-
-        def rate(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            done = min(1.0, (step - warmup) / max(1, steps - warmup))
-            return 0.5 * (1 + math.cos(math.pi * done))
-
+        total = self.trainer.estimated_stepping_batches
+        rate = partial(
+            rate_at, warmup=settings.warmup_steps, decay=settings.decay_steps, total=total
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 

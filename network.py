@@ -2,58 +2,98 @@
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, pixel_shuffle
 
 from inference import STRIDE
 from runtime import CONFIG, WEIGHTS, check_folder
 
-COARSE_CHANNELS = 8  # of the decoder's output, which the full-size image refines
-REFINE_CHANNELS = 16
+CELL = 2  # px; the decoder ends with one vector for each CELL x CELL pixels, and gives their logits
+START_BIAS = -2.0  # of mask logits: an untrained network marks little
 EVIDENCE_PX = 8  # side of the patches whose mean probability counts for the score
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FORMAT, VERSION = "watermark-segmentation", 2
-NETWORK_KEYS = ("architecture", "encoder", "decoder_channels")
+START_EVIDENCE = 5.0  # weight of the strongest patch in an untrained network's score
+FORMAT, VERSION = "watermark-segmentation", 3
+NETWORK_KEYS = ("encoder", "bridge_channels", "decoder_channels")
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, std
+HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+NORMALISATIONS = {  # of smp's encoders that timm does not know by their name, other than IMAGENET
+    "inceptionv4": HALVES,
+    "inceptionresnetv2": HALVES,
+    "xception": HALVES,
+}
+
+
+class ScoreHead(nn.Module):
+    """The logit that a photo carries a mark: its strongest patch, and what the scene is like.
+
+    One small mark anywhere must do, so evidence is not averaged over the photo. Richer heads on the
+    same features rank photos no better (EXPERIMENTS.md, 2026-11-24).
+    """
+
+    def __init__(self, channels: int):
+        """
+        Args:
+            channels: of the encoder's deepest features.
+        """
+        super().__init__()
+        self.context = nn.Linear(channels, 1)
+        self.evidence = nn.Parameter(torch.tensor(START_EVIDENCE))
+        nn.init.zeros_(self.context.weight)
+        nn.init.constant_(self.context.bias, -1.0)
+
+    def forward(self, logits: Tensor, deepest: Tensor) -> Tensor:
+        """float32 score logits, N, of mask logits and the encoder's deepest features."""
+        peak = avg_pool2d(logits.sigmoid(), EVIDENCE_PX).amax((1, 2, 3))  # N
+        return self.context(deepest.amax((2, 3)))[:, 0].float() + self.evidence * peak
+
+    @torch.no_grad()
+    def rescale(self, scale: float, shift: float) -> None:
+        """Makes the score logit `scale * logit + shift`."""
+        self.context.weight.mul_(scale)
+        self.context.bias.mul_(scale).add_(shift)
+        self.evidence.mul_(scale)
 
 
 class SegmentationNetwork(nn.Module):
-    """An smp model that takes plain RGB and returns mask logits and a score logit.
+    """Takes plain RGB; returns mask logits and a score logit.
 
-    An smp decoder sees the photo at half its size or less, so that thin letters run together. Two
-    convolutions at full size, which see the photo itself, correct its logits.
+    An encoder of smp, a 1 x 1 convolution (the bridge) that narrows its deepest features, smp's
+    U-Net decoder up to half the image's size, and from there four logits for each 2 x 2 pixels.
+    Nothing is convolved at full size, where most of the time would go.
     """
 
-    def __init__(self, architecture: str, encoder: str, decoder_channels: Sequence[int] | None):
-        """See `model.WatermarkSegmenter`; ValueError if smp does not know the names."""
+    def __init__(self, encoder: str, bridge_channels: int, decoder_channels: Sequence[int]):
+        """See `model.WatermarkSegmenter`; ValueError for a name or widths that cannot be."""
         super().__init__()
-        self.names = dict(zip(NETWORK_KEYS, (architecture, encoder, decoder_channels)))
-        options = {"decoder_channels": tuple(decoder_channels)} if decoder_channels else {}
-        head = {"classes": 1, "pooling": "max", "dropout": None}
-        try:
-            self.model = smp.create_model(
-                architecture, encoder, None, classes=COARSE_CHANNELS, aux_params=head, **options
-            )
-        except KeyError as error:
-            raise ValueError(
-                f"No network of architecture {architecture!r} and encoder {encoder!r}: {error}. "
-                "Use names that segmentation-models-pytorch knows."
-            ) from error
-        self.refine = nn.Sequential(
-            nn.Conv2d(COARSE_CHANNELS + 3, REFINE_CHANNELS, 3, padding=1, bias=False),
-            nn.BatchNorm2d(REFINE_CHANNELS),
+        check_channels(bridge_channels, decoder_channels)
+        self.names = dict(zip(NETWORK_KEYS, (encoder, bridge_channels, list(decoder_channels))))
+        self.encoder = make_encoder(encoder)
+        *skips, deepest = self.encoder.out_channels
+        self.bridge = nn.Sequential(
+            nn.Conv2d(deepest, bridge_channels, 1, bias=False),
+            nn.BatchNorm2d(bridge_channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(REFINE_CHANNELS, 1, 3, padding=1),
         )
-        self.evidence_weight = nn.Parameter(torch.tensor(5.0))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.decoder = UnetDecoder(
+            (*skips, bridge_channels), decoder_channels, n_blocks=len(decoder_channels)
+        )
+        self.mask_head = nn.Conv2d(decoder_channels[-1], CELL**2, 3, padding=1)
+        nn.init.constant_(self.mask_head.bias, START_BIAS)
+        self.score_head = ScoreHead(deepest)
+        mean, std = normalisation(encoder)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
         self.to(memory_format=torch.channels_last)  # 1.5 times as fast on CPUs
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,21 +110,58 @@ class SegmentationNetwork(nn.Module):
         if not image.is_floating_point():
             image = image.float() / 255
         image = (image - self.mean) / self.std
-        image = image.to(self.refine[0].weight.dtype, memory_format=torch.channels_last)
-        coarse, context = self.model(image)  # N x COARSE_CHANNELS x H x W, N x 1
-        logits = coarse[:, :1] + self.refine(torch.cat([coarse, image], 1))
-        logits, context = logits.float(), context[:, 0].float()  # N x 1 x H x W, N
-        # The score rests on the strongest patch of the mask: one small mark anywhere must do.
-        evidence = avg_pool2d(logits.sigmoid(), EVIDENCE_PX).amax((1, 2, 3))  # N
-        return logits, context + self.evidence_weight * evidence
+        image = image.to(self.mask_head.weight.dtype, memory_format=torch.channels_last)
+        *skips, deepest = self.encoder(image)
+        cells = self.mask_head(self.decoder([*skips, self.bridge(deepest)]))
+        logits = pixel_shuffle(cells, CELL).float()  # N x 1 x H x W
+        return logits, self.score_head(logits, deepest)
 
-    @torch.no_grad()
-    def rescale_score(self, scale: float, shift: float) -> None:
-        """Makes the score logit `scale * logit + shift`."""
-        linear = next(m for m in self.model.classification_head if isinstance(m, nn.Linear))
-        linear.weight.mul_(scale)
-        linear.bias.mul_(scale).add_(shift)
-        self.evidence_weight.mul_(scale)
+    def freeze_unused(self) -> None:
+        """Takes parameters that no output depends on out of the training.
+
+        Some encoders of smp have such layers, and DDP would wait for their gradients.
+        """
+        was_training, image = self.training, torch.zeros(1, 3, STRIDE, STRIDE)
+        self.eval()
+        with torch.enable_grad():
+            logits, score = self(image.to(self.mean.device))
+            parameters = list(self.parameters())
+            gradients = torch.autograd.grad(
+                logits.sum() + score.sum(), parameters, allow_unused=True
+            )
+        for parameter, gradient in zip(parameters, gradients):
+            parameter.requires_grad_(gradient is not None)
+        self.train(was_training)
+
+
+def check_channels(bridge_channels: int, decoder_channels: Sequence[int]) -> None:
+    """Raises ValueError unless these are widths of a network whose decoder ends at half size."""
+    levels = STRIDE.bit_length() - CELL.bit_length()
+    widths = [bridge_channels, *decoder_channels]
+    if len(decoder_channels) != levels or not all(isinstance(w, int) and w > 0 for w in widths):
+        raise ValueError(
+            f"bridge_channels is {bridge_channels}, decoder_channels {list(decoder_channels)}; use "
+            f"whole numbers above 0, {levels} for the decoder, the deepest first."
+        )
+
+
+def make_encoder(name: str, weights: str | None = None) -> nn.Module:
+    """An encoder of smp; ValueError if smp knows no such name."""
+    try:
+        with warnings.catch_warnings():  # that timm- names are an older spelling
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return smp.encoders.get_encoder(name, weights=weights)
+    except (KeyError, RuntimeError) as error:  # smp's and timm's
+        raise ValueError(
+            f"No encoder {name!r}: {error} Use a name that segmentation-models-pytorch knows."
+        ) from error
+
+
+def normalisation(encoder: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation, of RGB in 0..1, that an encoder of smp expects."""
+    name = encoder.removeprefix("timm-").removeprefix("tu-")
+    known = timm.models.get_pretrained_cfg(name)
+    return (known.mean, known.std) if known else NORMALISATIONS.get(name, IMAGENET)
 
 
 def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> None:
@@ -97,7 +174,7 @@ def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> N
     choices = "a path to the encoder's .safetensors file, or None for a random start"
     if str(weights) == "imagenet":
         try:
-            pretrained = smp.encoders.get_encoder(name, weights="imagenet")
+            pretrained = make_encoder(name, weights="imagenet")
         except OSError as error:
             raise ConnectionError(
                 f"The ImageNet weights of {name} cannot be downloaded ({type(error).__name__}). "
@@ -144,6 +221,11 @@ def make_from_config(make: Callable[..., nn.Module], folder) -> nn.Module:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
     found = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
+    if found in [(FORMAT, older) for older in range(1, VERSION)]:
+        raise ValueError(
+            f"{path} is of version {found[1]}, whose network this code no longer has: it reads "
+            f"version {VERSION}. Train again (README), or use the commit that wrote the folder."
+        )
     if found != (FORMAT, VERSION):
         raise ValueError(f"{path} is of {found}, not of {(FORMAT, VERSION)}.")
     missing = [name for name in NETWORK_KEYS if name not in config]
@@ -173,8 +255,8 @@ def bf16_is_fast(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    # AVX512-BF16 alone does not pay: 11.5 instead of 14.3 samples/s in training (EXPERIMENTS.md).
+    return bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16"))
 
 
 def best_device() -> torch.device:

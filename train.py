@@ -1,4 +1,4 @@
-"""Trains the segmenter: `python train.py fit --config configs/stage1.yaml --data.photos DIR`.
+"""Trains the segmenter: `python train.py fit --config configs/train.yaml --data.photos DIR`.
 
 Every argument of `WatermarkSegmenter`, `WatermarkData` and Lightning's Trainer can be given on the
 command line or in a YAML file. The run's folder under lightning_logs/ gets metrics for TensorBoard
@@ -42,7 +42,7 @@ class WatermarkData(pl.LightningDataModule):
 
     def __init__(
         self,
-        photos: str | None = None,
+        photos: str | list[str] | None = None,
         logos: str = str(ROOT / "logos"),
         fonts: str | None = None,
         settings: WatermarkSettings | None = None,
@@ -53,6 +53,7 @@ class WatermarkData(pl.LightningDataModule):
         workers: int = 2,
         seed: int = 0,
         held_out: str | None = str(ROOT / "held_out.json"),
+        marks_per_crop: int = 2,
         mark: str | None = None,
         images: str | None = None,
         masks: str | None = None,
@@ -70,6 +71,7 @@ class WatermarkData(pl.LightningDataModule):
         self.arguments = dict(
             photos=photos, logos=logos, fonts=fonts, settings=settings, train_length=train_length,
             val_length=val_length, val_fraction=val_fraction, seed=seed, held_out=held_out,
+            marks_per_crop=marks_per_crop,
         )  # fmt: skip
         self.own = dict(share=own_share, settings=own_settings, val_fraction=val_fraction)
         self.mark = find_mark(mark) if mark else None

@@ -129,7 +129,7 @@ def assert_premultiplied(rgba):
     assert (rgba[..., :3].astype(int) <= rgba[..., 3:].astype(int) + 1).all()
 
 
-TINY = dict(encoder="tu-mobilenetv3_small_050", decoder_channels=(8, 8, 8, 8, 8))
+TINY = dict(encoder="tu-mobilenetv3_small_050", bridge_channels=8, decoder_channels=(8, 8, 8, 8))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_fit_stays_finite_where_the_scores_separate_both_kinds():
 def test_rescaled_score_and_same_mask(make_model):
     model, image = make_model(), np.full((40, 50, 3), 120, np.uint8)
     before = model.segment(image)
-    model.network.rescale_score(0.5, 0.25)
+    model.network.score_head.rescale(0.5, 0.25)
     after = model.segment(image)
     expected = 0.5 * calibrate.logit(np.float64(before.score)) + 0.25
     assert calibrate.logit(np.float64(after.score)) == pytest.approx(expected, abs=1e-4)
@@ -41,10 +41,10 @@ def test_rescaled_score_and_same_mask(make_model):
 
 def test_command_rewrites_the_weights(make_model, photo_folder, logo_folder, tmp_path, capsys):
     make_model().save(tmp_path)
-    before = WatermarkSegmenter.load(tmp_path).network.evidence_weight.item()
+    before = WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item()
     folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
     calibrate.main(["--weights", str(tmp_path), *folders, "--count", "1", "--val-fraction", "0.3"])
-    assert WatermarkSegmenter.load(tmp_path).network.evidence_weight.item() != before
+    assert WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item() != before
     assert "22 photos" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="No folder at"):
         calibrate.main(["--weights", str(tmp_path), "--photos", str(tmp_path / "missing")])

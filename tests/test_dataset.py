@@ -25,6 +25,7 @@ from dataset import (
     make_loader,
     render_sample,
 )
+from images import ImageFile
 
 # --- One sample ---------------------------------------------------------------------------------
 
@@ -296,3 +297,54 @@ def test_another_photo_can_shine_through(make_dataset):
     assert 0.3 <= share <= 0.7
     assert np.abs(data.stages(3)["image"] - expected).max() <= 1
     assert make_dataset(**settings).params(3).exposure is None
+
+
+# --- Several marks on one crop ------------------------------------------------------------------
+
+
+def test_neighbours_share_the_crop_and_have_marks_of_their_own(photos, logos, fonts):
+    settings = WatermarkSettings(image_size=64, clean_probability=0)
+    data = WatermarkDataset(photos, logos, settings, 12, 0, fonts, marks_per_crop=3)
+    drawn = [data.params(index) for index in range(12)]
+    for first in range(0, 12, 3):
+        trio = drawn[first : first + 3]
+        assert len({(p.photo, p.crop, p.flip) for p in trio}) == 1
+        assert len({p.marks for p in trio}) == 3
+        stages = [data.stages(first + view) for view in range(3)]
+        assert all(np.array_equal(s["photo"], stages[0]["photo"]) for s in stages)
+    assert len({p.crop for p in drawn}) == 4
+    assert data.params((1, 1)).crop == data.params((1, 0)).crop != data.params(1).crop
+    with pytest.raises(ValueError, match="marks_per_crop is 0; use 1 or more"):
+        WatermarkDataset(photos, logos, settings, 12, 0, fonts, marks_per_crop=0)
+
+
+def test_a_crop_is_decoded_once_for_all_its_marks(photos, logos, fonts, monkeypatch):
+    read, real = [], ImageFile.read
+    monkeypatch.setattr(ImageFile, "read", lambda self: read.append(self.path) or real(self))
+    settings = WatermarkSettings(image_size=64)
+    data = WatermarkDataset(photos, logos, settings, 8, 0, fonts, marks_per_crop=2)
+    for index in range(8):
+        data[index]
+    assert len(read) <= 4
+
+
+@pytest.mark.parametrize("length, each", [(16, 8), (19, 8), (15, 6)])
+def test_processes_share_crops_out_whole(monkeypatch, length, each):
+    taken = []
+    for rank in range(2):
+        monkeypatch.setattr("dataset._rank", lambda rank=rank: (rank, 2))
+        sampler = FreshSampler(length, marks_per_crop=2)
+        indices = [index for _, index in sampler]
+        assert len(indices) == len(sampler) == each
+        assert all(b == a + 1 and a % 2 == 0 for a, b in zip(indices[::2], indices[1::2]))
+        taken += indices
+    assert sorted(taken) == list(range(2 * each))
+
+
+def test_training_repeats_crops_and_validation_does_not(photo_folder, logo_folder):
+    folders = dict(photos=[photo_folder, photo_folder], logos=logo_folder, held_out=None)
+    train, val = make_datasets(**folders, marks_per_crop=2, val_fraction=0.3)
+    assert (train.marks_per_crop, val.marks_per_crop) == (2, 1)
+    alone = make_datasets(**(folders | dict(photos=photo_folder)), val_fraction=0.3)
+    for several, one in zip((train, val), alone):
+        assert [p.path for p in several.photos] == [p.path for p in one.photos] * 2

@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import paint_photo
 
-from deploy import AnySize, fast_copy, mirrored
+from deploy import AnySize, fast_copy, find_normalised, mirrored
 from inference import STRIDE
 from model import WatermarkSegmenter
-from network import SegmentationNetwork
+from network import ScoreHead, SegmentationNetwork
 
 
 def shake(network):
@@ -22,22 +22,26 @@ def shake(network):
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.2)
             for tensor in (module.running_var, module.weight.data):
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+        elif isinstance(module, ScoreHead):
+            weight = module.context.weight.data
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
     return network.eval()
 
 
 @pytest.mark.parametrize(
-    "architecture, encoder, channels",
+    "encoder",
     [
-        ("unet", "mobilenet_v2", (32, 24, 16, 16, 8)),
-        ("unet", "resnet18", (16, 16, 16, 16, 16)),
-        ("unet", "mit_b0", (16, 16, 16, 16, 8)),
-        ("unetplusplus", "mobilenet_v2", (16, 16, 16, 16, 16)),
-        ("fpn", "mobilenet_v2", None),
+        "timm-tf_efficientnet_lite0",  # the activation inside batch norm
+        "mobilenet_v2",
+        "resnet18",
+        "mit_b0",  # no features at half size
+        "densenet121",  # batch norm before convolutions, too
+        "tu-mobilenetv3_small_050",
     ],
 )
-def test_the_fast_copy_computes_the_same(architecture, encoder, channels):
+def test_the_fast_copy_computes_the_same(encoder):
     torch.manual_seed(0)
-    network = shake(SegmentationNetwork(architecture, encoder, channels))
+    network = shake(SegmentationNetwork(encoder, 24, (16, 16, 16, 8)))
     before = copy.deepcopy(network.state_dict())
     image = torch.rand(2, 3, 64, 96)
     fast = fast_copy(network)
@@ -48,16 +52,25 @@ def test_the_fast_copy_computes_the_same(architecture, encoder, channels):
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_the_fast_copy_of_a_unet_has_fewer_steps():
-    network = fast_copy(SegmentationNetwork("unet", "mobilenet_v2", (32, 24, 16, 16, 8)))
+def test_the_fast_copy_has_fewer_steps():
+    network = fast_copy(SegmentationNetwork("mobilenet_v2", 24, (32, 24, 16, 16)))
     kinds = [type(module) for module in network.modules()]
     assert torch.nn.BatchNorm2d not in kinds
-    assert kinds.count(torch.nn.ConvTranspose2d) == 5
+    assert kinds.count(torch.nn.ConvTranspose2d) == 4
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_only_what_a_convolution_gives_unchanged_is_folded(relu):
+    network = shake(SegmentationNetwork("resnet18", 8, (8, 8, 8, 8)))
+    if relu:
+        network.bridge.insert(1, torch.nn.ReLU(inplace=True))  # between convolution and norm
+    pairs = find_normalised(network)
+    assert (("bridge", "0", "2") in pairs, ("bridge", "0", "1") in pairs) == (False, not relu)
 
 
 def test_bf16_weights_answer_nearly_the_same():
     torch.manual_seed(0)
-    network = shake(SegmentationNetwork("unet", "mobilenet_v2", (32, 24, 16, 16, 8)))
+    network = shake(SegmentationNetwork("mobilenet_v2", 24, (32, 24, 16, 16)))
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         logits, score = fast_copy(network, torch.bfloat16)(image)

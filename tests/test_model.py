@@ -15,7 +15,7 @@ from dataset import make_loader
 from images import IGNORE
 from inference import STRIDE
 from model import WatermarkSegmenter, score_loss, segmentation_loss
-from network import COARSE_CHANNELS
+from network import SegmentationNetwork, normalisation
 
 # --- Forward ------------------------------------------------------------------------------------
 
@@ -55,27 +55,61 @@ def test_normalisation_is_stored_with_the_weights_and_used(make_model, tmp_path)
     assert torch.allclose(shifted(image + 0.3)[0], model(image)[0], atol=1e-3)
 
 
-def test_one_marked_patch_is_enough_for_a_high_score(make_model, monkeypatch):
-    model = make_model().eval()
+def test_a_cell_gives_the_logits_of_its_four_pixels(make_model):
+    network = make_model().network.eval()
+    torch.nn.init.zeros_(network.mask_head.weight)
+    with torch.no_grad():
+        network.mask_head.bias.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        logits = network(torch.zeros(1, 3, 32, 64))[0][0, 0]
+    assert logits.shape == (32, 64)
+    assert logits.view(16, 2, 32, 2).permute(0, 2, 1, 3).reshape(-1, 4).unique(dim=0).tolist() == [
+        [1, 2, 3, 4]
+    ]
+
+
+def test_one_marked_patch_is_enough_for_a_high_score(make_model):
+    head = make_model().network.score_head
     logits = torch.full((3, 1, 64, 64), -20.0)
     logits[1, :, 8:16, 40:48] = 20  # one patch; none in the first image, all of the third
     logits[2] = 20
-    outputs = logits.repeat(1, COARSE_CHANNELS, 1, 1), torch.zeros(3, 1)
-    monkeypatch.setattr(model.network.model, "forward", lambda image: outputs)
-    torch.nn.init.zeros_(model.network.refine[-1].weight)
-    none, patch, everywhere = model(torch.zeros(3, 3, 64, 64))[1].tolist()
+    none, patch, everywhere = head(logits, torch.zeros(3, head.context.in_features, 2, 2)).tolist()
     assert patch > none + 1
     assert patch == pytest.approx(everywhere)
 
 
-def test_refinement_sees_the_photo_at_full_size(make_model, monkeypatch):
-    model, checker = make_model().eval(), torch.zeros(1, 3, 64, 64)
-    checker[..., ::2, ::2] = checker[..., 1::2, 1::2] = 1.0
-    outputs = torch.zeros(1, COARSE_CHANNELS, 64, 64), torch.zeros(1, 1)
-    monkeypatch.setattr(model.network.model, "forward", lambda image: outputs)
-    with torch.no_grad():
-        logits = model(checker)[0][0, 0, 8:-8, 8:-8]
-    assert (logits[:, ::2] - logits[:, 1::2]).abs().max() > 1e-4
+@pytest.mark.parametrize(
+    "encoder, mean",
+    [
+        ("timm-tf_efficientnet_lite0", (0.5, 0.5, 0.5)),
+        ("tu-mobilenetv3_small_050", (0.485, 0.456, 0.406)),
+        ("resnet18", (0.485, 0.456, 0.406)),
+        ("mit_b0", (0.485, 0.456, 0.406)),
+        ("xception", (0.5, 0.5, 0.5)),
+        ("tu-vit_base_patch16_224", (0.5, 0.5, 0.5)),
+    ],
+)
+def test_normalisation_is_the_encoders_own(encoder, mean):
+    assert tuple(normalisation(encoder)[0]) == mean
+
+
+@pytest.mark.parametrize(
+    "bridge, decoder",
+    [(0, (8, 8, 8, 8)), (8, (8, 8, 8)), (8, (8, 8, 8, 8, 8)), (8, (8, 8, 8, -1)), (8.5, (8,) * 4)],
+)
+def test_widths_that_make_no_network_are_refused(bridge, decoder):
+    with pytest.raises(ValueError, match=r"bridge_channels is .*whole numbers above 0, 4 for the"):
+        SegmentationNetwork(TINY["encoder"], bridge, decoder)
+
+
+def test_layers_that_no_output_needs_are_not_trained(make_model):
+    network = SegmentationNetwork("timm-tf_efficientnet_lite0", 8, (8, 8, 8, 8)).train()
+    network.freeze_unused()
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert frozen == {"encoder.conv_head.weight", "encoder.bn2.weight", "encoder.bn2.bias"}
+    assert network.training
+    network = make_model().network
+    network.freeze_unused()
+    assert all(parameter.requires_grad for parameter in network.parameters())
 
 
 # --- Losses -------------------------------------------------------------------------------------
@@ -247,7 +281,8 @@ def test_missing_folder_is_named(tmp_path):
         (b"\xff\xfe\x00", "damaged"),
         (b"[]", "is of None"),
         (b'{"model_type": "unet"}', r"is of \(None, None\), not of"),
-        (b'{"format": "watermark-segmentation", "version": 1}', "segmentation', 1"),
+        (b'{"format": "watermark-segmentation", "version": 2}', "version 2, .*it reads version 3"),
+        (b'{"format": "watermark-segmentation", "version": 4}', "segmentation', 4"),
     ],
 )
 def test_damaged_and_foreign_configs_are_refused(saved, content, reason):
@@ -258,8 +293,8 @@ def test_damaged_and_foreign_configs_are_refused(saved, content, reason):
 
 @pytest.mark.parametrize(
     "change",
-    [dict(encoder="nonsense"), dict(architecture="nonsense"), dict(architecture=None)],
-    ids=["encoder", "architecture", "missing"],
+    [dict(encoder="nonsense"), dict(decoder_channels=[8, 8]), dict(encoder=None)],
+    ids=["encoder", "channels", "missing"],
 )
 def test_configs_that_name_no_network_are_refused(saved, change):
     config = json.loads((saved / "config.json").read_text()) | change
@@ -278,7 +313,7 @@ def test_truncated_weights_are_refused(saved, share):
 
 
 def test_weights_of_another_network_are_refused(saved, make_model):
-    make_model(decoder_channels=(16, 8, 8, 8, 8)).save(saved.parent / "other")
+    make_model(decoder_channels=(16, 8, 8, 8)).save(saved.parent / "other")
     (saved.parent / "other" / "model.safetensors").replace(saved / "model.safetensors")
     with pytest.raises(ValueError, match="does not hold the weights of the network in config"):
         WatermarkSegmenter.load(saved)
@@ -296,31 +331,34 @@ def other_encoder():
 def test_encoder_weights_are_read_from_a_file_exactly(make_model, other_encoder, tmp_path):
     save_file(other_encoder.state_dict(), tmp_path / "encoder.safetensors")
     model = make_model(encoder_weights=str(tmp_path / "encoder.safetensors"))
-    loaded = model.network.model.encoder.state_dict()
+    loaded = model.network.encoder.state_dict()
     assert loaded.keys() == other_encoder.state_dict().keys()
     for name, value in other_encoder.state_dict().items():
         assert torch.equal(loaded[name], value), name
 
 
 def test_imagenet_weights_are_the_ones_that_smp_gives(make_model, other_encoder, monkeypatch):
-    calls = []
+    calls, real = [], smp.encoders.get_encoder
 
     def get_encoder(name, weights=None, **options):
         calls.append((name, weights))
-        return other_encoder
+        return other_encoder if weights else real(name, weights=weights, **options)
 
-    model = make_model()
     monkeypatch.setattr(smp.encoders, "get_encoder", get_encoder)
     model = make_model(encoder_weights="imagenet")
     assert (TINY["encoder"], "imagenet") in calls
     name = next(iter(dict(other_encoder.named_parameters())))
-    loaded = model.network.model.encoder.state_dict()[name]
+    loaded = model.network.encoder.state_dict()[name]
     assert torch.equal(loaded, other_encoder.state_dict()[name])
 
 
 def test_unreachable_imagenet_weights_name_the_other_choices(make_model, monkeypatch):
+    real = smp.encoders.get_encoder
+
     def get_encoder(name, weights=None, **options):
-        raise OSError("no route to host")
+        if weights:
+            raise OSError("no route to host")
+        return real(name, weights=weights, **options)
 
     monkeypatch.setattr(smp.encoders, "get_encoder", get_encoder)
     with pytest.raises(ConnectionError, match=r"path to the encoder's .safetensors file, or None"):
@@ -341,12 +379,11 @@ def test_wrong_encoder_weights_are_refused(make_model, tmp_path):
         make_model(encoder_weights=str(tmp_path / "text.safetensors"))
 
 
-@pytest.mark.parametrize("architecture", ["unet", "fpn"])
-def test_a_random_start_needs_no_network(make_model, monkeypatch, architecture):
+def test_a_random_start_needs_no_network(make_model, monkeypatch):
     def refuse(self, address):
         raise AssertionError(f"connects to {address}")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
-    channels = TINY["decoder_channels"] if architecture == "unet" else None
-    model = make_model(architecture=architecture, decoder_channels=channels).eval()
-    assert model(torch.zeros(1, 3, STRIDE, STRIDE))[0].shape == (1, 1, STRIDE, STRIDE)
+    for encoder in (TINY["encoder"], "timm-tf_efficientnet_lite0", "resnet18"):
+        model = make_model(encoder=encoder).eval()
+        assert model(torch.zeros(1, 3, STRIDE, STRIDE))[0].shape == (1, 1, STRIDE, STRIDE)

@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 
 from adapt import find_mark
 from dataset import ROOT, WatermarkSettings
-from model import WatermarkSegmenter, keep_loss
+from model import WatermarkSegmenter, keep_loss, parameter_groups, rate_at
 from splits import make_manifest, read_manifest, split_by_hash, write_manifest
 from text import find_fonts
 from train import WatermarkData
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
 
-CONFIGS = sorted((ROOT / "configs").glob("stage*.yaml"))
+CONFIGS = [ROOT / "configs" / f"{name}.yaml" for name in ("train", "decay")]
 
 
 @pytest.fixture
@@ -71,14 +71,48 @@ class Recorder(pl.Callback):
 
 
 def test_training_lowers_the_loss_and_follows_the_schedule(make_model, make_data, tmp_path):
-    recorder, model = Recorder(), make_model(learning_rate=0.01, warmup_fraction=0.25)
+    recorder, model = Recorder(), make_model(learning_rate=0.01, warmup_steps=8, decay_steps=16)
     trainer = make_trainer(tmp_path, recorder, max_epochs=4, enable_checkpointing=False)
     trainer.fit(model, make_data(train_length=64, batch_size=8))
     assert len(recorder.losses) == 32
     assert np.mean(recorder.losses[-8:]) < 0.8 * np.mean(recorder.losses[:8])
     rates = np.array(recorder.rates) / 0.01
-    assert rates[:8] == pytest.approx(np.arange(1, 9) / 8)  # a quarter of warm-up
-    assert rates[8:] == pytest.approx(0.5 + 0.5 * np.cos(math.pi * np.arange(24) / 24))
+    assert rates[:8] == pytest.approx(0.5 * np.arange(1, 9) / 8)  # the first group: the encoder
+    assert rates[8:16] == pytest.approx(0.5)
+    assert rates[16:] == pytest.approx(0.5 * np.arange(16, 0, -1) / 16)
+
+
+@pytest.mark.parametrize(
+    "step, warmup, decay, total, expected",
+    [
+        (0, 4, 0, math.inf, 0.25),
+        (3, 4, 0, math.inf, 1),
+        (10**9, 4, 0, math.inf, 1),
+        (10**9, 4, 100, math.inf, 1),  # a training without end never falls
+        (5, 0, 4, 8, 0.75),
+        (7, 0, 4, 8, 0.25),
+        (8, 0, 4, 8, 0),  # asked for once more after the last step
+        (4, 0, 100, 8, 0.5),  # a fall longer than the training starts with it
+    ],
+)
+def test_the_rate_rises_stays_and_falls(step, warmup, decay, total, expected):
+    assert rate_at(step, warmup, decay, total) == pytest.approx(expected)
+
+
+def test_the_encoder_learns_slower_and_norms_do_not_decay(make_model):
+    network = make_model().network
+    network.bridge[0].weight.requires_grad_(False)
+    groups = parameter_groups(network, 0.1, 0.2)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found = {}
+    for group in groups:
+        for parameter in group["params"]:
+            found[names[id(parameter)]] = group["lr"], group.get("weight_decay", "default")
+    assert set(names.values()) - set(found) == {"bridge.0.weight"}
+    assert found["encoder.model.conv_stem.weight"] == (0.1, "default")
+    assert found["encoder.model.bn1.bias"] == (0.1, 0.0)
+    assert found["mask_head.weight"] == (0.2, "default")
+    assert found["mask_head.bias"] == (0.2, 0.0)
 
 
 def test_training_can_follow_a_validation(make_model, make_data, tmp_path):
@@ -151,7 +185,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(make_model, make_data, t
 def test_checkpoint_of_another_network_is_refused(make_model, make_data, tmp_path):
     checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True)
     make_trainer(tmp_path, checkpoint, max_epochs=1).fit(make_model(), make_data())
-    wider = make_model(decoder_channels=(16, 8, 8, 8, 8))
+    wider = make_model(decoder_channels=(16, 8, 8, 8))
     trainer = make_trainer(tmp_path, max_epochs=2)
     with pytest.raises(ValueError, match=r"decoder_channels is \[8, 8.* this model's is \[16"):
         trainer.fit(wider, make_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=False)
@@ -179,8 +213,9 @@ def cli_run(tmp_path_factory, photo_folder, logo_folder):
             "data.photos": photo_folder, "data.logos": logo_folder, "data.workers": 0,
             "data.train_length": 8, "data.val_length": 4, "data.batch_size": 4,
             "data.settings.image_size": 32, "data.settings.clean_probability": 1.0,
-            "model.encoder": TINY["encoder"], "model.decoder_channels": "[8, 8, 8, 8, 8]",
-            "model.encoder_weights": "null", "model.learning_rate": 0.01,
+            "model.encoder": TINY["encoder"], "model.decoder_channels": "[8, 8, 8, 8]",
+            "model.bridge_channels": 8, "model.encoder_weights": "null",
+            "model.learning_rate": 0.01,
             "trainer.max_epochs": 2, "trainer.accelerator": "cpu", "trainer.log_every_n_steps": 1,
             "trainer.enable_model_summary": "false", "trainer.default_root_dir": folder,
         }  # fmt: skip
@@ -242,7 +277,7 @@ def test_cli_weights_are_the_averaged_ones(trained):
         {name: state[f"network.{name}"] for name in weights}
         for state in (checkpoint["state_dict"], checkpoint["current_model_state"])
     )
-    head = "refine.3.weight"
+    head = "mask_head.weight"
     assert not torch.equal(averaged[head], current[head])
     for name, value in weights.items():
         if value.is_floating_point():
@@ -252,7 +287,7 @@ def test_cli_weights_are_the_averaged_ones(trained):
 def test_cli_starts_from_a_weights_folder(trained, cli_run):
     run = cli_run(f"--init_from={trained / 'weights'}", "--model.learning_rate=0", configs=CONFIGS)
     one, other = (load_file(folder / "weights" / "model.safetensors") for folder in (trained, run))
-    head = "refine.3.weight"
+    head = "mask_head.weight"
     assert torch.equal(one[head], other[head])
 
 
@@ -283,7 +318,7 @@ def test_cli_refuses_unknown_keys_in_a_config(monkeypatch, capsys, tmp_path):
     [
         (["--data.settings.image_size=100"], "image_size is 100; use a multiple of 32"),
         (["--data.photos=nowhere"], "No folder at nowhere"),
-        (["--model.encoder=resnet7"], "No network of architecture 'unet' and encoder 'resnet7'"),
+        (["--model.encoder=resnet7"], "No encoder 'resnet7'"),
     ],
 )
 def test_cli_explains_impossible_settings(monkeypatch, tmp_path, arguments, message):
@@ -298,7 +333,7 @@ def test_cli_resumes_and_the_command_line_decides(trained, cli_run):
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
     assert (checkpoint["epoch"], checkpoint["global_step"]) == (2, 6)
     with pytest.raises(SystemExit, match=r"decoder_channels is \[8, 8.* this model's is \[16"):
-        cli_run(last, "--model.decoder_channels=[16, 8, 8, 8, 8]")
+        cli_run(last, "--model.decoder_channels=[16, 8, 8, 8]")
 
 
 def test_cli_keeps_the_list_of_files_trained_on_when_it_resumes(make_data):
@@ -327,7 +362,8 @@ def rank_options(photo_folder, logo_folder):
             "data.val_fraction": 0.3, "data.settings.image_size": 32,
             "data.settings.opacity_range": "[0.7, 1.0]", "data.settings.kinds": "{logo: 1}",
             "data.settings.layouts": "{single: 1}", "model.encoder": TINY["encoder"],
-            "model.decoder_channels": "[8, 8, 8, 8, 8]", "model.learning_rate": 0.01,
+            "model.decoder_channels": "[8, 8, 8, 8]", "model.bridge_channels": 8,
+            "model.learning_rate": 0.01,
             "trainer.max_epochs": 2, "trainer.accelerator": "cpu", "trainer.devices": processes,
             "trainer.enable_model_summary": "false", "trainer.default_root_dir": folder,
             "trainer.callbacks+": "ranks.RankRecord", "trainer.callbacks.folder": folder,
@@ -506,8 +542,8 @@ def test_adapting_resumes_and_keeps_what_was_measured_before(
               for f in (adapted, run)]  # fmt: skip
     start = load_file(trained / "weights" / "model.safetensors")
     for state in states:  # the teacher is the network that the training started from
-        teacher = state["teacher.refine.3.weight"]
-        assert torch.equal(teacher.half(), start["refine.3.weight"])
+        teacher = state["teacher.mask_head.weight"]
+        assert torch.equal(teacher.half(), start["mask_head.weight"])
 
 
 def test_forgetting_is_bounded(make_model, make_data, own_mark, tmp_path):
@@ -535,7 +571,7 @@ def test_batch_norm_and_teacher_stand_still_while_adapting(
     for name, value in model.state_dict().items():
         if name.startswith("teacher.") or "running_" in name:
             assert torch.equal(value, before[name]), name
-    assert not torch.equal(model.network.refine[3].weight, before["network.refine.3.weight"])
+    assert not torch.equal(model.network.mask_head.weight, before["network.mask_head.weight"])
 
 
 def test_keep_loss_by_hand():
