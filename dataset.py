@@ -23,7 +23,18 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from images import IGNORE, ImageFile, find_images, sample_photos
-from marks import COLORS, EFFECTS, LAYOUTS, MARKS, Layer, MarkParams, Shape, check_logo, paint
+from marks import (
+    COLORS,
+    EFFECTS,
+    LAYOUTS,
+    LOGO_KINDS,
+    MARKS,
+    Layer,
+    MarkParams,
+    Shape,
+    check_logo,
+    paint,
+)
 from splits import leave_out, split_by_hash
 from text import Font, draw_text, find_fonts
 
@@ -261,7 +272,8 @@ def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkPar
     narrow, wide = settings.stretch_range
     return MarkParams(
         kind=kind,
-        source=rng.choice(logos).path if kind == "logo" else font.path,
+        logo=rng.choice(logos).path if kind in LOGO_KINDS else None,
+        font=None if kind == "logo" else font.path,
         text="" if kind == "logo" else _draw_words(settings, rng, font),
         layout=layout,
         color=color,

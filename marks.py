@@ -20,6 +20,7 @@ from images import upright
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
 MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or marks them
+LOGO_KINDS = ("logo",)  # of MARKS: they need a logo file
 COLORS = ("original", "desaturated", "white", "black", "grey", "tint")
 
 Shape = tuple[int, int]  # of an image: height, width
@@ -30,7 +31,8 @@ class MarkParams:
     """Everything about one mark: the random numbers behind it, already drawn."""
 
     kind: str
-    source: Path  # of the logo or the font
+    logo: Path | None  # its file, for the kinds in LOGO_KINDS
+    font: Path | None  # its file, for the kinds that write
     text: str  # empty for a logo
     layout: str
     color: str
@@ -102,9 +104,9 @@ def stretch_stamp(stamp: np.ndarray, long_px: float, stretch: float) -> np.ndarr
 
 def logo_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     """The logo at a size."""
-    full_px = max(load_logo(mark.source).shape)
+    full_px = max(load_logo(mark.logo).shape)
     halvings = max(0, int(math.log2(full_px / long_px)))
-    return stretch_stamp(load_logo(mark.source, halvings), long_px, mark.stretch)
+    return stretch_stamp(load_logo(mark.logo, halvings), long_px, mark.stretch)
 
 
 def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
@@ -118,13 +120,13 @@ def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     size_px = max(MIN_FONT_PX, round(probe_px * long_px / longest))
     left, top, right, bottom = _text_box(mark, size_px)
     canvas = Image.new("L", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))))
-    draw, font = ImageDraw.Draw(canvas), _font(mark.source, size_px)
+    draw, font = ImageDraw.Draw(canvas), _font(mark.font, size_px)
     draw.text((-left, -top), mark.text, 255, font, spacing=_spacing(size_px), align="center")
     return stretch_stamp(cv2.merge([np.asarray(canvas)] * 4), max(canvas.size), mark.stretch)
 
 
 def _text_box(mark: MarkParams, size_px: int):
-    draw, font = ImageDraw.Draw(Image.new("L", (1, 1))), _font(mark.source, size_px)
+    draw, font = ImageDraw.Draw(Image.new("L", (1, 1))), _font(mark.font, size_px)
     return draw.textbbox((0, 0), mark.text, font, spacing=_spacing(size_px), align="center")
 
 

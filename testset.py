@@ -63,14 +63,14 @@ class Case:
 def _fit_inside(mark: MarkParams, width: float, height: float) -> MarkParams:
     """The logo at a size in px, shrunk if it would not fit into the image once turned."""
     fit = min(1, PROTOCOL_PX / max(turned_size(width, height, mark.rotation_deg)))
-    logo_height, logo_width = load_logo(mark.source).shape[:2]
+    logo_height, logo_width = load_logo(mark.logo).shape[:2]
     stretch = (width / height) / (logo_width / logo_height)
     return replace(mark, scale=max(width, height) * fit / PROTOCOL_PX, stretch=stretch)
 
 
 def _logo_size(mark: MarkParams, rng: Random) -> MarkParams:
     """The drawn size is that of the long side; the logo keeps its shape."""
-    height, width = load_logo(mark.source).shape[:2]
+    height, width = load_logo(mark.logo).shape[:2]
     zoom = mark.scale * PROTOCOL_PX / max(height, width)
     return _fit_inside(mark, width * zoom, height * zoom)
 

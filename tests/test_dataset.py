@@ -135,7 +135,7 @@ def test_effects_and_colours_show_in_the_layer(make_mark, effect):
 
 
 def test_mark_fills_the_fraction_of_the_image_that_scale_says(make_mark, logos):
-    layer = make_layer(make_mark(source=logos[4].path, scale=0.75), (64, 64))  # wider than high
+    layer = make_layer(make_mark(logo=logos[4].path, scale=0.75), (64, 64))  # wider than high
     columns = np.flatnonzero(layer.rgba[..., 3].max(axis=0))
     assert columns[-1] - columns[0] + 1 == pytest.approx(48, abs=2)
 

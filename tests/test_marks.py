@@ -85,7 +85,7 @@ def test_empty_logos_are_refused(tmp_path):
 @pytest.mark.parametrize("stretch", [0.6, 1.0, 1.6])
 def test_logo_stamp_has_the_size_asked_for(make_mark, logos, long_px, stretch):
     full = load_logo(logos[5].path)
-    stamp = MARKS["logo"](make_mark(source=logos[5].path, stretch=stretch), long_px)
+    stamp = MARKS["logo"](make_mark(logo=logos[5].path, stretch=stretch), long_px)
     assert abs(max(stamp.shape[:2]) - long_px) <= 0.5
     ratio = stretch * full.shape[1] / full.shape[0]  # of width to height
     shorter = long_px * min(ratio, 1 / ratio)
@@ -98,7 +98,7 @@ def test_resized_stamps_never_ring(tmp_path, make_mark, long_px):
     rgba[..., :3] = np.where(np.indices((60, 60)).sum(0) // 6 % 2, 80, 200)[..., None]
     rgba[0, 0] = 0
     save_logo(tmp_path / "stripes.png", rgba)
-    stamp = MARKS["logo"](make_mark(source=tmp_path / "stripes.png"), long_px)
+    stamp = MARKS["logo"](make_mark(logo=tmp_path / "stripes.png"), long_px)
     assert_premultiplied(stamp)
     assert stamp[..., :3].max() <= 200
     assert stamp[stamp[..., 3] == 255][:, :3].min() >= 80
@@ -109,12 +109,12 @@ def test_resized_random_stamps_stay_premultiplied(tmp_path, make_mark, long_px):
     rgba = np.random.default_rng(0).integers(0, 256, (50, 37, 4))
     rgba[0, 0, 3] = 0
     save_logo(tmp_path / "random.png", rgba)
-    stamp = MARKS["logo"](make_mark(source=tmp_path / "random.png", stretch=1.3), long_px)
+    stamp = MARKS["logo"](make_mark(logo=tmp_path / "random.png", stretch=1.3), long_px)
     assert_premultiplied(stamp)
 
 
 def text_stamp(make_mark, font, text, long_px):
-    return MARKS["text"](make_mark(kind="text", source=font.path, text=text), long_px)
+    return MARKS["text"](make_mark(kind="text", font=font.path, text=text), long_px)
 
 
 @pytest.mark.parametrize("text", ["Sample", "x", "first\nsecond\nthird line", " "])
