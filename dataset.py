@@ -23,18 +23,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from images import IGNORE, ImageFile, find_images, sample_photos
-from marks import (
-    COLORS,
-    EFFECTS,
-    LAYOUTS,
-    LOGO_KINDS,
-    MARKS,
-    Layer,
-    MarkParams,
-    Shape,
-    check_logo,
-    paint,
-)
+from layouts import LAYOUTS, Layer, Shape
+from marks import COLORS, EFFECTS, LOGO_KINDS, MARKS, MarkParams, check_logo, paint
 from splits import leave_out, split_by_hash
 from text import Font, draw_text, find_fonts
 

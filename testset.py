@@ -30,7 +30,8 @@ from dataset import (
     image_label,
 )
 from images import IGNORE, ImageFile, find_images, read_image, upright, upright_size
-from marks import MarkParams, load_logo, turned_size
+from layouts import turned_size
+from marks import MarkParams, load_logo
 from text import Font
 
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often

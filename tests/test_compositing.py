@@ -13,7 +13,7 @@ from dataset import (
     honest_mask,
     image_label,
 )
-from marks import Layer
+from layouts import Layer
 
 # --- Settings -----------------------------------------------------------------------------------
 

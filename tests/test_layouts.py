@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import assert_premultiplied, random_stamp, solid
 
-from marks import LAYOUTS
+from layouts import LAYOUTS
 
 SIZE = 64
 SHAPE = (SIZE, SIZE)

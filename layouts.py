@@ -1,0 +1,117 @@
+"""Where the copies of a mark lie on a photo.
+
+The table LAYOUTS names every alternative: a new one is a function and an entry. Nothing here is
+random: `marks.MarkParams` says everything.
+
+A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha. Positions are
+(x, y), angles counter-clockwise, shapes (height, width).
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from marks import MarkParams
+
+Shape = tuple[int, int]  # of an image: height, width
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The marks as they lie on the image: premultiplied RGBA of a window whose corner is (x, y)."""
+
+    rgba: np.ndarray
+    x: int = 0
+    y: int = 0
+
+    @property
+    def window(self):
+        """Index of the window in an H x W array."""
+        height, width = self.rgba.shape[:2]
+        return slice(self.y, self.y + height), slice(self.x, self.x + width)
+
+
+def place(stamp: np.ndarray, center, rotation_deg: float, shape: Shape) -> Layer:
+    """One copy with its middle at `center` (fractions), turned; the part inside the image."""
+    height, width = stamp.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rotation_deg, 1)
+    matrix[:, 2] += (center[0] * shape[1] - width / 2, center[1] * shape[0] - height / 2)
+    corners = np.array([[-1, -1, 1], [width, -1, 1], [-1, height, 1], [width, height, 1]])
+    corners = corners @ matrix.T
+    low = np.clip(np.floor(corners.min(0)), 0, (shape[1] - 1, shape[0] - 1)).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + 1, low + 1, shape[::-1]).astype(int)
+    matrix[:, 2] -= low
+    rgba = cv2.warpAffine(stamp, matrix, tuple(map(int, high - low)), flags=cv2.INTER_LINEAR)
+    return Layer(rgba, int(low[0]), int(low[1]))
+
+
+def single(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Anywhere, also partly off the image."""
+    return place(stamp, mark.center, mark.rotation_deg, shape)
+
+
+def turned_size(width: float, height: float, rotation_deg: float) -> tuple[float, float]:
+    """Width and height of the upright box round a turned rectangle."""
+    turn = math.radians(rotation_deg)
+    cosine, sine = abs(math.cos(turn)), abs(math.sin(turn))
+    return width * cosine + height * sine, width * sine + height * cosine
+
+
+def inside(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Anywhere, but whole; in the middle along a side that is too short for it."""
+    across, down = turned_size(stamp.shape[1], stamp.shape[0], mark.rotation_deg)
+    halves = (min(0.5, across / 2 / shape[1]), min(0.5, down / 2 / shape[0]))
+    middle = [half + at * (1 - 2 * half) for half, at in zip(halves, mark.center)]
+    return place(stamp, middle, mark.rotation_deg, shape)
+
+
+def corner(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """In the corner nearest to `mark.center`; the nearer to the edge, the smaller the margin."""
+    middle = []
+    for length, side, at in zip(stamp.shape[1::-1], shape[::-1], mark.center):
+        margin = 0.12 * min(at, 1 - at) + length / 2 / side
+        middle.append(margin if at < 0.5 else 1 - margin)
+    return place(stamp, middle, mark.rotation_deg, shape)
+
+
+def diagonal(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Across the whole image, rising or falling with the side that `mark.center` lies on."""
+    slope_deg = math.degrees(math.atan2(*shape))
+    rotation_deg = (slope_deg if mark.center[0] < 0.5 else -slope_deg) + mark.rotation_deg
+    return place(stamp, (0.5, 0.5), rotation_deg, shape)
+
+
+def grid(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Copies in straight rows all over the image."""
+    return _tile(_with_gap(stamp, mark.gap), mark, shape)
+
+
+def brick(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Like `grid`, every other row shifted by half a copy."""
+    row = _with_gap(stamp, mark.gap)
+    return _tile(np.vstack([row, np.roll(row, row.shape[1] // 2, axis=1)]), mark, shape)
+
+
+def _with_gap(stamp: np.ndarray, gap: float) -> np.ndarray:
+    pixels = max(1, round(gap * max(stamp.shape)))
+    return cv2.copyMakeBorder(stamp, 0, pixels, 0, pixels, cv2.BORDER_CONSTANT)
+
+
+def _tile(cell: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Copies of the cell all over the image, turned and shifted."""
+    height, width = shape
+    reach = math.ceil(math.hypot(height, width))  # the diagonal: the corners stay covered
+    shift = (mark.center[0] * cell.shape[1], mark.center[1] * cell.shape[0])
+    rows, columns = (math.ceil(reach / side) + 1 for side in cell.shape[:2])
+    matrix = cv2.getRotationMatrix2D((reach / 2, reach / 2), mark.rotation_deg, 1)
+    matrix[:, 2] += ((width - reach) / 2, (height - reach) / 2) - matrix[:, :2] @ shift
+    sheet = cv2.repeat(cell, rows, columns)
+    return Layer(cv2.warpAffine(sheet, matrix, (width, height), flags=cv2.INTER_LINEAR))
+
+
+LAYOUTS = {
+    "single": single, "inside": inside, "corner": corner, "diagonal": diagonal, "grid": grid,
+    "brick": brick,
+}  # fmt: skip
