@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.util
+import logging
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from fontTools.ttLib import TTFont, TTLibError
+from PIL import ImageFont
 
 SCRIPTS = {  # first and last code point
     "cyrillic": (0x0410, 0x044F),
@@ -25,6 +27,7 @@ SCRIPTS = {  # first and last code point
 }
 FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
 LATIN = string.ascii_letters + string.digits
+PROBE_PX = (10, 40)  # some fonts fail at small sizes only, some at large ones
 STOCK_WORDS = """
     SAMPLE PREVIEW PROOF DRAFT COPYRIGHT CONFIDENTIAL stock photo images studio gallery media press
     archive design creative art lens light pixel free trial demo watermark do not copy
@@ -49,18 +52,33 @@ class Font:
 
 def code_points(path: Path) -> frozenset[int]:
     """The characters that a font file can write; none if it is broken."""
+    log = logging.getLogger("fontTools")
+    level = log.level
+    log.setLevel(logging.ERROR)  # hundreds of fonts have harmless flaws, each worth a warning
     try:
         with TTFont(path, lazy=True, fontNumber=0) as font:
             return frozenset(font.getBestCmap() or ())
     except (TTLibError, OSError):
         return frozenset()
+    finally:
+        log.setLevel(level)
+
+
+def can_draw(path: Path) -> bool:
+    """Whether Pillow draws the Latin letters: some fonts' instructions make FreeType give up."""
+    try:
+        for size_px in PROBE_PX:
+            ImageFont.truetype(str(path), size_px).getmask(LATIN)
+    except OSError:  # "invalid opcode", "execution context too long"
+        return False
+    return True
 
 
 @functools.cache
 def read_font(path: Path) -> "Font | None":
     """The font, or None if it is broken or lacks Latin letters and digits."""
     covered = code_points(path)
-    if not all(ord(letter) in covered for letter in LATIN):
+    if not all(ord(letter) in covered for letter in LATIN) or not can_draw(path):
         return None
     letters = {name: [chr(c) for c in range(low, high + 1) if c in covered]
                for name, (low, high) in SCRIPTS.items()}  # fmt: skip

@@ -1,11 +1,13 @@
 """Fonts and what text marks say."""
 
+import logging
 import random
 import shutil
 
 import pytest
+from fontTools.ttLib import TTFont
 
-from text import LATIN, TEXTS, draw_text, find_fonts
+from text import LATIN, TEXTS, can_draw, code_points, draw_text, find_fonts
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,41 @@ def test_broken_fonts_are_passed_over(tmp_path, all_fonts):
     (tmp_path / "text.otf").write_text("this is no font")
     (tmp_path / "cut.ttf").write_bytes(all_fonts[0].path.read_bytes()[:3000])
     assert find_fonts(tmp_path) == all_fonts
+
+
+def test_fonts_that_pillow_cannot_draw_are_passed_over(monkeypatch, tmp_path, all_fonts):
+    for name in ("good.ttf", "small.ttf", "large.ttf"):
+        shutil.copy(all_fonts[0].path, tmp_path / name)
+
+    class Stubborn:
+        def __init__(self, path, size_px):
+            bad_px = {"small.ttf": 10, "large.ttf": 40}.get(path.rsplit("/", 1)[1])
+            self.fails = size_px == bad_px
+
+        def getmask(self, text):
+            assert set(text) == set(LATIN)
+            if self.fails:
+                raise OSError("invalid opcode")
+
+    monkeypatch.setattr("text.ImageFont.truetype", Stubborn)
+    found = find_fonts(tmp_path, shipped=False)
+    assert [font.path.name for font in found] == ["good.ttf"]
+
+
+def test_a_font_without_its_glyphs_cannot_be_drawn(tmp_path, all_fonts):
+    """Its table of letters is whole: only drawing finds the hole."""
+    with TTFont(all_fonts[0].path) as font:
+        del font["glyf"], font["loca"]
+        font.save(tmp_path / "hollow.ttf")
+    assert set(map(ord, LATIN)) <= code_points(tmp_path / "hollow.ttf")
+    assert can_draw(all_fonts[0].path) and not can_draw(tmp_path / "hollow.ttf")
+
+
+def test_flaws_of_fonts_are_not_logged_and_others_are(caplog, all_fonts):
+    code_points(all_fonts[0].path)
+    with caplog.at_level("WARNING"):
+        logging.getLogger("fontTools.ttLib").warning("still heard")
+    assert caplog.messages == ["still heard"]
 
 
 def test_missing_font_folder_is_named(tmp_path):
