@@ -8,7 +8,7 @@ A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha. P
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -76,6 +76,17 @@ def corner(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     return place(stamp, middle, mark.rotation_deg, shape)
 
 
+def centre(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Exactly in the middle."""
+    return place(stamp, (0.5, 0.5), mark.rotation_deg, shape)
+
+
+def lower_right(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Near the lower right corner, as generators of images label theirs."""
+    near = tuple(0.6 + 0.4 * at for at in mark.center)  # `corner` takes its margins from it
+    return corner(stamp, replace(mark, center=near), shape)
+
+
 def diagonal(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     """Across the whole image, rising or falling with the side that `mark.center` lies on."""
     slope_deg = math.degrees(math.atan2(*shape))
@@ -113,5 +124,5 @@ def _tile(cell: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
 
 LAYOUTS = {
     "single": single, "inside": inside, "corner": corner, "diagonal": diagonal, "grid": grid,
-    "brick": brick,
+    "brick": brick, "centre": centre, "lower_right": lower_right,
 }  # fmt: skip

@@ -71,6 +71,23 @@ def test_corner_lies_in_the_corner(make_mark, x, y):
     assert not inset[[0, -1]].any() and not inset[:, [0, -1]].any()
 
 
+def test_centre_lies_exactly_in_the_middle(make_mark):
+    layer = LAYOUTS["centre"](solid(2, 4), make_mark(center=(0.1, 0.9)), (16, 20))
+    canvas = np.zeros((16, 20), int)
+    canvas[layer.window] = layer.rgba[..., 3]
+    expected = np.zeros((16, 20), int)
+    expected[7:9, 8:12] = 255
+    assert np.array_equal(canvas, expected)
+
+
+@pytest.mark.parametrize("center", [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.4, 0.6)])
+def test_lower_right_lies_near_that_corner_and_whole(make_mark, center):
+    alpha = on_canvas(LAYOUTS["lower_right"](solid(6, 10), make_mark(center=center), SHAPE))
+    rows, columns = np.nonzero(alpha)
+    assert alpha.sum() == pytest.approx(255 * 60, rel=0.02)
+    assert rows.min() >= 0.75 * SIZE and columns.min() >= 0.75 * SIZE
+
+
 @pytest.mark.parametrize("center_x, rising", [(0.2, True), (0.8, False)])
 def test_diagonal_spans_from_corner_to_corner(make_mark, center_x, rising):
     stamp = solid(6, round(SIZE * 2**0.5))
