@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from marks import MarkParams
+from marks import MarkParams, over
 
 Shape = tuple[int, int]  # of an image: height, width
+BAND_RANGE = (0.05, 0.2)  # height of a band over the image's
+BAND_ROOM = 1.4  # height of a band over that of the mark on it
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,33 @@ def brick(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     return _tile(np.vstack([row, np.roll(row, row.shape[1] // 2, axis=1)]), mark, shape)
 
 
+def _rgb(stamp: np.ndarray) -> tuple[float, ...]:
+    """Mean colour of the stamp's strokes, 0..255."""
+    *color, alpha = cv2.mean(stamp)
+    return tuple(255 * level / max(alpha, 1e-6) for level in color)
+
+
+def band(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """On a strip of the opposite brightness, at the top, at the bottom or across the image.
+
+    The strip is opaque here and belongs to the mark: the mark's opacity lets the image through.
+    """
+    height, width = shape
+    thickest, thinnest = (max(1, round(part * height)) for part in BAND_RANGE[::-1])
+    zoom = min(1, thickest / BAND_ROOM / stamp.shape[0])
+    if zoom < 1:
+        size = (max(1, round(zoom * stamp.shape[1])), max(1, round(zoom * stamp.shape[0])))
+        stamp = cv2.resize(stamp, size, interpolation=cv2.INTER_AREA)
+    strip_px = int(np.clip(math.ceil(BAND_ROOM * stamp.shape[0]), thinnest, thickest))
+    x, y = (min(1, max(0, 2 * at - 0.5)) for at in mark.center)  # half of all touch an edge
+    level = 255 if np.mean(_rgb(stamp)) < 128 else 0
+    strip = np.full((strip_px, width, 4), (level, level, level, 255), np.uint8)
+    half = min(0.5, (stamp.shape[1] + strip_px / 2) / 2 / width)  # of the mark and its margin
+    words = place(stamp, (half + x * (1 - 2 * half), 0.5), 0, strip.shape[:2])
+    strip[words.window] = over(words.rgba, strip[words.window])
+    return Layer(strip, 0, round(y * (height - strip_px)))
+
+
 def _with_gap(stamp: np.ndarray, gap: float) -> np.ndarray:
     pixels = max(1, round(gap * max(stamp.shape)))
     return cv2.copyMakeBorder(stamp, 0, pixels, 0, pixels, cv2.BORDER_CONSTANT)
@@ -124,5 +153,5 @@ def _tile(cell: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
 
 LAYOUTS = {
     "single": single, "inside": inside, "corner": corner, "diagonal": diagonal, "grid": grid,
-    "brick": brick, "centre": centre, "lower_right": lower_right,
+    "brick": brick, "centre": centre, "lower_right": lower_right, "band": band,
 }  # fmt: skip

@@ -159,7 +159,7 @@ def _pad(stamp: np.ndarray, pixels: int) -> np.ndarray:
     return cv2.copyMakeBorder(stamp, pixels, pixels, pixels, pixels, cv2.BORDER_CONSTANT)
 
 
-def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """Premultiplied "over": top + bottom * (1 - top alpha)."""
     rest = cv2.merge([255 - top[..., 3]] * 4)
     return cv2.add(top, cv2.multiply(bottom, rest, scale=1 / 255))
@@ -178,7 +178,7 @@ def outline(stamp: np.ndarray) -> np.ndarray:
     alpha = cv2.dilate(stamp[..., 3], kernel)
     is_dark = cv2.mean(stamp)[0] < 0.5 * cv2.mean(stamp)[3]
     level = alpha if is_dark else np.zeros_like(alpha)
-    return _over(stamp, cv2.merge([level, level, level, alpha]))
+    return over(stamp, cv2.merge([level, level, level, alpha]))
 
 
 def shadow(stamp: np.ndarray) -> np.ndarray:
@@ -189,7 +189,7 @@ def shadow(stamp: np.ndarray) -> np.ndarray:
     alpha = cv2.warpAffine(stamp[..., 3], move, stamp.shape[1::-1])
     alpha = cv2.GaussianBlur(alpha, (0, 0), max(0.6, shift / 2)) // 2
     black = np.zeros_like(alpha)
-    return _over(stamp, cv2.merge([black, black, black, alpha]))
+    return over(stamp, cv2.merge([black, black, black, alpha]))
 
 
 def emboss(stamp: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from dataset import (
     FreshSampler,
     WatermarkDataset,
     WatermarkSettings,
+    add_watermark,
     crop_photo,
     degrade,
     image_label,
@@ -138,6 +139,14 @@ def test_mark_fills_the_fraction_of_the_image_that_scale_says(make_mark, logos):
     layer = make_layer(make_mark(logo=logos[4].path, scale=0.75), (64, 64))  # wider than high
     columns = np.flatnonzero(layer.rgba[..., 3].max(axis=0))
     assert columns[-1] - columns[0] + 1 == pytest.approx(48, abs=2)
+
+
+def test_a_band_is_mask_over_the_full_width(make_mark, make_dataset):
+    mark = make_mark(color="white", layout="band", opacity=0.4, center=(0.5, 1.0), scale=0.3)
+    params = replace(make_dataset().params(0), marks=(mark,))
+    mask = add_watermark(np.full((64, 96, 3), 128, np.uint8), params)["mask"]
+    assert (mask[-1] == 1).all() and (mask.any(axis=1) == mask.all(axis=1)).all()
+    assert 3 <= mask.any(axis=1).sum() <= 13
 
 
 def test_same_params_render_the_same_sample(make_dataset):

@@ -88,6 +88,29 @@ def test_lower_right_lies_near_that_corner_and_whole(make_mark, center):
     assert rows.min() >= 0.75 * SIZE and columns.min() >= 0.75 * SIZE
 
 
+@pytest.mark.parametrize("y, top", [(0.1, 0), (0.9, 57), (0.5, 28)])
+@pytest.mark.parametrize("level, opposite", [(255, 0), (0, 255), (100, 255)])
+def test_band_is_an_opaque_strip_of_the_opposite_brightness(make_mark, y, top, level, opposite):
+    mark = make_mark(center=(0.5, y))
+    layer = LAYOUTS["band"](solid(5, 20, (level,) * 3), mark, SHAPE)
+    assert (layer.x, layer.y, layer.rgba.shape) == (0, top, (7, SIZE, 4))  # 5 px and their room
+    assert (layer.rgba[..., 3] == 255).all()
+    expected = np.full((7, SIZE), opposite)
+    expected[1:6, 22:42] = level
+    assert np.array_equal(layer.rgba[..., 0], expected)
+
+
+@pytest.mark.parametrize("height, strip_px", [(1, 3), (5, 7), (8, 12), (60, 13)])
+@pytest.mark.parametrize("x", [0.0, 0.5, 1.0])
+def test_a_band_is_neither_thin_nor_thick_and_holds_its_mark(make_mark, height, strip_px, x):
+    stamp = solid(height, 20)
+    strip = LAYOUTS["band"](stamp, make_mark(center=(x, 1.0)), SHAPE).rgba[..., 0]
+    assert len(strip) == strip_px  # 5 % to 20 % of 64
+    ink = strip > 127
+    assert ink.any() and not ink[:, [0, -1]].any()
+    assert height == 1 or not ink[[0, -1]].any()
+
+
 @pytest.mark.parametrize("center_x, rising", [(0.2, True), (0.8, False)])
 def test_diagonal_spans_from_corner_to_corner(make_mark, center_x, rising):
     stamp = solid(6, round(SIZE * 2**0.5))
