@@ -59,17 +59,17 @@ class WatermarkSettings:
     kinds: Weights = _table(logo=1, text=1)  # names of MARKS
     texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
     layouts: Weights = _table(
-        single=4, inside=4, centre=4, corner=4, diagonal=2, grid=2, brick=2, band=1
+        single=4, inside=4, centre=4, corner=4, diagonal=2, grid=2, brick=2, band=1, lattice=1
     )  # fmt: skip
     # Long side of the mark over the image's width (diagonal: over the image's diagonal).
     scales: Mapping[str, Range] = _table(
         single=(0.15, 1.1), inside=(0.15, 0.9), corner=(0.08, 0.4), diagonal=(0.6, 1.0),
         grid=(0.12, 0.6), brick=(0.12, 0.6), centre=(0.2, 0.95), lower_right=(0.04, 0.25),
-        band=(0.3, 0.95),
+        band=(0.3, 0.95), lattice=(0.12, 0.6),
     )  # fmt: skip
     rotations_deg: Mapping[str, Range] = _table(
         single=(-180, 180), inside=(-180, 180), corner=(0, 0), diagonal=(-5, 5), grid=(-50, 50),
-        brick=(-50, 50), centre=(0, 0), lower_right=(0, 0), band=(0, 0),
+        brick=(-50, 50), centre=(0, 0), lower_right=(0, 0), band=(0, 0), lattice=(-10, 10),
     )  # fmt: skip
     upright_probability: float = 0.4  # rotation 0 whatever the range: most real marks are upright
     stretch_range: Range = (0.6, 1.6)  # width over height, against the mark's own shape

@@ -7,6 +7,7 @@ A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha. P
 (x, y), angles counter-clockwise, shapes (height, width).
 """
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from marks import MarkParams, over
 
 Shape = tuple[int, int]  # of an image: height, width
 BAND_RANGE = (0.05, 0.2)  # height of a band over the image's
+LINE_WIDTH = 0.004  # of a lattice over the image's
 BAND_ROOM = 1.4  # height of a band over that of the mark on it
 
 
@@ -103,8 +105,22 @@ def grid(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
 
 def brick(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     """Like `grid`, every other row shifted by half a copy."""
-    row = _with_gap(stamp, mark.gap)
-    return _tile(np.vstack([row, np.roll(row, row.shape[1] // 2, axis=1)]), mark, shape)
+    return _tile(_two_rows(stamp, mark.gap), mark, shape)
+
+
+def lattice(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Like `brick`, with thin lines from copy to copy, as on previews of stock photos."""
+    cell = _two_rows(stamp, mark.gap)
+    height, width = cell.shape[:2]
+    alpha = np.zeros((height, width), np.uint8)
+    middle = np.array((stamp.shape[1] / 2 - 0.5, stamp.shape[0] / 2 - 0.5))
+    for start, slope in itertools.product((-1, 0, 1), (-1, 1)):  # what leaves the cell comes back
+        ends = [middle + (width * (start + slope * way), height * way) for way in (-1, 1)]
+        points = [tuple(map(int, np.rint(16 * end))) for end in ends]
+        thickness = max(1, round(LINE_WIDTH * shape[1]))
+        cv2.line(alpha, *points, 255, thickness, cv2.LINE_AA, shift=4)  # 1/16 px
+    lines = [cv2.multiply(alpha, level, scale=1 / 255) for level in _rgb(stamp)]
+    return _tile(over(cell, cv2.merge([*lines, alpha])), mark, shape)
 
 
 def _rgb(stamp: np.ndarray) -> tuple[float, ...]:
@@ -139,6 +155,12 @@ def _with_gap(stamp: np.ndarray, gap: float) -> np.ndarray:
     return cv2.copyMakeBorder(stamp, 0, pixels, 0, pixels, cv2.BORDER_CONSTANT)
 
 
+def _two_rows(stamp: np.ndarray, gap: float) -> np.ndarray:
+    """Of copies with gaps, the second row shifted by half a copy."""
+    row = _with_gap(stamp, gap)
+    return np.vstack([row, np.roll(row, row.shape[1] // 2, axis=1)])
+
+
 def _tile(cell: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     """Copies of the cell all over the image, turned and shifted."""
     height, width = shape
@@ -154,4 +176,5 @@ def _tile(cell: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
 LAYOUTS = {
     "single": single, "inside": inside, "corner": corner, "diagonal": diagonal, "grid": grid,
     "brick": brick, "centre": centre, "lower_right": lower_right, "band": band,
+    "lattice": lattice,
 }  # fmt: skip

@@ -137,7 +137,21 @@ def test_grid_repeats_and_brick_shifts_every_other_row_by_half(make_mark, center
         assert alpha.mean() / 255 == pytest.approx(expected, abs=0.08)
 
 
-@pytest.mark.parametrize("layout", ["grid", "brick"])
+def test_lattice_draws_lines_from_copy_to_copy(make_mark):
+    mark = make_mark(center=(0.0, 0.0), gap=1.0)
+    stamp = solid(4, 8, (250, 120, 0))  # cells of 12 x 16: crossings are 8 px across, 12 down
+    layer, plain = (LAYOUTS[name](stamp, mark, SHAPE) for name in ("lattice", "brick"))
+    alpha, copies = on_canvas(layer), on_canvas(plain)
+    assert (alpha >= copies).all()
+    parts = [cv2.connectedComponents((a > 80).astype(np.uint8))[0] - 1 for a in (copies, alpha)]
+    assert parts[0] > 10 and parts[1] == 1
+    lines = layer.rgba[(alpha > 100) & (copies == 0)].astype(int)
+    assert len(lines) > 50 and np.abs(lines[:, 1] / lines[:, 0] - 0.48).max() < 0.05
+    assert not lines[:, 2].any()
+    assert (alpha > 127).mean() < 0.45  # the lines are thin
+
+
+@pytest.mark.parametrize("layout", ["grid", "brick", "lattice"])
 @pytest.mark.parametrize("rotation_deg", [-50.0, 30.0, 180.0])
 def test_tiles_reach_every_part_of_the_image(make_mark, layout, rotation_deg):
     mark = make_mark(center=(0.7, 0.1), gap=0.1, rotation_deg=rotation_deg)
