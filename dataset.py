@@ -76,7 +76,9 @@ class WatermarkSettings:
     tile_gap_range: Range = (0.1, 1.0)  # space between tiles, fraction of the mark's long side
 
     colors: Weights = _table(original=4, desaturated=1, white=4, black=2, grey=2, tint=2)
-    effects: Weights = _table(none=12, outline=2, shadow=3, emboss=1)  # names of EFFECTS
+    effects: Weights = _table(  # names of EFFECTS
+        none=12, outline=2, shadow=3, emboss=1, hollow=1
+    )  # fmt: skip
     blend_modes: Weights = _table(normal=14, multiply=1, screen=1, overlay=2, soft_light=2)
     opacity_range: Range = (0.08, 1.0)
     opacity_power: float = 1.6  # 1: all opacities alike; above: more faint marks

@@ -204,4 +204,15 @@ def emboss(stamp: np.ndarray) -> np.ndarray:
     return np.dstack([color, alpha]).astype(np.uint8)
 
 
-EFFECTS = {"none": lambda stamp: stamp, "outline": outline, "shadow": shadow, "emboss": emboss}
+def hollow(stamp: np.ndarray) -> np.ndarray:
+    """Only the contours, in the mark's own colours; strokes too thin for that stay whole."""
+    width = _stroke_px(stamp)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    core = cv2.erode(_pad(stamp[..., 3], 1), kernel)[1:-1, 1:-1]  # beyond the edge nothing is
+    return cv2.multiply(stamp, cv2.merge([255 - core] * 4), scale=1 / 255)
+
+
+EFFECTS = {
+    "none": lambda stamp: stamp, "outline": outline, "shadow": shadow, "emboss": emboss,
+    "hollow": hollow,
+}  # fmt: skip

@@ -189,6 +189,19 @@ def test_effects_stay_premultiplied_and_leave_the_stamp_alone(effect, shape):
     assert np.array_equal(stamp, before)
 
 
+def test_hollow_keeps_a_rim_of_the_own_colour():
+    stamp = np.pad(solid(5, 6, (200, 90, 30)), ((2, 2), (2, 2), (0, 0)))
+    expected = stamp.copy()
+    expected[3:6, 3:7] = 0
+    assert np.array_equal(EFFECTS["hollow"](stamp), expected)
+    assert np.array_equal(EFFECTS["hollow"](stamp[2:-2, 2:-2]), expected[2:-2, 2:-2])
+
+
+def test_hollow_leaves_strokes_of_two_pixels_whole():
+    stamp = np.pad(solid(2, 9), ((3, 3), (3, 3), (0, 0)))
+    assert np.array_equal(EFFECTS["hollow"](stamp), stamp)
+
+
 @pytest.mark.parametrize("level, rim", [(255, 0), (0, 255)])
 def test_outline_is_a_rim_of_the_opposite_brightness(level, rim):
     result = EFFECTS["outline"](solid(5, 5, (level,) * 3))
