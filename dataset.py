@@ -26,7 +26,7 @@ from images import IGNORE, ImageFile, find_images, sample_photos
 from layouts import LAYOUTS, Layer, Shape
 from marks import COLORS, EFFECTS, LOGO_KINDS, MARKS, MarkParams, check_logo, paint
 from splits import leave_out, split_by_hash
-from text import Font, draw_text, find_fonts
+from text import TEXTS, Font, draw_text, find_fonts
 
 ROOT = Path(__file__).parent
 VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this much of 255
@@ -58,6 +58,7 @@ class WatermarkSettings:
     several_probability: float = 0.1  # two or three marks instead of one
     kinds: Weights = _table(logo=1, text=1)  # names of MARKS
     texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
+    text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
     layouts: Weights = _table(
         single=4, inside=4, centre=4, corner=4, diagonal=2, grid=2, brick=2, band=1, lattice=1
     )  # fmt: skip
@@ -106,6 +107,7 @@ class WatermarkSettings:
         _check_range("opacity_power", (self.opacity_power,) * 2, 0.01, 100)
         for name, table in TABLES.items():
             _check_weights(name, getattr(self, name), table)
+        _check_weights("text_styles", dict.fromkeys(self.text_styles, 1), TEXTS)
         for layout in self.layouts:
             for name, low in (("scales", 0.01), ("rotations_deg", -360)):
                 if layout not in getattr(self, name):
@@ -254,7 +256,9 @@ def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -
 
 
 def _draw_words(settings, rng, font) -> str:
-    return rng.choice(settings.texts) if settings.texts else draw_text(font, rng)
+    return (
+        rng.choice(settings.texts) if settings.texts else draw_text(font, rng, settings.text_styles)
+    )
 
 
 def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkParams:

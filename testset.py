@@ -84,6 +84,7 @@ def _clwd_size(mark: MarkParams, rng: Random) -> MarkParams:
 _PLAIN = WatermarkSettings(  # every field, so that no training default has a say
     flip_probability=0, double_exposure_probability=0, clean_probability=0, several_probability=0,
     kinds={"logo": 1, "text": 1},
+    text_styles=("words", "name", "domain", "handle", "copyright", "date", "code"),
     layouts={"single": 6, "inside": 4, "corner": 4, "diagonal": 2, "grid": 2, "brick": 2},
     scales={"single": (0.15, 1.1), "inside": (0.15, 0.9), "corner": (0.08, 0.4),
             "diagonal": (0.6, 1.0), "grid": (0.12, 0.6), "brick": (0.12, 0.6)},

@@ -5,7 +5,7 @@ import hashlib
 import importlib.util
 import logging
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -141,6 +141,14 @@ def _date(rng) -> str:
     return datetime.fromtimestamp(rng.getrandbits(31), timezone.utc).strftime(style)
 
 
+def _letters(rng) -> str:
+    """Letter by letter, s a m p l e, or a single one: tiled, they lie far apart."""
+    if rng.random() < 0.4:
+        return rng.choice(LATIN)
+    word = rng.choice((rng.choice(STOCK_WORDS), _name(rng), _word(rng, LATIN)))
+    return (" " * rng.randint(1, 4)).join(word)
+
+
 TEXTS = {
     "words": _words,
     "name": lambda rng: f"{_name(rng)} {_name(rng)}",
@@ -149,20 +157,22 @@ TEXTS = {
     "copyright": lambda rng: f"© {rng.randint(1990, 2030)} {_name(rng)} {_name(rng)}",
     "date": _date,
     "code": lambda rng: _word(rng, LATIN),
+    "letters": _letters,
 }
 
 
-def _line(font: Font, rng) -> str:
+def draw_line(font: Font, rng: Random, styles: Sequence[str] = tuple(TEXTS)) -> str:
+    """One line in one script that the font covers; in Latin letters it has one of the styles."""
     script = rng.choice(list(font.letters)) if rng.random() < 0.5 else "latin"
     letters = font.letters[script]
     if script != "latin":
         return " ".join(_word(rng, letters) for _ in range(rng.randint(1, 3)))
-    text = TEXTS[rng.choice(list(TEXTS))](rng)
+    text = TEXTS[rng.choice(styles)](rng)
     text = rng.choice((text, text.upper(), text.title()))
     return "".join(letter for letter in text if letter in letters) or "Sample"
 
 
-def draw_text(font: Font, rng: Random) -> str:
-    """What one text mark says, in scripts that the font covers; up to three lines."""
+def draw_text(font: Font, rng: Random, styles: Sequence[str] = tuple(TEXTS)) -> str:
+    """What one text mark says: up to three lines of `draw_line`."""
     n_lines = 1 + (rng.random() < 0.15) + (rng.random() < 0.1)
-    return "\n".join(_line(font, rng) for _ in range(n_lines))
+    return "\n".join(draw_line(font, rng, styles) for _ in range(n_lines))

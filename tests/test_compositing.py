@@ -26,6 +26,7 @@ from layouts import Layer
         (dict(blend_modes={"dodge": 1}), "blend_modes has no dodge; choose from normal, multiply"),
         (dict(kinds={"logo": 1, "stamp": 1}), "kinds has no stamp; choose from logo, text"),
         (dict(layouts={"spiral": 1}), "layouts has no spiral"),
+        (dict(text_styles=("words", "poem")), "text_styles has no poem; choose from words, name"),
         (dict(colors={"pink": 1}), "colors has no pink"),
         (dict(effects={"none": 1, "glow": 0}), "effects has no glow"),
         (dict(kinds={"logo": 2, "text": -1}), "kinds is .*0 or more"),

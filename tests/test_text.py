@@ -107,6 +107,22 @@ def test_some_texts_have_several_lines_and_other_scripts(fonts):
         assert any(set(text) & set(font.letters[script]) for text in texts)
 
 
+def test_letters_stand_alone_or_far_apart():
+    texts = [TEXTS["letters"](random.Random(seed)) for seed in range(60)]
+    singles = [text for text in texts if len(text) == 1]
+    assert 10 < len(singles) < 40
+    for text in texts:
+        letters = text.split()
+        assert all(len(letter) == 1 for letter in letters)
+        assert text in [(" " * gap).join(letters) for gap in range(1, 5)]
+
+
+def test_styles_can_be_chosen(fonts):
+    texts = [draw_text(fonts[0], random.Random(seed), ("handle",)) for seed in range(40)]
+    latin = [text for text in texts if set(text) & set(LATIN)]
+    assert len(latin) > 10 and all("@" in text for text in latin)
+
+
 @pytest.mark.parametrize("kind", TEXTS)
 def test_every_kind_of_text_says_something(kind):
     texts = {TEXTS[kind](random.Random(seed)) for seed in range(20)}
