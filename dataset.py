@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from images import IGNORE, ImageFile, find_images, sample_photos
 from layouts import LAYOUTS, Layer, Shape
-from marks import COLORS, EFFECTS, LOGO_KINDS, MARKS, MarkParams, check_logo, paint
+from marks import COLORS, EFFECTS, LOGO_KINDS, MARKS, SEEDED_KINDS, MarkParams, check_logo, paint
 from splits import leave_out, split_by_hash
 from text import TEXTS, Font, draw_text, find_fonts
 
@@ -56,11 +56,14 @@ class WatermarkSettings:
 
     clean_probability: float = 0.2  # photos without any mark
     several_probability: float = 0.1  # two or three marks instead of one
-    kinds: Weights = _table(logo=1, text=1)  # names of MARKS
+    kinds: Weights = _table(logo=5, text=5, signature=1)  # names of MARKS
     texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
     text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
     layouts: Weights = _table(
         single=4, inside=4, centre=4, corner=4, diagonal=2, grid=2, brick=2, band=1, lattice=1
+    )  # fmt: skip
+    kind_layouts: Mapping[str, Weights] = _table(  # of kinds with a place of their own
+        signature={"inside": 1, "corner": 2, "lower_right": 1},
     )  # fmt: skip
     # Long side of the mark over the image's width (diagonal: over the image's diagonal).
     scales: Mapping[str, Range] = _table(
@@ -108,11 +111,24 @@ class WatermarkSettings:
         for name, table in TABLES.items():
             _check_weights(name, getattr(self, name), table)
         _check_weights("text_styles", dict.fromkeys(self.text_styles, 1), TEXTS)
-        for layout in self.layouts:
+        unknown = sorted(set(self.kind_layouts) - set(MARKS))
+        if unknown:
+            raise ValueError(f"kind_layouts has no {unknown[0]}; choose from {', '.join(MARKS)}.")
+        for kind, weights in self.kind_layouts.items():
+            _check_weights(f"kind_layouts[{kind!r}]", weights, LAYOUTS)
+        for layout in self._drawn_layouts():
             for name, low in (("scales", 0.01), ("rotations_deg", -360)):
                 if layout not in getattr(self, name):
                     raise ValueError(f"{name} has no range for the layout {layout!r}; add one.")
                 _check_range(f"{name}[{layout!r}]", getattr(self, name)[layout], low, 360)
+
+    def layouts_of(self, kind: str) -> Weights:
+        """Where marks of a kind lie."""
+        return self.kind_layouts.get(kind, self.layouts)
+
+    def _drawn_layouts(self) -> list[str]:
+        kinds = [kind for kind, weight in self.kinds.items() if weight]
+        return [*self.layouts, *(layout for kind in kinds for layout in self.layouts_of(kind))]
 
 
 LIMITS = {
@@ -255,15 +271,22 @@ def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -
     return value if rng.random() < probability else otherwise
 
 
-def _draw_words(settings, rng, font) -> str:
-    return (
-        rng.choice(settings.texts) if settings.texts else draw_text(font, rng, settings.text_styles)
-    )
+WORDS = {"text": draw_text}  # kinds that write, to (font, rng, styles) -> what they say
+
+
+def _draw_words(settings, rng, kind, layout, font) -> str:
+    if kind not in WORDS:
+        return ""
+    if settings.texts:
+        return rng.choice(settings.texts)
+    words = WORDS[kind](font, rng, settings.text_styles)
+    return words.split("\n")[0] if layout == "band" else words  # more lines hardly fit
 
 
 def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkParams:
     """All random numbers of one mark."""
-    kind, layout = _pick(rng, settings.kinds), _pick(rng, settings.layouts)
+    kind = _pick(rng, settings.kinds)
+    layout = _pick(rng, settings.layouts_of(kind))
     font = rng.choice(fonts)
     color = _pick(rng, settings.colors)
     grey = (rng.randint(40, 215),) * 3
@@ -272,8 +295,8 @@ def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkPar
     return MarkParams(
         kind=kind,
         logo=rng.choice(logos).path if kind in LOGO_KINDS else None,
-        font=None if kind == "logo" else font.path,
-        text="" if kind == "logo" else _draw_words(settings, rng, font),
+        font=font.path if kind in WORDS else None,
+        text=_draw_words(settings, rng, kind, layout, font),
         layout=layout,
         color=color,
         tint=grey if color == "grey" else tuple(rng.choices(range(256), k=3)),
@@ -285,6 +308,7 @@ def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkPar
         rotation_deg=_maybe(rng, 1 - settings.upright_probability, settings.rotations_deg[layout]),
         center=(rng.random(), rng.random()),
         gap=rng.uniform(*settings.tile_gap_range),
+        seed=rng.getrandbits(32) if kind in SEEDED_KINDS else 0,
     )
 
 

@@ -17,10 +17,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from images import upright
+from signature import draw_signature
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
 MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or marks them
 LOGO_KINDS = ("logo",)  # of MARKS: they need a logo file
+MIN_SIGNATURE_PX = 40  # long side; below, its loops close
+SEEDED_KINDS = ("signature",)  # of MARKS: what they look like, `MarkParams.seed` decides
 COLORS = ("original", "desaturated", "white", "black", "grey", "tint")
 
 
@@ -43,6 +46,7 @@ class MarkParams:
     rotation_deg: float
     center: tuple[float, float]  # (x, y), fraction of the image
     gap: float
+    seed: int = 0  # of a signature's strokes
 
 
 def check_logo(image: Image.Image) -> None:
@@ -138,7 +142,13 @@ def _font(path: Path, size_px: int):
     return ImageFont.truetype(str(path), size_px)
 
 
-MARKS = {"logo": logo_stamp, "text": text_stamp}
+def signature_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """A handwritten name in white, never smaller than MIN_SIGNATURE_PX."""
+    alpha = draw_signature(mark.seed, max(MIN_SIGNATURE_PX, long_px))
+    return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
+
+
+MARKS = {"logo": logo_stamp, "text": text_stamp, "signature": signature_stamp}
 
 
 def paint(stamp: np.ndarray, mark: MarkParams) -> np.ndarray:

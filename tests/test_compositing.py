@@ -44,6 +44,13 @@ from layouts import Layer
         (dict(jpeg_probability=-0.1), "jpeg_probability"),
         (dict(layouts={"grid": 1}, scales={"single": (0.1, 1)}), "scales has no range.*'grid'"),
         (dict(layouts={"grid": 1}, rotations_deg={}), "rotations_deg has no range.*'grid'"),
+        (dict(kind_layouts={"rune": {"inside": 1}}), "kind_layouts has no rune; choose from logo"),
+        (dict(kind_layouts={"text": {"spiral": 1}}), r"kind_layouts\['text'\] has no spiral"),
+        (dict(kind_layouts={"text": {"inside": 0}}), r"kind_layouts\['text'\] is .*not all 0"),
+        (
+            dict(kinds={"signature": 1}, layouts={"grid": 1}, scales={"grid": (0.1, 1)}),
+            "scales has no range for the layout 'inside'",
+        ),
         (dict(scales={"single": (1, 0.1)}, layouts={"single": 1}), r"scales\['single'\]"),
         (dict(opacity_power=-1), "opacity_power"),  # would draw opacities above 1
     ],

@@ -119,11 +119,20 @@ def test_clean_photos_and_several_marks_occur(make_dataset):
 )
 def test_every_alternative_can_be_forced_alone(make_dataset, table, name):
     data = make_dataset(
-        length=8, clean_probability=0.0, opacity_range=(1.0, 1.0), **{table: {name: 1}}
-    )
+        length=8, clean_probability=0.0, opacity_range=(1.0, 1.0), kind_layouts={},
+        **{table: {name: 1}},
+    )  # fmt: skip
     chosen = {getattr(mark, table[:-1]) for i in range(8) for mark in data.params(i).marks}
     assert chosen == {name}
     assert any((data.stages(index)["mask"] == 1).sum() >= MIN_MARK_PIXELS for index in range(8))
+
+
+def test_some_kinds_have_a_place_of_their_own(make_dataset):
+    places = {"signature": {"centre": 1}}
+    data = make_dataset(length=60, clean_probability=0.0, layouts={"grid": 1}, kind_layouts=places)
+    places = {(m.kind, m.layout) for index in range(60) for m in data.params(index).marks}
+    assert places >= {("signature", "centre"), ("logo", "grid"), ("text", "grid")}
+    assert all((kind == "signature") == (layout == "centre") for kind, layout in places)
 
 
 @pytest.mark.parametrize("effect", ["outline", "shadow", "emboss"])
