@@ -26,7 +26,7 @@ from images import IGNORE, ImageFile, find_images, sample_photos
 from layouts import LAYOUTS, Layer, Shape
 from marks import COLORS, EFFECTS, LOGO_KINDS, MARKS, SEEDED_KINDS, MarkParams, check_logo, paint
 from splits import leave_out, split_by_hash
-from text import TEXTS, Font, draw_text, find_fonts
+from text import TEXTS, Font, draw_ai_label, draw_date_id, draw_line, draw_text, find_fonts
 
 ROOT = Path(__file__).parent
 VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this much of 255
@@ -56,14 +56,17 @@ class WatermarkSettings:
 
     clean_probability: float = 0.2  # photos without any mark
     several_probability: float = 0.1  # two or three marks instead of one
-    kinds: Weights = _table(logo=5, text=5, signature=1)  # names of MARKS
+    kinds: Weights = _table(  # names of MARKS
+        logo=5, text=5, lockup=3, signature=1, ai_label=1, date_id=1
+    )  # fmt: skip
     texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
     text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
     layouts: Weights = _table(
         single=4, inside=4, centre=4, corner=4, diagonal=2, grid=2, brick=2, band=1, lattice=1
     )  # fmt: skip
     kind_layouts: Mapping[str, Weights] = _table(  # of kinds with a place of their own
-        signature={"inside": 1, "corner": 2, "lower_right": 1},
+        signature={"inside": 1, "corner": 2, "lower_right": 1}, ai_label={"lower_right": 1},
+        date_id={"corner": 1},
     )  # fmt: skip
     # Long side of the mark over the image's width (diagonal: over the image's diagonal).
     scales: Mapping[str, Range] = _table(
@@ -271,13 +274,18 @@ def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -
     return value if rng.random() < probability else otherwise
 
 
-WORDS = {"text": draw_text}  # kinds that write, to (font, rng, styles) -> what they say
+WORDS = {  # kinds that write, to (font, rng, styles) -> what they say
+    "text": draw_text,
+    "lockup": lambda font, rng, styles: draw_line(font, rng, ("words", "name", "domain", "handle")),
+    "ai_label": lambda font, rng, styles: draw_ai_label(font, rng),
+    "date_id": lambda font, rng, styles: draw_date_id(font, rng),
+}
 
 
 def _draw_words(settings, rng, kind, layout, font) -> str:
     if kind not in WORDS:
         return ""
-    if settings.texts:
+    if settings.texts and kind in ("text", "lockup"):
         return rng.choice(settings.texts)
     words = WORDS[kind](font, rng, settings.text_styles)
     return words.split("\n")[0] if layout == "band" else words  # more lines hardly fit
@@ -308,6 +316,7 @@ def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkPar
         rotation_deg=_maybe(rng, 1 - settings.upright_probability, settings.rotations_deg[layout]),
         center=(rng.random(), rng.random()),
         gap=rng.uniform(*settings.tile_gap_range),
+        stacked=kind == "lockup" and layout != "band" and rng.random() < 0.4,
         seed=rng.getrandbits(32) if kind in SEEDED_KINDS else 0,
     )
 

@@ -9,7 +9,8 @@ A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha.
 
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -21,9 +22,14 @@ from signature import draw_signature
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
 MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or marks them
-LOGO_KINDS = ("logo",)  # of MARKS: they need a logo file
+LOGO_KINDS = ("logo", "lockup")  # of MARKS: they need a logo file
 MIN_SIGNATURE_PX = 40  # long side; below, its loops close
-SEEDED_KINDS = ("signature",)  # of MARKS: what they look like, `MarkParams.seed` decides
+MIN_SPARKLE_PX = 10
+SPARKLES = (  # x, y, radius over the side of the stamp; one sparkle is the most common
+    ((0.5, 0.5, 0.5),), ((0.5, 0.5, 0.5),), ((0.42, 0.58, 0.42), (0.82, 0.18, 0.18)),
+    ((0.4, 0.5, 0.4), (0.82, 0.2, 0.18), (0.8, 0.82, 0.15)),
+)  # fmt: skip
+SEEDED_KINDS = ("signature", "ai_label")  # of MARKS: what they look like, `MarkParams.seed` decides
 COLORS = ("original", "desaturated", "white", "black", "grey", "tint")
 
 
@@ -46,7 +52,8 @@ class MarkParams:
     rotation_deg: float
     center: tuple[float, float]  # (x, y), fraction of the image
     gap: float
-    seed: int = 0  # of a signature's strokes
+    seed: int = 0  # of a signature's strokes, of an AI label's sparkles
+    stacked: bool = False  # a lockup's icon lies above its word, not beside it
 
 
 def check_logo(image: Image.Image) -> None:
@@ -142,13 +149,72 @@ def _font(path: Path, size_px: int):
     return ImageFont.truetype(str(path), size_px)
 
 
+def lockup_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """An icon beside or above a word, both in white: a lockup has one colour."""
+    left, top, right, bottom = _text_box(mark, 32)
+    width, height = max(1, right - left), max(1, bottom - top)
+    icon_height, icon_width = load_logo(mark.logo).shape[:2]
+    icon_px = 1.8 * height * math.sqrt(max(icon_height, icon_width) / min(icon_height, icon_width))
+    if mark.stacked:  # as tall as the width of the word allows
+        icon_px = min(2 * icon_px, 0.8 * width)
+    zoom = icon_px / max(icon_height, icon_width)  # `icon_px` is the long side
+    total = (width, 1.3 * height + zoom * icon_height) if mark.stacked else (
+        width + 0.4 * height + zoom * icon_width, max(height, zoom * icon_height))  # fmt: skip
+    word = text_stamp(replace(mark, stretch=1), width * long_px / max(total))
+    drawn = word.shape[1] / width  # more than asked for where MIN_FONT_PX holds
+    icon = logo_stamp(replace(mark, stretch=1), max(4, icon_px * drawn))
+    joined = _join(icon[..., 3], word[..., 3], round(0.35 * height * drawn), mark.stacked)
+    return stretch_stamp(cv2.merge([joined] * 4), max(joined.shape), mark.stretch)
+
+
+def _join(first: np.ndarray, second: np.ndarray, gap_px: int, stacked: bool) -> np.ndarray:
+    """Two planes side by side, or one above the other, on a common middle line."""
+    if stacked:
+        return _join(first.T, second.T, gap_px, False).T
+    height = max(len(first), len(second))
+    joined = np.zeros((height, first.shape[1] + gap_px + second.shape[1]), np.uint8)
+    for plane, columns in ((first, slice(first.shape[1])), (second, slice(-second.shape[1], None))):
+        top = (height - len(plane)) // 2
+        joined[top : top + len(plane), columns] = plane
+    return joined
+
+
+def ai_label_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """What generators of images leave: a line of text or, without text, sparkles; in white."""
+    if mark.text:
+        return text_stamp(mark, long_px)
+    alpha = draw_sparkles(max(MIN_SPARKLE_PX, long_px), SPARKLES[mark.seed % len(SPARKLES)])
+    return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
+
+
+def draw_sparkles(long_px: float, stars: Sequence[tuple[float, float, float]]) -> np.ndarray:
+    """Four-pointed stars with hollow sides, uint8, side x side, coverage 0..255.
+
+    Args:
+        stars: x, y of the middle and radius of each, fractions of the side.
+    """
+    angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    star = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    star = np.sign(star) * np.abs(star) ** 3.6  # 3 is the astroid, which looks too fat
+    side = math.ceil(long_px)
+    fine = np.zeros((8 * side, 8 * side), np.uint8)  # OpenCV's own antialiasing fattens the points
+    for *middle, radius in stars:
+        points = (radius * star + middle) * 8 * side - 0.5
+        cv2.fillPoly(fine, [np.rint(points).astype(np.int32)], 255)
+    return cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA)
+
+
 def signature_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     """A handwritten name in white, never smaller than MIN_SIGNATURE_PX."""
     alpha = draw_signature(mark.seed, max(MIN_SIGNATURE_PX, long_px))
     return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
 
 
-MARKS = {"logo": logo_stamp, "text": text_stamp, "signature": signature_stamp}
+MARKS = {
+    "logo": logo_stamp, "text": text_stamp, "lockup": lockup_stamp, "signature": signature_stamp,
+    "ai_label": ai_label_stamp,
+    "date_id": text_stamp,  # the date of a camera, the number of a file
+}  # fmt: skip
 
 
 def paint(stamp: np.ndarray, mark: MarkParams) -> np.ndarray:

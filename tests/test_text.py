@@ -3,11 +3,22 @@
 import logging
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 from fontTools.ttLib import TTFont
 
-from text import LATIN, TEXTS, can_draw, code_points, draw_text, find_fonts
+from text import (
+    LATIN,
+    TEXTS,
+    Font,
+    can_draw,
+    code_points,
+    draw_ai_label,
+    draw_date_id,
+    draw_text,
+    find_fonts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +132,22 @@ def test_styles_can_be_chosen(fonts):
     texts = [draw_text(fonts[0], random.Random(seed), ("handle",)) for seed in range(40)]
     latin = [text for text in texts if set(text) & set(LATIN)]
     assert len(latin) > 10 and all("@" in text for text in latin)
+
+
+def test_dates_and_numbers_are_one_short_line(fonts):
+    texts = [draw_date_id(fonts[0], random.Random(seed)) for seed in range(60)]
+    assert len(set(texts)) > 50
+    assert all(len(text) <= 20 and sum(letter.isdigit() for letter in text) >= 4 for text in texts)
+    assert all("\n" not in text for text in texts)
+
+
+def test_ai_labels_are_empty_latin_or_han_if_the_font_can(fonts):
+    han = Font(Path("han.otf"), {"latin": LATIN, "han": "生成由图片内容"})
+    for font, scripts in ((fonts[0], {"", "latin"}), (han, {"", "latin", "han"})):
+        labels = [draw_ai_label(font, random.Random(seed)) for seed in range(60)]
+        assert {"han" if not label.isascii() else label and "latin" for label in labels} == scripts
+        assert all("AI" in label for label in labels if label)
+    assert not any("画" in label for label in labels)  # a letter that the font lacks
 
 
 @pytest.mark.parametrize("kind", TEXTS)
