@@ -13,7 +13,7 @@ h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles counter-cl
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from random import Random
 
@@ -30,6 +30,7 @@ from text import TEXTS, Font, draw_ai_label, draw_date_id, draw_line, draw_text,
 
 ROOT = Path(__file__).parent
 VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this much of 255
+USUAL_EFFECTS = ("none", "none", "shadow")  # of marks with the usual look
 MIN_MARK_PIXELS = 16  # fewer mask pixels than this do not make a marked photo
 
 Range = tuple[float, float]
@@ -89,6 +90,8 @@ class WatermarkSettings:
     blend_modes: Weights = _table(normal=14, multiply=1, screen=1, overlay=2, soft_light=2)
     opacity_range: Range = (0.08, 1.0)
     opacity_power: float = 1.6  # 1: all opacities alike; above: more faint marks
+    usual_look_probability: float = 0.3  # whatever the above: white, plain, half-transparent
+    usual_opacity_range: Range = (0.3, 0.6)
 
     downscale_probability: float = 0.2  # shrink and enlarge again
     downscale_range: Range = (0.5, 0.9)
@@ -138,6 +141,7 @@ LIMITS = {
     "crop_range": (0.05, 1),
     "stretch_range": (0.1, 10),
     "opacity_range": (0, 1),
+    "usual_opacity_range": (0, 1),
     "downscale_range": (0.1, 1),
     "jpeg_quality_range": (1, 100),
 }
@@ -293,6 +297,15 @@ def _draw_words(settings, rng, kind, layout, font) -> str:
 
 def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkParams:
     """All random numbers of one mark."""
+    mark = _draw_mark(settings, rng, logos, fonts)
+    probability = settings.usual_look_probability
+    if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
+        return mark
+    effect, opacity = rng.choice(USUAL_EFFECTS), rng.uniform(*settings.usual_opacity_range)
+    return replace(mark, color="white", effect=effect, opacity=opacity, blend_mode="normal")
+
+
+def _draw_mark(settings, rng, logos, fonts) -> MarkParams:
     kind = _pick(rng, settings.kinds)
     layout = _pick(rng, settings.layouts_of(kind))
     font = rng.choice(fonts)

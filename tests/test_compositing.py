@@ -40,6 +40,7 @@ from layouts import Layer
         (dict(stretch_range=(0, 1)), "stretch_range"),
         (dict(noise_std_range=(-1, 3)), "noise_std_range"),
         (dict(jpeg_quality_range=(50, 101)), "jpeg_quality_range.*from 1 to 100"),
+        (dict(usual_opacity_range=(0.5, 2)), r"usual_opacity_range is \(0.5, 2\).*from 0 to 1"),
         (dict(clean_probability=1.5), "clean_probability"),
         (dict(jpeg_probability=-0.1), "jpeg_probability"),
         (dict(layouts={"grid": 1}, scales={"single": (0.1, 1)}), "scales has no range.*'grid'"),

@@ -120,11 +120,22 @@ def test_clean_photos_and_several_marks_occur(make_dataset):
 def test_every_alternative_can_be_forced_alone(make_dataset, table, name):
     data = make_dataset(
         length=8, clean_probability=0.0, opacity_range=(1.0, 1.0), kind_layouts={},
-        **{table: {name: 1}},
+        usual_look_probability=0.0, **{table: {name: 1}},
     )  # fmt: skip
     chosen = {getattr(mark, table[:-1]) for i in range(8) for mark in data.params(i).marks}
     assert chosen == {name}
     assert any((data.stages(index)["mask"] == 1).sum() >= MIN_MARK_PIXELS for index in range(8))
+
+
+def test_the_usual_look_is_white_plain_and_half_transparent(make_dataset):
+    def looks(**changes):
+        data = make_dataset(length=40, clean_probability=0.0, **changes)
+        return [mark for index in range(40) for mark in data.params(index).marks]
+
+    for mark in looks(usual_look_probability=1.0, usual_opacity_range=(0.4, 0.5)):
+        assert (mark.color, mark.blend_mode) == ("white", "normal")
+        assert mark.effect in ("none", "shadow") and 0.4 <= mark.opacity <= 0.5
+    assert len({mark.color for mark in looks(usual_look_probability=0.0)}) == 6
 
 
 def test_some_kinds_have_a_place_of_their_own(make_dataset):
@@ -289,7 +300,9 @@ def test_processes_validate_each_sample_once(make_dataset, monkeypatch, length, 
 
 
 def test_labelled_undecidable_pixels_follow_the_coverage(make_dataset):
-    loose = make_dataset(ignore_undecidable=False, opacity_range=(0.05, 0.2))
+    loose = make_dataset(
+        ignore_undecidable=False, opacity_range=(0.05, 0.2), usual_look_probability=0.0
+    )
     for index in range(6):
         expected = loose.stages(index)["coverage"] >= 128
         assert np.array_equal(loose[index]["mask"][0].numpy(), expected)
