@@ -111,6 +111,15 @@ def _paper(low: float, high: float, color: str = "original") -> WatermarkSetting
     )  # fmt: skip
 
 
+_REAL_LOOK = replace(  # what one meets on the web, as far as it can be drawn
+    _PLAIN, kinds={"lockup": 4, "text": 2, "signature": 1, "date_id": 1},
+    layouts={"centre": 5, "band": 2, "lattice": 2},
+    kind_layouts={"signature": {"inside": 1, "corner": 1}, "date_id": {"corner": 1}},
+    scales={"centre": (0.2, 0.95), "band": (0.3, 0.95), "lattice": (0.12, 0.6),
+            "inside": (0.15, 0.5), "corner": (0.08, 0.4)},
+    rotations_deg={name: (0, 0) for name in ("centre", "band", "lattice", "inside", "corner")},
+    usual_look_probability=0.8,
+)  # fmt: skip
 _CLWD = replace(_paper(0.3, 0.7), jpeg_probability=1, jpeg_quality_range=(90, 95))
 _TILES = {"grid": 1, "brick": 1}
 _BLENDS = {"multiply": 1, "screen": 1, "overlay": 1, "soft_light": 1}
@@ -133,6 +142,7 @@ SLICES = {
         replace(_PLAIN, downscale_probability=1, jpeg_quality_range=(35, 60)),
     ),
     "clean": Slice(replace(_PLAIN, clean_probability=1)),
+    "real-look": Slice(_REAL_LOOK),
 }
 
 
