@@ -22,13 +22,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from decoys import Decoy, draw_decoy, print_on_scene
 from images import IGNORE, ImageFile, find_images, sample_photos
-from marks import COLORS, EFFECTS, LAYOUTS, MARKS, Layer, MarkParams, Shape, check_logo, paint
+from layouts import LAYOUTS, Layer, Shape
+from marks import COLORS, EFFECTS, LOGO_KINDS, MARKS, SEEDED_KINDS, MarkParams, check_logo, paint
 from splits import leave_out, split_by_hash
-from text import Font, draw_text, find_fonts
+from text import TEXTS, Font, draw_ai_label, draw_date_id, draw_line, draw_text, find_fonts
 
 ROOT = Path(__file__).parent
 VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this much of 255
+USUAL_EFFECTS = ("none", "none", "shadow")  # of marks with the usual look
 MIN_MARK_PIXELS = 16  # fewer mask pixels than this do not make a marked photo
 
 Range = tuple[float, float]
@@ -52,30 +55,45 @@ class WatermarkSettings:
     crop_range: Range = (0.5, 1.0)  # side of the crop, fraction of the photo's short side
     flip_probability: float = 0.5  # mirror the photo (never the mark)
     double_exposure_probability: float = 0.0  # another photo shines through: few become many
+    decoy_probability: float = 0.0  # a logo or a text is part of the scene: print, no mark
 
     clean_probability: float = 0.2  # photos without any mark
     several_probability: float = 0.1  # two or three marks instead of one
-    kinds: Weights = _table(logo=1, text=1)  # names of MARKS
+    kinds: Weights = _table(  # names of MARKS
+        logo=5, text=5, lockup=3, signature=1, ai_label=1, date_id=1
+    )  # fmt: skip
     texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
-    layouts: Weights = _table(single=6, inside=4, corner=4, diagonal=2, grid=2, brick=2)
+    text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
+    layouts: Weights = _table(
+        single=4, inside=4, centre=4, corner=4, diagonal=2, grid=2, brick=2, band=1, lattice=1
+    )  # fmt: skip
+    kind_layouts: Mapping[str, Weights] = _table(  # of kinds with a place of their own
+        signature={"inside": 1, "corner": 2, "lower_right": 1}, ai_label={"lower_right": 1},
+        date_id={"corner": 1},
+    )  # fmt: skip
     # Long side of the mark over the image's width (diagonal: over the image's diagonal).
     scales: Mapping[str, Range] = _table(
         single=(0.15, 1.1), inside=(0.15, 0.9), corner=(0.08, 0.4), diagonal=(0.6, 1.0),
-        grid=(0.12, 0.6), brick=(0.12, 0.6),
+        grid=(0.12, 0.6), brick=(0.12, 0.6), centre=(0.2, 0.95), lower_right=(0.04, 0.25),
+        band=(0.3, 0.95), lattice=(0.12, 0.6),
     )  # fmt: skip
     rotations_deg: Mapping[str, Range] = _table(
         single=(-180, 180), inside=(-180, 180), corner=(0, 0), diagonal=(-5, 5), grid=(-50, 50),
-        brick=(-50, 50),
+        brick=(-50, 50), centre=(0, 0), lower_right=(0, 0), band=(0, 0), lattice=(-10, 10),
     )  # fmt: skip
     upright_probability: float = 0.4  # rotation 0 whatever the range: most real marks are upright
     stretch_range: Range = (0.6, 1.6)  # width over height, against the mark's own shape
     tile_gap_range: Range = (0.1, 1.0)  # space between tiles, fraction of the mark's long side
 
     colors: Weights = _table(original=4, desaturated=1, white=4, black=2, grey=2, tint=2)
-    effects: Weights = _table(none=12, outline=2, shadow=3, emboss=1)  # names of EFFECTS
+    effects: Weights = _table(  # names of EFFECTS
+        none=12, outline=2, shadow=3, emboss=1, hollow=1
+    )  # fmt: skip
     blend_modes: Weights = _table(normal=14, multiply=1, screen=1, overlay=2, soft_light=2)
     opacity_range: Range = (0.08, 1.0)
     opacity_power: float = 1.6  # 1: all opacities alike; above: more faint marks
+    usual_look_probability: float = 0.3  # whatever the above: white, plain, half-transparent
+    usual_opacity_range: Range = (0.3, 0.6)
 
     downscale_probability: float = 0.2  # shrink and enlarge again
     downscale_range: Range = (0.5, 0.9)
@@ -100,17 +118,32 @@ class WatermarkSettings:
         _check_range("opacity_power", (self.opacity_power,) * 2, 0.01, 100)
         for name, table in TABLES.items():
             _check_weights(name, getattr(self, name), table)
-        for layout in self.layouts:
+        _check_weights("text_styles", dict.fromkeys(self.text_styles, 1), TEXTS)
+        unknown = sorted(set(self.kind_layouts) - set(MARKS))
+        if unknown:
+            raise ValueError(f"kind_layouts has no {unknown[0]}; choose from {', '.join(MARKS)}.")
+        for kind, weights in self.kind_layouts.items():
+            _check_weights(f"kind_layouts[{kind!r}]", weights, LAYOUTS)
+        for layout in self._drawn_layouts():
             for name, low in (("scales", 0.01), ("rotations_deg", -360)):
                 if layout not in getattr(self, name):
                     raise ValueError(f"{name} has no range for the layout {layout!r}; add one.")
                 _check_range(f"{name}[{layout!r}]", getattr(self, name)[layout], low, 360)
+
+    def layouts_of(self, kind: str) -> Weights:
+        """Where marks of a kind lie."""
+        return self.kind_layouts.get(kind, self.layouts)
+
+    def _drawn_layouts(self) -> list[str]:
+        kinds = [kind for kind, weight in self.kinds.items() if weight]
+        return [*self.layouts, *(layout for kind in kinds for layout in self.layouts_of(kind))]
 
 
 LIMITS = {
     "crop_range": (0.05, 1),
     "stretch_range": (0.1, 10),
     "opacity_range": (0, 1),
+    "usual_opacity_range": (0, 1),
     "downscale_range": (0.1, 1),
     "jpeg_quality_range": (1, 100),
 }
@@ -227,9 +260,10 @@ class SampleParams:
     noise_seed: int
     jpeg_quality: int  # 0: none
     exposure: "Exposure | None" = None  # another photo that shines through
+    decoys: tuple[Decoy, ...] = ()  # print that belongs to the scene
 
 
-SCENE = ("photo", "crop", "flip", "exposure")  # what samples of one crop share
+SCENE = ("photo", "crop", "flip", "exposure", "decoys")  # what samples of one crop share
 
 
 @dataclass(frozen=True)
@@ -250,13 +284,36 @@ def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -
     return value if rng.random() < probability else otherwise
 
 
-def _draw_words(settings, rng, font) -> str:
-    return rng.choice(settings.texts) if settings.texts else draw_text(font, rng)
+WORDS = {  # kinds that write, to (font, rng, styles) -> what they say
+    "text": draw_text,
+    "lockup": lambda font, rng, styles: draw_line(font, rng, ("words", "name", "domain", "handle")),
+    "ai_label": lambda font, rng, styles: draw_ai_label(font, rng),
+    "date_id": lambda font, rng, styles: draw_date_id(font, rng),
+}
+
+
+def _draw_words(settings, rng, kind, layout, font) -> str:
+    if kind not in WORDS:
+        return ""
+    if settings.texts and kind in ("text", "lockup"):
+        return rng.choice(settings.texts)
+    words = WORDS[kind](font, rng, settings.text_styles)
+    return words.split("\n")[0] if layout == "band" else words  # more lines hardly fit
 
 
 def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkParams:
     """All random numbers of one mark."""
-    kind, layout = _pick(rng, settings.kinds), _pick(rng, settings.layouts)
+    mark = _draw_mark(settings, rng, logos, fonts)
+    probability = settings.usual_look_probability
+    if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
+        return mark
+    effect, opacity = rng.choice(USUAL_EFFECTS), rng.uniform(*settings.usual_opacity_range)
+    return replace(mark, color="white", effect=effect, opacity=opacity, blend_mode="normal")
+
+
+def _draw_mark(settings, rng, logos, fonts) -> MarkParams:
+    kind = _pick(rng, settings.kinds)
+    layout = _pick(rng, settings.layouts_of(kind))
     font = rng.choice(fonts)
     color = _pick(rng, settings.colors)
     grey = (rng.randint(40, 215),) * 3
@@ -264,8 +321,9 @@ def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkPar
     narrow, wide = settings.stretch_range
     return MarkParams(
         kind=kind,
-        source=rng.choice(logos).path if kind == "logo" else font.path,
-        text="" if kind == "logo" else _draw_words(settings, rng, font),
+        logo=rng.choice(logos).path if kind in LOGO_KINDS else None,
+        font=font.path if kind in WORDS else None,
+        text=_draw_words(settings, rng, kind, layout, font),
         layout=layout,
         color=color,
         tint=grey if color == "grey" else tuple(rng.choices(range(256), k=3)),
@@ -277,6 +335,8 @@ def draw_mark(settings: WatermarkSettings, rng: Random, logos, fonts) -> MarkPar
         rotation_deg=_maybe(rng, 1 - settings.upright_probability, settings.rotations_deg[layout]),
         center=(rng.random(), rng.random()),
         gap=rng.uniform(*settings.tile_gap_range),
+        stacked=kind == "lockup" and layout != "band" and rng.random() < 0.4,
+        seed=rng.getrandbits(32) if kind in SEEDED_KINDS else 0,
     )
 
 
@@ -296,6 +356,7 @@ def draw_sample(settings: WatermarkSettings, rng: Random, n_photos, logos, fonts
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
         exposure=_draw_exposure(settings, rng, n_photos),
+        decoys=_draw_decoys(settings, rng, logos, fonts),
     )
 
 
@@ -309,6 +370,16 @@ def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:
     if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
         return None
     return Exposure(rng.randrange(n_photos), draw_crop(settings, rng), rng.uniform(0.3, 0.7))
+
+
+def _draw_decoys(settings, rng, logos, fonts) -> tuple[Decoy, ...]:
+    if not settings.decoy_probability or rng.random() >= settings.decoy_probability:
+        return ()
+    kinds = {kind: settings.kinds.get(kind, 0) for kind in ("logo", "text")}
+    plain = replace(settings, kinds=kinds if any(kinds.values()) else {"text": 1}, texts=(),
+                    usual_look_probability=0)  # fmt: skip
+    mark = draw_mark(plain, rng, logos, fonts)
+    return (draw_decoy(mark, rng),)
 
 
 def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:
@@ -375,7 +446,7 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
 def render_sample(
     params: SampleParams, photo: np.ndarray, size: int, second: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """A training sample of size x size pixels: the photo's crop, then `add_watermark`.
+    """A training sample of size x size pixels: the photo's crop, decoys, then `add_watermark`.
 
     Args:
         second: the photo of `params.exposure`.
@@ -385,6 +456,8 @@ def render_sample(
         share = params.exposure.share
         other = crop_photo(second, params.exposure.crop, not params.flip, size)
         square = cv2.addWeighted(square, 1 - share, other, share, 0)
+    for decoy in params.decoys:
+        square = print_on_scene(square, decoy)
     return add_watermark(square, params)
 
 

@@ -1,15 +1,16 @@
-"""Watermarks as cut-out pictures, their effects, and where they lie on a photo.
+"""Watermarks as cut-out pictures, and their effects.
 
-The three tables MARKS, EFFECTS and LAYOUTS name every alternative: a new one is a function and an
-entry. Nothing here is random; `dataset.draw_mark` decides, these functions apply.
+The tables MARKS and EFFECTS name every alternative: a new one is a function and an entry.
+Nothing here is random; `dataset.draw_mark` decides, these functions apply. Where the marks lie on
+a photo, `layouts.py` says.
 
-A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha. Positions are
-(x, y), angles counter-clockwise, shapes (height, width).
+A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha.
 """
 
 import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -17,12 +18,19 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from images import upright
+from signature import draw_signature
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
 MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or marks them
+LOGO_KINDS = ("logo", "lockup")  # of MARKS: they need a logo file
+MIN_SIGNATURE_PX = 40  # long side; below, its loops close
+MIN_SPARKLE_PX = 10
+SPARKLES = (  # x, y, radius over the side of the stamp; one sparkle is the most common
+    ((0.5, 0.5, 0.5),), ((0.5, 0.5, 0.5),), ((0.42, 0.58, 0.42), (0.82, 0.18, 0.18)),
+    ((0.4, 0.5, 0.4), (0.82, 0.2, 0.18), (0.8, 0.82, 0.15)),
+)  # fmt: skip
+SEEDED_KINDS = ("signature", "ai_label")  # of MARKS: what they look like, `MarkParams.seed` decides
 COLORS = ("original", "desaturated", "white", "black", "grey", "tint")
-
-Shape = tuple[int, int]  # of an image: height, width
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,8 @@ class MarkParams:
     """Everything about one mark: the random numbers behind it, already drawn."""
 
     kind: str
-    source: Path  # of the logo or the font
+    logo: Path | None  # its file, for the kinds in LOGO_KINDS
+    font: Path | None  # its file, for the kinds that write
     text: str  # empty for a logo
     layout: str
     color: str
@@ -43,6 +52,8 @@ class MarkParams:
     rotation_deg: float
     center: tuple[float, float]  # (x, y), fraction of the image
     gap: float
+    seed: int = 0  # of a signature's strokes, of an AI label's sparkles
+    stacked: bool = False  # a lockup's icon lies above its word, not beside it
 
 
 def check_logo(image: Image.Image) -> None:
@@ -102,9 +113,9 @@ def stretch_stamp(stamp: np.ndarray, long_px: float, stretch: float) -> np.ndarr
 
 def logo_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     """The logo at a size."""
-    full_px = max(load_logo(mark.source).shape)
+    full_px = max(load_logo(mark.logo).shape)
     halvings = max(0, int(math.log2(full_px / long_px)))
-    return stretch_stamp(load_logo(mark.source, halvings), long_px, mark.stretch)
+    return stretch_stamp(load_logo(mark.logo, halvings), long_px, mark.stretch)
 
 
 def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
@@ -118,13 +129,13 @@ def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     size_px = max(MIN_FONT_PX, round(probe_px * long_px / longest))
     left, top, right, bottom = _text_box(mark, size_px)
     canvas = Image.new("L", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))))
-    draw, font = ImageDraw.Draw(canvas), _font(mark.source, size_px)
+    draw, font = ImageDraw.Draw(canvas), _font(mark.font, size_px)
     draw.text((-left, -top), mark.text, 255, font, spacing=_spacing(size_px), align="center")
     return stretch_stamp(cv2.merge([np.asarray(canvas)] * 4), max(canvas.size), mark.stretch)
 
 
 def _text_box(mark: MarkParams, size_px: int):
-    draw, font = ImageDraw.Draw(Image.new("L", (1, 1))), _font(mark.source, size_px)
+    draw, font = ImageDraw.Draw(Image.new("L", (1, 1))), _font(mark.font, size_px)
     return draw.textbbox((0, 0), mark.text, font, spacing=_spacing(size_px), align="center")
 
 
@@ -138,7 +149,72 @@ def _font(path: Path, size_px: int):
     return ImageFont.truetype(str(path), size_px)
 
 
-MARKS = {"logo": logo_stamp, "text": text_stamp}
+def lockup_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """An icon beside or above a word, both in white: a lockup has one colour."""
+    left, top, right, bottom = _text_box(mark, 32)
+    width, height = max(1, right - left), max(1, bottom - top)
+    icon_height, icon_width = load_logo(mark.logo).shape[:2]
+    icon_px = 1.8 * height * math.sqrt(max(icon_height, icon_width) / min(icon_height, icon_width))
+    if mark.stacked:  # as tall as the width of the word allows
+        icon_px = min(2 * icon_px, 0.8 * width)
+    zoom = icon_px / max(icon_height, icon_width)  # `icon_px` is the long side
+    total = (width, 1.3 * height + zoom * icon_height) if mark.stacked else (
+        width + 0.4 * height + zoom * icon_width, max(height, zoom * icon_height))  # fmt: skip
+    word = text_stamp(replace(mark, stretch=1), width * long_px / max(total))
+    drawn = word.shape[1] / width  # more than asked for where MIN_FONT_PX holds
+    icon = logo_stamp(replace(mark, stretch=1), max(4, icon_px * drawn))
+    joined = _join(icon[..., 3], word[..., 3], round(0.35 * height * drawn), mark.stacked)
+    return stretch_stamp(cv2.merge([joined] * 4), max(joined.shape), mark.stretch)
+
+
+def _join(first: np.ndarray, second: np.ndarray, gap_px: int, stacked: bool) -> np.ndarray:
+    """Two planes side by side, or one above the other, on a common middle line."""
+    if stacked:
+        return _join(first.T, second.T, gap_px, False).T
+    height = max(len(first), len(second))
+    joined = np.zeros((height, first.shape[1] + gap_px + second.shape[1]), np.uint8)
+    for plane, columns in ((first, slice(first.shape[1])), (second, slice(-second.shape[1], None))):
+        top = (height - len(plane)) // 2
+        joined[top : top + len(plane), columns] = plane
+    return joined
+
+
+def ai_label_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """What generators of images leave: a line of text or, without text, sparkles; in white."""
+    if mark.text:
+        return text_stamp(mark, long_px)
+    alpha = draw_sparkles(max(MIN_SPARKLE_PX, long_px), SPARKLES[mark.seed % len(SPARKLES)])
+    return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
+
+
+def draw_sparkles(long_px: float, stars: Sequence[tuple[float, float, float]]) -> np.ndarray:
+    """Four-pointed stars with hollow sides, uint8, side x side, coverage 0..255.
+
+    Args:
+        stars: x, y of the middle and radius of each, fractions of the side.
+    """
+    angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    star = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    star = np.sign(star) * np.abs(star) ** 3.6  # 3 is the astroid, which looks too fat
+    side = math.ceil(long_px)
+    fine = np.zeros((8 * side, 8 * side), np.uint8)  # OpenCV's own antialiasing fattens the points
+    for *middle, radius in stars:
+        points = (radius * star + middle) * 8 * side - 0.5
+        cv2.fillPoly(fine, [np.rint(points).astype(np.int32)], 255)
+    return cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def signature_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """A handwritten name in white, never smaller than MIN_SIGNATURE_PX."""
+    alpha = draw_signature(mark.seed, max(MIN_SIGNATURE_PX, long_px))
+    return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
+
+
+MARKS = {
+    "logo": logo_stamp, "text": text_stamp, "lockup": lockup_stamp, "signature": signature_stamp,
+    "ai_label": ai_label_stamp,
+    "date_id": text_stamp,  # the date of a camera, the number of a file
+}  # fmt: skip
 
 
 def paint(stamp: np.ndarray, mark: MarkParams) -> np.ndarray:
@@ -159,7 +235,7 @@ def _pad(stamp: np.ndarray, pixels: int) -> np.ndarray:
     return cv2.copyMakeBorder(stamp, pixels, pixels, pixels, pixels, cv2.BORDER_CONSTANT)
 
 
-def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """Premultiplied "over": top + bottom * (1 - top alpha)."""
     rest = cv2.merge([255 - top[..., 3]] * 4)
     return cv2.add(top, cv2.multiply(bottom, rest, scale=1 / 255))
@@ -178,7 +254,7 @@ def outline(stamp: np.ndarray) -> np.ndarray:
     alpha = cv2.dilate(stamp[..., 3], kernel)
     is_dark = cv2.mean(stamp)[0] < 0.5 * cv2.mean(stamp)[3]
     level = alpha if is_dark else np.zeros_like(alpha)
-    return _over(stamp, cv2.merge([level, level, level, alpha]))
+    return over(stamp, cv2.merge([level, level, level, alpha]))
 
 
 def shadow(stamp: np.ndarray) -> np.ndarray:
@@ -189,7 +265,7 @@ def shadow(stamp: np.ndarray) -> np.ndarray:
     alpha = cv2.warpAffine(stamp[..., 3], move, stamp.shape[1::-1])
     alpha = cv2.GaussianBlur(alpha, (0, 0), max(0.6, shift / 2)) // 2
     black = np.zeros_like(alpha)
-    return _over(stamp, cv2.merge([black, black, black, alpha]))
+    return over(stamp, cv2.merge([black, black, black, alpha]))
 
 
 def emboss(stamp: np.ndarray) -> np.ndarray:
@@ -204,106 +280,15 @@ def emboss(stamp: np.ndarray) -> np.ndarray:
     return np.dstack([color, alpha]).astype(np.uint8)
 
 
-EFFECTS = {"none": lambda stamp: stamp, "outline": outline, "shadow": shadow, "emboss": emboss}
+def hollow(stamp: np.ndarray) -> np.ndarray:
+    """Only the contours, in the mark's own colours; strokes too thin for that stay whole."""
+    width = _stroke_px(stamp)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    core = cv2.erode(_pad(stamp[..., 3], 1), kernel)[1:-1, 1:-1]  # beyond the edge nothing is
+    return cv2.multiply(stamp, cv2.merge([255 - core] * 4), scale=1 / 255)
 
 
-# --- Layouts: where the stamp's copies lie -----------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The marks as they lie on the image: premultiplied RGBA of a window whose corner is (x, y)."""
-
-    rgba: np.ndarray
-    x: int = 0
-    y: int = 0
-
-    @property
-    def window(self):
-        """Index of the window in an H x W array."""
-        height, width = self.rgba.shape[:2]
-        return slice(self.y, self.y + height), slice(self.x, self.x + width)
-
-
-def place(stamp: np.ndarray, center, rotation_deg: float, shape: Shape) -> Layer:
-    """One copy with its middle at `center` (fractions), turned; the part inside the image."""
-    height, width = stamp.shape[:2]
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rotation_deg, 1)
-    matrix[:, 2] += (center[0] * shape[1] - width / 2, center[1] * shape[0] - height / 2)
-    corners = np.array([[-1, -1, 1], [width, -1, 1], [-1, height, 1], [width, height, 1]])
-    corners = corners @ matrix.T
-    low = np.clip(np.floor(corners.min(0)), 0, (shape[1] - 1, shape[0] - 1)).astype(int)
-    high = np.clip(np.ceil(corners.max(0)) + 1, low + 1, shape[::-1]).astype(int)
-    matrix[:, 2] -= low
-    rgba = cv2.warpAffine(stamp, matrix, tuple(map(int, high - low)), flags=cv2.INTER_LINEAR)
-    return Layer(rgba, int(low[0]), int(low[1]))
-
-
-def single(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
-    """Anywhere, also partly off the image."""
-    return place(stamp, mark.center, mark.rotation_deg, shape)
-
-
-def turned_size(width: float, height: float, rotation_deg: float) -> tuple[float, float]:
-    """Width and height of the upright box round a turned rectangle."""
-    turn = math.radians(rotation_deg)
-    cosine, sine = abs(math.cos(turn)), abs(math.sin(turn))
-    return width * cosine + height * sine, width * sine + height * cosine
-
-
-def inside(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
-    """Anywhere, but whole; in the middle along a side that is too short for it."""
-    across, down = turned_size(stamp.shape[1], stamp.shape[0], mark.rotation_deg)
-    halves = (min(0.5, across / 2 / shape[1]), min(0.5, down / 2 / shape[0]))
-    middle = [half + at * (1 - 2 * half) for half, at in zip(halves, mark.center)]
-    return place(stamp, middle, mark.rotation_deg, shape)
-
-
-def corner(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
-    """In the corner nearest to `mark.center`; the nearer to the edge, the smaller the margin."""
-    middle = []
-    for length, side, at in zip(stamp.shape[1::-1], shape[::-1], mark.center):
-        margin = 0.12 * min(at, 1 - at) + length / 2 / side
-        middle.append(margin if at < 0.5 else 1 - margin)
-    return place(stamp, middle, mark.rotation_deg, shape)
-
-
-def diagonal(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
-    """Across the whole image, rising or falling with the side that `mark.center` lies on."""
-    slope_deg = math.degrees(math.atan2(*shape))
-    rotation_deg = (slope_deg if mark.center[0] < 0.5 else -slope_deg) + mark.rotation_deg
-    return place(stamp, (0.5, 0.5), rotation_deg, shape)
-
-
-def grid(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
-    """Copies in straight rows all over the image."""
-    return _tile(_with_gap(stamp, mark.gap), mark, shape)
-
-
-def brick(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
-    """Like `grid`, every other row shifted by half a copy."""
-    row = _with_gap(stamp, mark.gap)
-    return _tile(np.vstack([row, np.roll(row, row.shape[1] // 2, axis=1)]), mark, shape)
-
-
-def _with_gap(stamp: np.ndarray, gap: float) -> np.ndarray:
-    pixels = max(1, round(gap * max(stamp.shape)))
-    return cv2.copyMakeBorder(stamp, 0, pixels, 0, pixels, cv2.BORDER_CONSTANT)
-
-
-def _tile(cell: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
-    """Copies of the cell all over the image, turned and shifted."""
-    height, width = shape
-    reach = math.ceil(math.hypot(height, width))  # the diagonal: the corners stay covered
-    shift = (mark.center[0] * cell.shape[1], mark.center[1] * cell.shape[0])
-    rows, columns = (math.ceil(reach / side) + 1 for side in cell.shape[:2])
-    matrix = cv2.getRotationMatrix2D((reach / 2, reach / 2), mark.rotation_deg, 1)
-    matrix[:, 2] += ((width - reach) / 2, (height - reach) / 2) - matrix[:, :2] @ shift
-    sheet = cv2.repeat(cell, rows, columns)
-    return Layer(cv2.warpAffine(sheet, matrix, (width, height), flags=cv2.INTER_LINEAR))
-
-
-LAYOUTS = {
-    "single": single, "inside": inside, "corner": corner, "diagonal": diagonal, "grid": grid,
-    "brick": brick,
+EFFECTS = {
+    "none": lambda stamp: stamp, "outline": outline, "shadow": shadow, "emboss": emboss,
+    "hollow": hollow,
 }  # fmt: skip

@@ -30,7 +30,8 @@ from dataset import (
     image_label,
 )
 from images import IGNORE, ImageFile, find_images, read_image, upright, upright_size
-from marks import MarkParams, load_logo, turned_size
+from layouts import turned_size
+from marks import MarkParams, load_logo
 from text import Font
 
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
@@ -63,14 +64,14 @@ class Case:
 def _fit_inside(mark: MarkParams, width: float, height: float) -> MarkParams:
     """The logo at a size in px, shrunk if it would not fit into the image once turned."""
     fit = min(1, PROTOCOL_PX / max(turned_size(width, height, mark.rotation_deg)))
-    logo_height, logo_width = load_logo(mark.source).shape[:2]
+    logo_height, logo_width = load_logo(mark.logo).shape[:2]
     stretch = (width / height) / (logo_width / logo_height)
     return replace(mark, scale=max(width, height) * fit / PROTOCOL_PX, stretch=stretch)
 
 
 def _logo_size(mark: MarkParams, rng: Random) -> MarkParams:
     """The drawn size is that of the long side; the logo keeps its shape."""
-    height, width = load_logo(mark.source).shape[:2]
+    height, width = load_logo(mark.logo).shape[:2]
     zoom = mark.scale * PROTOCOL_PX / max(height, width)
     return _fit_inside(mark, width * zoom, height * zoom)
 
@@ -81,9 +82,12 @@ def _clwd_size(mark: MarkParams, rng: Random) -> MarkParams:
 
 
 _PLAIN = WatermarkSettings(  # every field, so that no training default has a say
-    flip_probability=0, double_exposure_probability=0, clean_probability=0, several_probability=0,
+    flip_probability=0, double_exposure_probability=0, decoy_probability=0,
+    clean_probability=0, several_probability=0,
     kinds={"logo": 1, "text": 1},
+    text_styles=("words", "name", "domain", "handle", "copyright", "date", "code"),
     layouts={"single": 6, "inside": 4, "corner": 4, "diagonal": 2, "grid": 2, "brick": 2},
+    kind_layouts={},
     scales={"single": (0.15, 1.1), "inside": (0.15, 0.9), "corner": (0.08, 0.4),
             "diagonal": (0.6, 1.0), "grid": (0.12, 0.6), "brick": (0.12, 0.6)},
     rotations_deg={"single": (-180, 180), "inside": (-180, 180), "corner": (0, 0),
@@ -92,6 +96,7 @@ _PLAIN = WatermarkSettings(  # every field, so that no training default has a sa
     colors={"original": 4, "desaturated": 1, "white": 4, "black": 2, "grey": 2, "tint": 2},
     effects={"none": 12, "outline": 2, "shadow": 3, "emboss": 1},
     blend_modes={"normal": 1}, opacity_range=(0.2, 0.9), opacity_power=1,
+    usual_look_probability=0, usual_opacity_range=(0.3, 0.6),
     crop_range=(1, 1), downscale_probability=0, downscale_range=(0.5, 0.9),
     blur_probability=0, noise_probability=0, jpeg_probability=1, jpeg_quality_range=(85, 95),
 )  # fmt: skip
@@ -106,6 +111,15 @@ def _paper(low: float, high: float, color: str = "original") -> WatermarkSetting
     )  # fmt: skip
 
 
+_REAL_LOOK = replace(  # what one meets on the web, as far as it can be drawn
+    _PLAIN, kinds={"lockup": 4, "text": 2, "signature": 1, "date_id": 1},
+    layouts={"centre": 5, "band": 2, "lattice": 2},
+    kind_layouts={"signature": {"inside": 1, "corner": 1}, "date_id": {"corner": 1}},
+    scales={"centre": (0.2, 0.95), "band": (0.3, 0.95), "lattice": (0.12, 0.6),
+            "inside": (0.15, 0.5), "corner": (0.08, 0.4)},
+    rotations_deg={name: (0, 0) for name in ("centre", "band", "lattice", "inside", "corner")},
+    usual_look_probability=0.8,
+)  # fmt: skip
 _CLWD = replace(_paper(0.3, 0.7), jpeg_probability=1, jpeg_quality_range=(90, 95))
 _TILES = {"grid": 1, "brick": 1}
 _BLENDS = {"multiply": 1, "screen": 1, "overlay": 1, "soft_light": 1}
@@ -128,6 +142,7 @@ SLICES = {
         replace(_PLAIN, downscale_probability=1, jpeg_quality_range=(35, 60)),
     ),
     "clean": Slice(replace(_PLAIN, clean_probability=1)),
+    "real-look": Slice(_REAL_LOOK),
 }
 
 

@@ -28,8 +28,9 @@ OPACITIES = (0.05, 0.1, 0.2, 0.4, 0.8)
 SIZES = (0.1, 0.2, 0.4, 0.8)
 PHOTOS_PER_CELL = 10
 PLAIN = WatermarkSettings(  # as the owner would lay it on a photo
-    layouts={"inside": 1}, scales={"inside": (1, 1)}, upright_probability=1, stretch_range=(1, 1),
-    colors={"original": 1}, effects={"none": 1}, blend_modes={"normal": 1},
+    layouts={"inside": 1}, kind_layouts={}, scales={"inside": (1, 1)}, upright_probability=1,
+    stretch_range=(1, 1), colors={"original": 1}, effects={"none": 1}, blend_modes={"normal": 1},
+    usual_look_probability=0,
 )  # fmt: skip
 JPEG_QUALITY = 90
 

@@ -34,9 +34,9 @@ EXAMPLES = (("LOGO-H", 3), ("text", 4), ("tiled", 2), ("faint", 5))  # slice, in
 def text_mark(text, font, scale, center, opacity) -> MarkParams:
     fonts = {found.path.stem: found.path for found in find_fonts()}
     return MarkParams(
-        kind="text", source=fonts[font], text=text, layout="single", color="white",
-        tint=(255, 255, 255), effect="none", blend_mode="normal", opacity=opacity, scale=scale,
-        stretch=1.0, rotation_deg=0.0, center=center, gap=0.5,
+        kind="text", logo=None, font=fonts[font], text=text, layout="single",
+        color="white", tint=(255, 255, 255), effect="none", blend_mode="normal",
+        opacity=opacity, scale=scale, stretch=1.0, rotation_deg=0.0, center=center, gap=0.5,
     )  # fmt: skip
 
 

@@ -91,7 +91,7 @@ def make_mark(logos):
 
     def make(**changes) -> MarkParams:
         plain = dict(
-            kind="logo", source=logos[0].path, text="", layout="single", color="original",
+            kind="logo", logo=logos[0].path, font=None, text="", layout="single", color="original",
             tint=(10, 200, 30), effect="none", blend_mode="normal", opacity=1.0, scale=0.5,
             stretch=1.0, rotation_deg=0.0, center=(0.5, 0.5), gap=0.5,
         )  # fmt: skip

@@ -45,6 +45,6 @@ def test_command_rewrites_the_weights(make_model, photo_folder, logo_folder, tmp
     folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
     calibrate.main(["--weights", str(tmp_path), *folders, "--count", "1", "--val-fraction", "0.3"])
     assert WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item() != before
-    assert "22 photos" in capsys.readouterr().out
+    assert "24 photos" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="No folder at"):
         calibrate.main(["--weights", str(tmp_path), "--photos", str(tmp_path / "missing")])

@@ -13,7 +13,7 @@ from dataset import (
     honest_mask,
     image_label,
 )
-from marks import Layer
+from layouts import Layer
 
 # --- Settings -----------------------------------------------------------------------------------
 
@@ -26,6 +26,7 @@ from marks import Layer
         (dict(blend_modes={"dodge": 1}), "blend_modes has no dodge; choose from normal, multiply"),
         (dict(kinds={"logo": 1, "stamp": 1}), "kinds has no stamp; choose from logo, text"),
         (dict(layouts={"spiral": 1}), "layouts has no spiral"),
+        (dict(text_styles=("words", "poem")), "text_styles has no poem; choose from words, name"),
         (dict(colors={"pink": 1}), "colors has no pink"),
         (dict(effects={"none": 1, "glow": 0}), "effects has no glow"),
         (dict(kinds={"logo": 2, "text": -1}), "kinds is .*0 or more"),
@@ -39,10 +40,18 @@ from marks import Layer
         (dict(stretch_range=(0, 1)), "stretch_range"),
         (dict(noise_std_range=(-1, 3)), "noise_std_range"),
         (dict(jpeg_quality_range=(50, 101)), "jpeg_quality_range.*from 1 to 100"),
+        (dict(usual_opacity_range=(0.5, 2)), r"usual_opacity_range is \(0.5, 2\).*from 0 to 1"),
         (dict(clean_probability=1.5), "clean_probability"),
         (dict(jpeg_probability=-0.1), "jpeg_probability"),
         (dict(layouts={"grid": 1}, scales={"single": (0.1, 1)}), "scales has no range.*'grid'"),
         (dict(layouts={"grid": 1}, rotations_deg={}), "rotations_deg has no range.*'grid'"),
+        (dict(kind_layouts={"rune": {"inside": 1}}), "kind_layouts has no rune; choose from logo"),
+        (dict(kind_layouts={"text": {"spiral": 1}}), r"kind_layouts\['text'\] has no spiral"),
+        (dict(kind_layouts={"text": {"inside": 0}}), r"kind_layouts\['text'\] is .*not all 0"),
+        (
+            dict(kinds={"signature": 1}, layouts={"grid": 1}, scales={"grid": (0.1, 1)}),
+            "scales has no range for the layout 'inside'",
+        ),
         (dict(scales={"single": (1, 0.1)}, layouts={"single": 1}), r"scales\['single'\]"),
         (dict(opacity_power=-1), "opacity_power"),  # would draw opacities above 1
     ],

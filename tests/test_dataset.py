@@ -17,6 +17,7 @@ from dataset import (
     FreshSampler,
     WatermarkDataset,
     WatermarkSettings,
+    add_watermark,
     crop_photo,
     degrade,
     image_label,
@@ -119,11 +120,31 @@ def test_clean_photos_and_several_marks_occur(make_dataset):
 )
 def test_every_alternative_can_be_forced_alone(make_dataset, table, name):
     data = make_dataset(
-        length=8, clean_probability=0.0, opacity_range=(1.0, 1.0), **{table: {name: 1}}
-    )
+        length=8, clean_probability=0.0, opacity_range=(1.0, 1.0), kind_layouts={},
+        usual_look_probability=0.0, **{table: {name: 1}},
+    )  # fmt: skip
     chosen = {getattr(mark, table[:-1]) for i in range(8) for mark in data.params(i).marks}
     assert chosen == {name}
     assert any((data.stages(index)["mask"] == 1).sum() >= MIN_MARK_PIXELS for index in range(8))
+
+
+def test_the_usual_look_is_white_plain_and_half_transparent(make_dataset):
+    def looks(**changes):
+        data = make_dataset(length=40, clean_probability=0.0, **changes)
+        return [mark for index in range(40) for mark in data.params(index).marks]
+
+    for mark in looks(usual_look_probability=1.0, usual_opacity_range=(0.4, 0.5)):
+        assert (mark.color, mark.blend_mode) == ("white", "normal")
+        assert mark.effect in ("none", "shadow") and 0.4 <= mark.opacity <= 0.5
+    assert len({mark.color for mark in looks(usual_look_probability=0.0)}) == 6
+
+
+def test_some_kinds_have_a_place_of_their_own(make_dataset):
+    places = {"signature": {"centre": 1}}
+    data = make_dataset(length=60, clean_probability=0.0, layouts={"grid": 1}, kind_layouts=places)
+    places = {(m.kind, m.layout) for index in range(60) for m in data.params(index).marks}
+    assert places >= {("signature", "centre"), ("logo", "grid"), ("text", "grid")}
+    assert all((kind == "signature") == (layout == "centre") for kind, layout in places)
 
 
 @pytest.mark.parametrize("effect", ["outline", "shadow", "emboss"])
@@ -136,9 +157,17 @@ def test_effects_and_colours_show_in_the_layer(make_mark, effect):
 
 
 def test_mark_fills_the_fraction_of_the_image_that_scale_says(make_mark, logos):
-    layer = make_layer(make_mark(source=logos[4].path, scale=0.75), (64, 64))  # wider than high
+    layer = make_layer(make_mark(logo=logos[4].path, scale=0.75), (64, 64))  # wider than high
     columns = np.flatnonzero(layer.rgba[..., 3].max(axis=0))
     assert columns[-1] - columns[0] + 1 == pytest.approx(48, abs=2)
+
+
+def test_a_band_is_mask_over_the_full_width(make_mark, make_dataset):
+    mark = make_mark(color="white", layout="band", opacity=0.4, center=(0.5, 1.0), scale=0.3)
+    params = replace(make_dataset().params(0), marks=(mark,))
+    mask = add_watermark(np.full((64, 96, 3), 128, np.uint8), params)["mask"]
+    assert (mask[-1] == 1).all() and (mask.any(axis=1) == mask.all(axis=1)).all()
+    assert 3 <= mask.any(axis=1).sum() <= 13
 
 
 def test_same_params_render_the_same_sample(make_dataset):
@@ -272,7 +301,9 @@ def test_processes_validate_each_sample_once(make_dataset, monkeypatch, length, 
 
 
 def test_labelled_undecidable_pixels_follow_the_coverage(make_dataset):
-    loose = make_dataset(ignore_undecidable=False, opacity_range=(0.05, 0.2))
+    loose = make_dataset(
+        ignore_undecidable=False, opacity_range=(0.05, 0.2), usual_look_probability=0.0
+    )
     for index in range(6):
         expected = loose.stages(index)["coverage"] >= 128
         assert np.array_equal(loose[index]["mask"][0].numpy(), expected)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import assert_premultiplied, random_stamp, solid
 
-from marks import LAYOUTS
+from layouts import LAYOUTS
 
 SIZE = 64
 SHAPE = (SIZE, SIZE)
@@ -71,6 +71,46 @@ def test_corner_lies_in_the_corner(make_mark, x, y):
     assert not inset[[0, -1]].any() and not inset[:, [0, -1]].any()
 
 
+def test_centre_lies_exactly_in_the_middle(make_mark):
+    layer = LAYOUTS["centre"](solid(2, 4), make_mark(center=(0.1, 0.9)), (16, 20))
+    canvas = np.zeros((16, 20), int)
+    canvas[layer.window] = layer.rgba[..., 3]
+    expected = np.zeros((16, 20), int)
+    expected[7:9, 8:12] = 255
+    assert np.array_equal(canvas, expected)
+
+
+@pytest.mark.parametrize("center", [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.4, 0.6)])
+def test_lower_right_lies_near_that_corner_and_whole(make_mark, center):
+    alpha = on_canvas(LAYOUTS["lower_right"](solid(6, 10), make_mark(center=center), SHAPE))
+    rows, columns = np.nonzero(alpha)
+    assert alpha.sum() == pytest.approx(255 * 60, rel=0.02)
+    assert rows.min() >= 0.75 * SIZE and columns.min() >= 0.75 * SIZE
+
+
+@pytest.mark.parametrize("y, top", [(0.1, 0), (0.9, 57), (0.5, 28)])
+@pytest.mark.parametrize("level, opposite", [(255, 0), (0, 255), (100, 255)])
+def test_band_is_an_opaque_strip_of_the_opposite_brightness(make_mark, y, top, level, opposite):
+    mark = make_mark(center=(0.5, y))
+    layer = LAYOUTS["band"](solid(5, 20, (level,) * 3), mark, SHAPE)
+    assert (layer.x, layer.y, layer.rgba.shape) == (0, top, (7, SIZE, 4))  # 5 px and their room
+    assert (layer.rgba[..., 3] == 255).all()
+    expected = np.full((7, SIZE), opposite)
+    expected[1:6, 22:42] = level
+    assert np.array_equal(layer.rgba[..., 0], expected)
+
+
+@pytest.mark.parametrize("height, strip_px", [(1, 3), (5, 7), (8, 12), (60, 13)])
+@pytest.mark.parametrize("x", [0.0, 0.5, 1.0])
+def test_a_band_is_neither_thin_nor_thick_and_holds_its_mark(make_mark, height, strip_px, x):
+    stamp = solid(height, 20)
+    strip = LAYOUTS["band"](stamp, make_mark(center=(x, 1.0)), SHAPE).rgba[..., 0]
+    assert len(strip) == strip_px  # 5 % to 20 % of 64
+    ink = strip > 127
+    assert ink.any() and not ink[:, [0, -1]].any()
+    assert height == 1 or not ink[[0, -1]].any()
+
+
 @pytest.mark.parametrize("center_x, rising", [(0.2, True), (0.8, False)])
 def test_diagonal_spans_from_corner_to_corner(make_mark, center_x, rising):
     stamp = solid(6, round(SIZE * 2**0.5))
@@ -97,7 +137,21 @@ def test_grid_repeats_and_brick_shifts_every_other_row_by_half(make_mark, center
         assert alpha.mean() / 255 == pytest.approx(expected, abs=0.08)
 
 
-@pytest.mark.parametrize("layout", ["grid", "brick"])
+def test_lattice_draws_lines_from_copy_to_copy(make_mark):
+    mark = make_mark(center=(0.0, 0.0), gap=1.0)
+    stamp = solid(4, 8, (250, 120, 0))  # cells of 12 x 16: crossings are 8 px across, 12 down
+    layer, plain = (LAYOUTS[name](stamp, mark, SHAPE) for name in ("lattice", "brick"))
+    alpha, copies = on_canvas(layer), on_canvas(plain)
+    assert (alpha >= copies).all()
+    parts = [cv2.connectedComponents((a > 80).astype(np.uint8))[0] - 1 for a in (copies, alpha)]
+    assert parts[0] > 10 and parts[1] == 1
+    lines = layer.rgba[(alpha > 100) & (copies == 0)].astype(int)
+    assert len(lines) > 50 and np.abs(lines[:, 1] / lines[:, 0] - 0.48).max() < 0.05
+    assert not lines[:, 2].any()
+    assert (alpha > 127).mean() < 0.45  # the lines are thin
+
+
+@pytest.mark.parametrize("layout", ["grid", "brick", "lattice"])
 @pytest.mark.parametrize("rotation_deg", [-50.0, 30.0, 180.0])
 def test_tiles_reach_every_part_of_the_image(make_mark, layout, rotation_deg):
     mark = make_mark(center=(0.7, 0.1), gap=0.1, rotation_deg=rotation_deg)

@@ -9,7 +9,16 @@ from conftest import assert_premultiplied, random_stamp, solid
 from PIL import Image
 
 from images import find_images
-from marks import COLORS, EFFECTS, MARKS, MAX_LOGO_PX, check_logo, load_logo, paint
+from marks import (
+    COLORS,
+    EFFECTS,
+    MARKS,
+    MAX_LOGO_PX,
+    check_logo,
+    draw_sparkles,
+    load_logo,
+    paint,
+)
 
 
 def save_logo(path, rgba) -> None:
@@ -85,7 +94,7 @@ def test_empty_logos_are_refused(tmp_path):
 @pytest.mark.parametrize("stretch", [0.6, 1.0, 1.6])
 def test_logo_stamp_has_the_size_asked_for(make_mark, logos, long_px, stretch):
     full = load_logo(logos[5].path)
-    stamp = MARKS["logo"](make_mark(source=logos[5].path, stretch=stretch), long_px)
+    stamp = MARKS["logo"](make_mark(logo=logos[5].path, stretch=stretch), long_px)
     assert abs(max(stamp.shape[:2]) - long_px) <= 0.5
     ratio = stretch * full.shape[1] / full.shape[0]  # of width to height
     shorter = long_px * min(ratio, 1 / ratio)
@@ -98,7 +107,7 @@ def test_resized_stamps_never_ring(tmp_path, make_mark, long_px):
     rgba[..., :3] = np.where(np.indices((60, 60)).sum(0) // 6 % 2, 80, 200)[..., None]
     rgba[0, 0] = 0
     save_logo(tmp_path / "stripes.png", rgba)
-    stamp = MARKS["logo"](make_mark(source=tmp_path / "stripes.png"), long_px)
+    stamp = MARKS["logo"](make_mark(logo=tmp_path / "stripes.png"), long_px)
     assert_premultiplied(stamp)
     assert stamp[..., :3].max() <= 200
     assert stamp[stamp[..., 3] == 255][:, :3].min() >= 80
@@ -109,12 +118,12 @@ def test_resized_random_stamps_stay_premultiplied(tmp_path, make_mark, long_px):
     rgba = np.random.default_rng(0).integers(0, 256, (50, 37, 4))
     rgba[0, 0, 3] = 0
     save_logo(tmp_path / "random.png", rgba)
-    stamp = MARKS["logo"](make_mark(source=tmp_path / "random.png", stretch=1.3), long_px)
+    stamp = MARKS["logo"](make_mark(logo=tmp_path / "random.png", stretch=1.3), long_px)
     assert_premultiplied(stamp)
 
 
 def text_stamp(make_mark, font, text, long_px):
-    return MARKS["text"](make_mark(kind="text", source=font.path, text=text), long_px)
+    return MARKS["text"](make_mark(kind="text", font=font.path, text=text), long_px)
 
 
 @pytest.mark.parametrize("text", ["Sample", "x", "first\nsecond\nthird line", " "])
@@ -129,6 +138,59 @@ def test_text_stamp_has_about_the_size_asked_for(make_mark, fonts, long_px):
     ink = text_stamp(make_mark, fonts[0], "Sample", long_px)[..., 3] > 127
     columns = np.flatnonzero(ink.any(axis=0))
     assert columns[-1] - columns[0] + 1 == pytest.approx(long_px, rel=0.08)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("text", ["Leo", "Halden & Row Studio"])
+def test_lockup_is_an_icon_beside_or_above_a_word_in_one_colour(
+    make_mark, logos, fonts, stacked, text
+):
+    changes = dict(kind="lockup", logo=logos[0].path, font=fonts[0].path, text=text)
+    mark = make_mark(**changes, stacked=stacked)
+    stamp, again = (MARKS["lockup"](mark, 200) for _ in range(2))
+    assert np.array_equal(stamp, again)
+    assert max(stamp.shape) == pytest.approx(200, rel=0.1)
+    assert all(np.array_equal(stamp[..., channel], stamp[..., 3]) for channel in range(3))
+    ink = (stamp[..., 3] > 127).any(axis=1 if stacked else 0)
+    gaps = np.flatnonzero(np.diff(np.flatnonzero(ink)) > 3)
+    assert len(gaps) >= 1
+    icon = (stamp[: gaps[0] + 1] if stacked else stamp[:, : gaps[0] + 1])[..., 3] > 127
+    box = np.ix_(icon.any(axis=1), icon.any(axis=0))
+    assert icon[box].mean() > 0.75  # a filled rectangle, and a line beyond its corners
+
+
+def test_the_word_of_a_lockup_stays_readable(make_mark, logos, fonts):
+    mark = make_mark(kind="lockup", font=fonts[0].path, text="Halden", logo=logos[0].path)
+    assert np.array_equal(MARKS["lockup"](mark, 4), MARKS["lockup"](mark, 16))
+    assert MARKS["lockup"](mark, 4).shape[1] > 40
+
+
+def test_sparkle_by_hand():
+    star = draw_sparkles(41, [(0.5, 0.5, 0.5)])
+    assert (star.shape, star.dtype) == ((41, 41), np.uint8)
+    assert np.abs(star.astype(int) - star.T).max() < 25  # four points alike
+    assert np.abs(star.astype(int) - star[::-1]).max() < 25
+    assert (star[20, 5:36] > 100).all() and star[20, 1] > 0  # from tip to tip
+    assert not star[:10, :10].any() and star[20, 20] == 255
+    assert 0.15 < star.mean() / 255 < 0.23  # slim: 0.22 were its sides quarters of a circle
+
+
+def test_ai_labels_are_text_or_sparkles(make_mark, fonts):
+    label = dict(kind="ai_label", font=fonts[0].path)
+    written = MARKS["ai_label"](make_mark(**label, text="AI"), 60)
+    assert np.array_equal(written, text_stamp(make_mark, fonts[0], "AI", 60))
+    stars = [MARKS["ai_label"](make_mark(**label, seed=seed), 40) for seed in range(4)]
+    assert all(star.shape == (40, 40, 4) for star in stars)
+    assert len({star.tobytes() for star in stars}) == 3  # one, two or three sparkles
+    assert MARKS["ai_label"](make_mark(**label), 1).shape == (10, 10, 4)
+
+
+def test_signatures_differ_by_seed_and_are_never_tiny(make_mark):
+    marks = [make_mark(kind="signature", seed=seed) for seed in (1, 1, 2)]
+    once, again, other = (MARKS["signature"](mark, 90) for mark in marks)
+    assert np.array_equal(once, again) and not np.array_equal(once, other)
+    assert_premultiplied(once)
+    assert np.array_equal(MARKS["signature"](marks[0], 4), MARKS["signature"](marks[0], 40))
 
 
 def test_text_stays_readable_however_small(make_mark, fonts):
@@ -187,6 +249,19 @@ def test_effects_stay_premultiplied_and_leave_the_stamp_alone(effect, shape):
     before = stamp.copy()
     assert_premultiplied(EFFECTS[effect](stamp))
     assert np.array_equal(stamp, before)
+
+
+def test_hollow_keeps_a_rim_of_the_own_colour():
+    stamp = np.pad(solid(5, 6, (200, 90, 30)), ((2, 2), (2, 2), (0, 0)))
+    expected = stamp.copy()
+    expected[3:6, 3:7] = 0
+    assert np.array_equal(EFFECTS["hollow"](stamp), expected)
+    assert np.array_equal(EFFECTS["hollow"](stamp[2:-2, 2:-2]), expected[2:-2, 2:-2])
+
+
+def test_hollow_leaves_strokes_of_two_pixels_whole():
+    stamp = np.pad(solid(2, 9), ((3, 3), (3, 3), (0, 0)))
+    assert np.array_equal(EFFECTS["hollow"](stamp), stamp)
 
 
 @pytest.mark.parametrize("level, rim", [(255, 0), (0, 255)])

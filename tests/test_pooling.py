@@ -40,7 +40,7 @@ def paint_scene(seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def mark(make_mark, fonts):
     return make_mark(
-        kind="text", text="STUDIO", source=fonts[0].path, color="white", scale=0.7, opacity=0.18
+        kind="text", text="STUDIO", font=fonts[0].path, color="white", scale=0.7, opacity=0.18
     )
 
 

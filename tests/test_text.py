@@ -1,11 +1,24 @@
 """Fonts and what text marks say."""
 
+import logging
 import random
 import shutil
+from pathlib import Path
 
 import pytest
+from fontTools.ttLib import TTFont
 
-from text import LATIN, TEXTS, draw_text, find_fonts
+from text import (
+    LATIN,
+    TEXTS,
+    Font,
+    can_draw,
+    code_points,
+    draw_ai_label,
+    draw_date_id,
+    draw_text,
+    find_fonts,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +54,41 @@ def test_broken_fonts_are_passed_over(tmp_path, all_fonts):
     assert find_fonts(tmp_path) == all_fonts
 
 
+def test_fonts_that_pillow_cannot_draw_are_passed_over(monkeypatch, tmp_path, all_fonts):
+    for name in ("good.ttf", "small.ttf", "large.ttf"):
+        shutil.copy(all_fonts[0].path, tmp_path / name)
+
+    class Stubborn:
+        def __init__(self, path, size_px):
+            bad_px = {"small.ttf": 10, "large.ttf": 40}.get(path.rsplit("/", 1)[1])
+            self.fails = size_px == bad_px
+
+        def getmask(self, text):
+            assert set(text) == set(LATIN)
+            if self.fails:
+                raise OSError("invalid opcode")
+
+    monkeypatch.setattr("text.ImageFont.truetype", Stubborn)
+    found = find_fonts(tmp_path, shipped=False)
+    assert [font.path.name for font in found] == ["good.ttf"]
+
+
+def test_a_font_without_its_glyphs_cannot_be_drawn(tmp_path, all_fonts):
+    """Its table of letters is whole: only drawing finds the hole."""
+    with TTFont(all_fonts[0].path) as font:
+        del font["glyf"], font["loca"]
+        font.save(tmp_path / "hollow.ttf")
+    assert set(map(ord, LATIN)) <= code_points(tmp_path / "hollow.ttf")
+    assert can_draw(all_fonts[0].path) and not can_draw(tmp_path / "hollow.ttf")
+
+
+def test_flaws_of_fonts_are_not_logged_and_others_are(caplog, all_fonts):
+    code_points(all_fonts[0].path)
+    with caplog.at_level("WARNING"):
+        logging.getLogger("fontTools.ttLib").warning("still heard")
+    assert caplog.messages == ["still heard"]
+
+
 def test_missing_font_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No folder of fonts at .*nowhere"):
         find_fonts(tmp_path / "nowhere")
@@ -68,6 +116,38 @@ def test_some_texts_have_several_lines_and_other_scripts(fonts):
     assert lines == {1, 2, 3}
     for script in ("cyrillic", "greek"):
         assert any(set(text) & set(font.letters[script]) for text in texts)
+
+
+def test_letters_stand_alone_or_far_apart():
+    texts = [TEXTS["letters"](random.Random(seed)) for seed in range(60)]
+    singles = [text for text in texts if len(text) == 1]
+    assert 10 < len(singles) < 40
+    for text in texts:
+        letters = text.split()
+        assert all(len(letter) == 1 for letter in letters)
+        assert text in [(" " * gap).join(letters) for gap in range(1, 5)]
+
+
+def test_styles_can_be_chosen(fonts):
+    texts = [draw_text(fonts[0], random.Random(seed), ("handle",)) for seed in range(40)]
+    latin = [text for text in texts if set(text) & set(LATIN)]
+    assert len(latin) > 10 and all("@" in text for text in latin)
+
+
+def test_dates_and_numbers_are_one_short_line(fonts):
+    texts = [draw_date_id(fonts[0], random.Random(seed)) for seed in range(60)]
+    assert len(set(texts)) > 50
+    assert all(len(text) <= 20 and sum(letter.isdigit() for letter in text) >= 4 for text in texts)
+    assert all("\n" not in text for text in texts)
+
+
+def test_ai_labels_are_empty_latin_or_han_if_the_font_can(fonts):
+    han = Font(Path("han.otf"), {"latin": LATIN, "han": "生成由图片内容"})
+    for font, scripts in ((fonts[0], {"", "latin"}), (han, {"", "latin", "han"})):
+        labels = [draw_ai_label(font, random.Random(seed)) for seed in range(60)]
+        assert {"han" if not label.isascii() else label and "latin" for label in labels} == scripts
+        assert all("AI" in label for label in labels if label)
+    assert not any("画" in label for label in labels)  # a letter that the font lacks
 
 
 @pytest.mark.parametrize("kind", TEXTS)
