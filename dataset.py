@@ -513,7 +513,8 @@ class WatermarkDataset(Dataset):
         self.settings = settings or WatermarkSettings()
         self.length = length or len(photos)
         self.fonts = find_fonts() if fonts is None else fonts
-        if not photos or not self.fonts or (self.settings.kinds.get("logo") and not logos):
+        needs_logos = any(self.settings.kinds.get(kind) for kind in LOGO_KINDS)
+        if not photos or not self.fonts or (needs_logos and not logos):
             raise ValueError(
                 f"Got {len(photos)} photos, {len(logos)} logos, {len(self.fonts)} fonts; give at "
                 "least one of each, from find_images and find_fonts (logos if kinds draws them)."

@@ -109,7 +109,8 @@ def run_folder(trainer) -> Path:
 
 
 class ProgressLines(pl.Callback):
-    """Prints, at most every `every_s` seconds: step, loss, images/s, time left, validation."""
+    """Prints, at most every `every_s` seconds: step, loss, images/s, time left if the training has an
+    end; and every validation."""
 
     def __init__(self, every_s: float = 30.0):
         self.every_s = every_s
@@ -124,13 +125,13 @@ class ProgressLines(pl.Callback):
         if now_s - self.last_s < self.every_s or not trainer.is_global_zero:
             return
         self.last_s, passed_s = now_s, now_s - self.start_s
-        steps = trainer.estimated_stepping_batches
-        left_s = passed_s * (steps - step) / (step - self.start_step)
-        print(
-            f"step {step}/{steps}  loss {trainer.callback_metrics['train/loss']:.3f}  "
-            f"{self.images / passed_s:.1f} images/s  {left_s / 60:.1f} min left",
-            flush=True,
-        )
+        steps, loss = trainer.estimated_stepping_batches, trainer.callback_metrics["train/loss"]
+        line = f"loss {loss:.3f}  {self.images / passed_s:.1f} images/s"
+        if math.isfinite(steps):
+            left_s = passed_s * (steps - step) / (step - self.start_step)
+            print(f"step {step}/{steps}  {line}  {left_s / 60:.1f} min left", flush=True)
+        else:
+            print(f"step {step}  {line}", flush=True)
 
     def on_validation_end(self, trainer, model):
         if trainer.is_global_zero and not trainer.sanity_checking and trainer.state.fn == "fit":

@@ -106,8 +106,8 @@ LIMITS = dict(threshold=0.2, min_score=0)  # so that the shipped weights find so
 @needs_openvino
 def test_openvino_gives_the_masks_of_torch(openvino, folder):
     torch_segmenter = load_segmenter(folder, "cpu", "torch")
-    bf16 = openvino.precision == "bf16"  # then both round to three digits, each in its own order
-    equal, total, marked = 0, 0, 0
+    bf16 = openvino.precision == "bf16"  # three digits
+    equal, total, marked, differences = 0, 0, 0, []
     for index in range(24):
         photo = marked_photo(index, 33 + 9 * index, 190 - 7 * index)
         found, expected = (
@@ -115,11 +115,13 @@ def test_openvino_gives_the_masks_of_torch(openvino, folder):
             torch_segmenter.segment(photo, **LIMITS),
         )
         difference = np.abs(found.probability - expected.probability)
-        assert difference.mean() < 0.03 if bf16 else difference.max() < 1e-3
+        assert bf16 or difference.max() < 1e-3
+        differences.append(difference.mean())
         assert found.score == pytest.approx(expected.score, abs=0.1 if bf16 else 1e-3)
         equal += (found.mask == expected.mask).sum()
         marked += expected.mask.sum()
         total += found.mask.size
+    assert np.mean(differences) < 0.015  # what bf16 may do
     assert equal >= (0.98 if bf16 else 0.999) * total and 0 < marked < total
 
 
