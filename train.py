@@ -109,8 +109,8 @@ def run_folder(trainer) -> Path:
 
 
 class ProgressLines(pl.Callback):
-    """Prints, at most every `every_s` seconds: step, loss, images/s, time left if the training has an
-    end; and every validation."""
+    """Prints, at most every `every_s` seconds: step, loss, images/s, time left if there is an end;
+    and every validation."""
 
     def __init__(self, every_s: float = 30.0):
         self.every_s = every_s
