@@ -426,7 +426,7 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
 
     Args:
         photo: uint8, H x W x 3, RGB, any size; left untouched.
-        params: from `draw_sample`; photo, crop and flip have no part here.
+        params: from `draw_sample`; the fields in SCENE have no part here.
 
     Returns:
         photo, composite (with marks), image (after recompression and the like): uint8,
@@ -509,7 +509,7 @@ class WatermarkDataset(Dataset):
         if marks_per_crop < 1:
             raise ValueError(f"marks_per_crop is {marks_per_crop}; use 1 or more.")
         self.photos, self.logos, self.seed = photos, logos, seed
-        self.marks_per_crop, self._last_read = marks_per_crop, (None, None)
+        self.marks_per_crop, self._last_read = marks_per_crop, {}
         self.settings = settings or WatermarkSettings()
         self.length = length or len(photos)
         self.fonts = find_fonts() if fonts is None else fonts
@@ -539,10 +539,11 @@ class WatermarkDataset(Dataset):
         rng = Random(f"{self.seed} {epoch} {index}")  # hashed: neighbours have nothing in common
         return draw_sample(self.settings, rng, len(self.photos), self.logos, self.fonts)
 
-    def _read(self, photo: int) -> np.ndarray:
-        if self._last_read[0] != photo:
-            self._last_read = photo, self.photos[photo].read()
-        return self._last_read[1]
+    def _read(self, numbers: list[int]) -> list[np.ndarray]:
+        """Photos; the last ones are kept, for the next sample may show them again."""
+        if set(numbers) != set(self._last_read):
+            self._last_read = {number: self.photos[number].read() for number in numbers}
+        return [self._last_read[number] for number in numbers]
 
     @property
     def files(self) -> dict[str, list]:
@@ -553,7 +554,7 @@ class WatermarkDataset(Dataset):
         """A sample taken apart; see `render_sample`."""
         params = self.params(index)
         shown = [item.photo for item in (params, params.exposure) if item]
-        photo, *second = map(self._read, shown)
+        photo, *second = self._read(shown)
         return render_sample(params, photo, self.settings.image_size, *second)
 
     def __getitem__(self, index) -> dict[str, torch.Tensor]:
@@ -631,12 +632,14 @@ def make_loader(dataset, batch_size: int, workers: int = 0, train: bool = False)
     each sample counts once.
     """
     rank, processes = _rank()
-    if train and len(dataset) < batch_size * processes:
+    together = getattr(dataset, "marks_per_crop", 1)
+    sampler = FreshSampler(len(dataset), together)
+    if train and len(sampler) < batch_size:
         raise ValueError(
-            f"{len(dataset)} training samples do not fill one batch of {batch_size} for each of "
-            f"{processes} processes; use a smaller batch_size or more samples."
+            f"{len(dataset)} training samples, {together} for each crop, do not fill one batch of "
+            f"{batch_size} for each of {processes} processes; use a smaller batch_size or more "
+            "samples."
         )
-    sampler = FreshSampler(len(dataset), getattr(dataset, "marks_per_crop", 1))
     filled = math.ceil(len(dataset) / processes) * processes
     return DataLoader(
         dataset if train else PaddedDataset(dataset),

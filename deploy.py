@@ -83,11 +83,12 @@ def fold_batch_norm(network: SegmentationNetwork) -> None:
         setattr(block, norm_name, getattr(norm, "act", nn.Identity()))  # timm's norms activate, too
 
 
+@torch.inference_mode(False)  # whose tensors do not count their changes
 @torch.no_grad()
 def find_normalised(network: SegmentationNetwork) -> list[tuple[str, str, str]]:
     """(block, convolution, batch norm): names of all pairs in one block of which the second takes
-    just what the first gives, as a pass through the network shows."""
-    made_by, found, hooks = {}, [], []
+    what the first gives, and the decoder does not, as a pass through the network shows."""
+    made_by, found, hooks, features = {}, {}, [], set()
 
     def after_conv(name, conv, inputs, output):
         made_by[id(output)] = name, output, output._version  # kept, so that no id comes twice
@@ -97,8 +98,12 @@ def find_normalised(network: SegmentationNetwork) -> list[tuple[str, str, str]]:
         block, _, norm_name = name.rpartition(".")
         conv_block, _, conv_name = conv.rpartition(".")
         if output._version == version and block == conv_block:  # not changed in place since
-            found.append((block, conv_name, norm_name))
+            found[id(output)] = block, conv_name, norm_name
 
+    def after_encoder(encoder, inputs, outputs):
+        features.update(map(id, outputs))
+
+    hooks.append(network.encoder.register_forward_hook(after_encoder))
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             hooks.append(module.register_forward_hook(functools.partial(after_conv, name)))
@@ -107,7 +112,7 @@ def find_normalised(network: SegmentationNetwork) -> list[tuple[str, str, str]]:
     network(torch.zeros(1, 3, STRIDE, STRIDE, device=network.mean.device))
     for hook in hooks:
         hook.remove()
-    return found
+    return [names for output, names in found.items() if output not in features]
 
 
 def merge_upsampling(network: SegmentationNetwork) -> None:

@@ -140,16 +140,17 @@ def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
     return min(rise, fall)
 
 
-def parameter_groups(network: SegmentationNetwork, encoder_rate: float, rate: float) -> list[dict]:
+def parameter_groups(
+    network: SegmentationNetwork, encoder_rate: float, rate: float, weight_decay: float
+) -> list[dict]:
     """AdamW's groups of those that train: learning rates by part, no decay of norms and biases."""
     groups = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             lr, decays = encoder_rate if name.startswith("encoder.") else rate, parameter.ndim > 1
             groups.setdefault((lr, decays), []).append(parameter)
-    no_decay = {"weight_decay": 0.0}
     return [
-        {"params": parameters, "lr": lr, **({} if decays else no_decay)}
+        {"params": parameters, "lr": lr, "weight_decay": weight_decay if decays else 0.0}
         for (lr, decays), parameters in groups.items()
     ]
 
@@ -268,6 +269,7 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
 
     def on_train_start(self) -> None:
         self.train()  # Lightning keeps the mode that it finds, and `load` leaves evaluation mode
+        self._keep_own_rates()
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         if self.teacher is None:
@@ -322,6 +324,11 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Raises ValueError if the checkpoint is of another network."""
         saved = checkpoint.get("hyper_parameters", {})
+        if not set(NETWORK_KEYS) <= set(saved):
+            raise ValueError(
+                "The checkpoint is of a network that this code no longer has. Start from trained "
+                "weights instead (--init_from), or use the commit that wrote it."
+            )
         for name in NETWORK_KEYS:
             one, other = (np.array(values.get(name)) for values in (saved, self.hparams))
             if not np.array_equal(one, other):
@@ -335,17 +342,27 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
             self.network.freeze_unused()
 
     def configure_optimizers(self):
-        settings = self.hparams
-        rates = (settings.learning_rate * settings.encoder_rate, settings.learning_rate)
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.network, *rates), weight_decay=settings.weight_decay
-        )
+        settings, optimizer = self.hparams, torch.optim.AdamW(self._groups())
         total = self.trainer.estimated_stepping_batches
         rate = partial(
             rate_at, warmup=settings.warmup_steps, decay=settings.decay_steps, total=total
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def _groups(self) -> list[dict]:
+        settings = self.hparams
+        rates = settings.learning_rate * settings.encoder_rate, settings.learning_rate
+        return parameter_groups(self.network, *rates, settings.weight_decay)
+
+    def _keep_own_rates(self) -> None:
+        """Sets rates and decay that this training asks for; a checkpoint brings its own."""
+        scheduler = self.lr_schedulers()
+        groups = scheduler.optimizer.param_groups
+        for group, own, share in zip(groups, self._groups(), scheduler.lr_lambdas):
+            lr = own["lr"] * share(scheduler.last_epoch)
+            group.update(lr=lr, initial_lr=own["lr"], weight_decay=own["weight_decay"])
+        scheduler.base_lrs = [group["initial_lr"] for group in groups]
 
     @property
     def one_core_each(self) -> bool:

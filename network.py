@@ -125,7 +125,7 @@ class SegmentationNetwork(nn.Module):
         self.eval()
         with torch.enable_grad():
             logits, score = self(image.to(self.mean.device))
-            parameters = list(self.parameters())
+            parameters = [p for p in self.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(
                 logits.sum() + score.sum(), parameters, allow_unused=True
             )
@@ -160,6 +160,8 @@ def make_encoder(name: str, weights: str | None = None) -> nn.Module:
 def normalisation(encoder: str) -> tuple[Sequence[float], Sequence[float]]:
     """Mean and standard deviation, of RGB in 0..1, that an encoder of smp expects."""
     name = encoder.removeprefix("timm-").removeprefix("tu-")
+    if encoder.startswith("timm-mobilenetv3"):
+        name = f"tf_{name}"  # smp takes those for them
     known = timm.models.get_pretrained_cfg(name)
     return (known.mean, known.std) if known else NORMALISATIONS.get(name, IMAGENET)
 
@@ -173,6 +175,9 @@ def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> N
     """
     choices = "a path to the encoder's .safetensors file, or None for a random start"
     if str(weights) == "imagenet":
+        known = smp.encoders.encoders.get(name)
+        if known and "imagenet" not in known["pretrained_settings"]:
+            raise ValueError(f"smp has no ImageNet weights of {name}; give {choices}.")
         try:
             pretrained = make_encoder(name, weights="imagenet")
         except OSError as error:

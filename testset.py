@@ -81,7 +81,7 @@ def _clwd_size(mark: MarkParams, rng: Random) -> MarkParams:
     return _fit_inside(mark, rng.uniform(10, PROTOCOL_PX), rng.uniform(10, PROTOCOL_PX))
 
 
-_PLAIN = WatermarkSettings(  # every field, so that no training default has a say
+_PLAIN = WatermarkSettings(  # every field that matters here: no training default has a say
     flip_probability=0, double_exposure_probability=0, decoy_probability=0,
     clean_probability=0, several_probability=0,
     kinds={"logo": 1, "text": 1},

@@ -3,8 +3,7 @@
 Every argument of `WatermarkSegmenter`, `WatermarkData` and Lightning's Trainer can be given on the
 command line or in a YAML file. The run's folder under lightning_logs/ gets metrics for TensorBoard
 and as CSV and, from the callbacks in configs/, sample pictures, after every epoch `last.ckpt`
-(continue with `--ckpt_path .../last.ckpt`), the best checkpoint by validation, and `weights/`, the
-averaged model.
+(continue with `--ckpt_path .../last.ckpt`) and `weights/`, the averaged model.
 With configs/adapt.yaml it teaches a mark of your own to trained weights.
 `python train.py validate ... --init_from weights` measures a weights folder on validation samples.
 """
@@ -53,7 +52,7 @@ class WatermarkData(pl.LightningDataModule):
         workers: int = 2,
         seed: int = 0,
         held_out: str | None = str(ROOT / "held_out.json"),
-        marks_per_crop: int = 2,
+        marks_per_crop: int = 1,
         mark: str | None = None,
         images: str | None = None,
         masks: str | None = None,

@@ -311,7 +311,7 @@ def test_labelled_undecidable_pixels_follow_the_coverage(make_dataset):
 
 def test_too_few_samples_for_all_processes_are_refused(make_dataset, monkeypatch):
     monkeypatch.setattr(dataset, "_rank", lambda: (0, 3))
-    with pytest.raises(ValueError, match="10 training samples do not fill one batch of 4"):
+    with pytest.raises(ValueError, match="10 training samples, 1 for each crop, do not fill"):
         make_loader(make_dataset(length=10), 4, train=True)
 
 
@@ -349,14 +349,17 @@ def test_neighbours_share_the_crop_and_have_marks_of_their_own(photos, logos, fo
         WatermarkDataset(photos, logos, settings, 12, 0, fonts, marks_per_crop=0)
 
 
-def test_a_crop_is_decoded_once_for_all_its_marks(photos, logos, fonts, monkeypatch):
+@pytest.mark.parametrize("exposure, reads", [(0, 4), (1, 8)])
+def test_a_crop_is_decoded_once_for_all_its_marks(
+    photos, logos, fonts, monkeypatch, exposure, reads
+):
     read, real = [], ImageFile.read
     monkeypatch.setattr(ImageFile, "read", lambda self: read.append(self.path) or real(self))
-    settings = WatermarkSettings(image_size=64)
+    settings = WatermarkSettings(image_size=64, double_exposure_probability=exposure)
     data = WatermarkDataset(photos, logos, settings, 8, 0, fonts, marks_per_crop=2)
     for index in range(8):
         data[index]
-    assert len(read) <= 4
+    assert 0 < len(read) <= reads
 
 
 @pytest.mark.parametrize("length, each", [(16, 8), (19, 8), (15, 6)])
@@ -370,6 +373,13 @@ def test_processes_share_crops_out_whole(monkeypatch, length, each):
         assert all(b == a + 1 and a % 2 == 0 for a, b in zip(indices[::2], indices[1::2]))
         taken += indices
     assert sorted(taken) == list(range(2 * each))
+
+
+def test_crops_that_do_not_fill_a_batch_are_refused(photos, logos, fonts):
+    data = WatermarkDataset(photos, logos, None, 5, 0, fonts, marks_per_crop=2)
+    assert len(make_loader(data, 4, train=True)) == 1
+    with pytest.raises(ValueError, match=r"5 training samples, 2 for each crop, do not fill one"):
+        make_loader(data, 5, train=True)
 
 
 def test_training_repeats_crops_and_validation_does_not(photo_folder, logo_folder):

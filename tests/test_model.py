@@ -85,7 +85,7 @@ def test_one_marked_patch_is_enough_for_a_high_score(make_model):
         ("resnet18", (0.485, 0.456, 0.406)),
         ("mit_b0", (0.485, 0.456, 0.406)),
         ("xception", (0.5, 0.5, 0.5)),
-        ("tu-vit_base_patch16_224", (0.5, 0.5, 0.5)),
+        ("timm-mobilenetv3_large_100", (0.5, 0.5, 0.5)),  # smp takes timm's tf_mobilenetv3
     ],
 )
 def test_normalisation_is_the_encoders_own(encoder, mean):
@@ -107,6 +107,8 @@ def test_layers_that_no_output_needs_are_not_trained(make_model):
     frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
     assert frozen == {"encoder.conv_head.weight", "encoder.bn2.weight", "encoder.bn2.bias"}
     assert network.training
+    network.freeze_unused()  # a second training
+    assert frozen == {name for name, p in network.named_parameters() if not p.requires_grad}
     network = make_model().network
     network.freeze_unused()
     assert all(parameter.requires_grad for parameter in network.parameters())

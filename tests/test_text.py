@@ -82,9 +82,15 @@ def test_a_font_without_its_glyphs_cannot_be_drawn(tmp_path, all_fonts):
     assert can_draw(all_fonts[0].path) and not can_draw(tmp_path / "hollow.ttf")
 
 
-def test_flaws_of_fonts_are_not_logged_and_others_are(caplog, all_fonts):
-    code_points(all_fonts[0].path)
+def test_flaws_of_fonts_are_not_logged_and_others_are(caplog, all_fonts, monkeypatch):
+    class Flawed:
+        def __init__(self, *arguments, **options):
+            logging.getLogger("fontTools.ttLib").warning("a flaw")
+            raise OSError
+
+    monkeypatch.setattr("text.TTFont", Flawed)
     with caplog.at_level("WARNING"):
+        code_points(all_fonts[0].path)
         logging.getLogger("fontTools.ttLib").warning("still heard")
     assert caplog.messages == ["still heard"]
 

@@ -102,16 +102,16 @@ def test_the_rate_rises_stays_and_falls(step, warmup, decay, total, expected):
 def test_the_encoder_learns_slower_and_norms_do_not_decay(make_model):
     network = make_model().network
     network.bridge[0].weight.requires_grad_(False)
-    groups = parameter_groups(network, 0.1, 0.2)
+    groups = parameter_groups(network, 0.1, 0.2, weight_decay=0.3)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     found = {}
     for group in groups:
         for parameter in group["params"]:
-            found[names[id(parameter)]] = group["lr"], group.get("weight_decay", "default")
+            found[names[id(parameter)]] = group["lr"], group["weight_decay"]
     assert set(names.values()) - set(found) == {"bridge.0.weight"}
-    assert found["encoder.model.conv_stem.weight"] == (0.1, "default")
+    assert found["encoder.model.conv_stem.weight"] == (0.1, 0.3)
     assert found["encoder.model.bn1.bias"] == (0.1, 0.0)
-    assert found["mask_head.weight"] == (0.2, "default")
+    assert found["mask_head.weight"] == (0.2, 0.3)
     assert found["mask_head.bias"] == (0.2, 0.0)
 
 
@@ -180,6 +180,29 @@ def test_a_resumed_training_equals_an_uninterrupted_one(make_model, make_data, t
     keys = "state_dict", "current_model_state", "averaging_state", "optimizer_states"
     for key in (*keys, "lr_schedulers"):
         assert_equal(resumed[key], saved[key], key)
+
+
+def test_a_resumed_training_takes_the_rates_that_are_asked_for(make_model, make_data, tmp_path):
+    checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True)
+    make_trainer(tmp_path, checkpoint, max_epochs=1).fit(make_model(warmup_steps=4), make_data())
+    recorder = Recorder()
+    model = make_model(learning_rate=0.5, encoder_rate=0.2, weight_decay=0.3, warmup_steps=4)
+    trainer = make_trainer(tmp_path, recorder, max_epochs=2)
+    trainer.fit(model, make_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=False)
+    assert recorder.rates == pytest.approx([0.1 * 3 / 4, 0.1])  # steps 3 and 4; the encoder first
+    assert [g["weight_decay"] for g in trainer.optimizers[0].param_groups] == [0.3, 0.0, 0.3, 0.0]
+
+
+def test_checkpoint_of_an_older_network_is_refused(make_model, make_data, tmp_path):
+    checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True)
+    make_trainer(tmp_path, checkpoint, max_epochs=1).fit(make_model(), make_data())
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    del saved["hyper_parameters"]["bridge_channels"]
+    torch.save(saved, tmp_path / "old.ckpt")
+    with pytest.raises(ValueError, match="of a network that this code no longer has"):
+        make_trainer(tmp_path, max_epochs=2).fit(
+            make_model(), make_data(), ckpt_path=tmp_path / "old.ckpt", weights_only=False
+        )
 
 
 def test_checkpoint_of_another_network_is_refused(make_model, make_data, tmp_path):
