@@ -39,9 +39,9 @@ class OwnMark:
         return ", ".join([*logos, *(f'"{text}"' for text in self.texts)])
 
     def settings(self, settings: WatermarkSettings | None = None) -> WatermarkSettings:
-        """The settings with this mark for logo and text, and never as print in the scene."""
+        """The settings with this mark for logo and text."""
         own = dict(kinds=dict(logo=len(self.logos), text=len(self.texts)), texts=self.texts)
-        return replace(settings or WatermarkSettings(), decoy_probability=0, **own)
+        return replace(settings or WatermarkSettings(), **own)
 
 
 def find_mark(folder) -> OwnMark:

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from decoys import Decoy, draw_decoy, print_on_scene
 from images import IGNORE, ImageFile, find_images, sample_photos
 from layouts import LAYOUTS, Layer, Shape
 from marks import COLORS, EFFECTS, LOGO_KINDS, MARKS, SEEDED_KINDS, MarkParams, check_logo, paint
@@ -55,7 +54,6 @@ class WatermarkSettings:
     crop_range: Range = (0.5, 1.0)  # side of the crop, fraction of the photo's short side
     flip_probability: float = 0.5  # mirror the photo (never the mark)
     double_exposure_probability: float = 0.0  # another photo shines through: few become many
-    decoy_probability: float = 0.0  # a logo or a text is part of the scene: print, no mark
 
     clean_probability: float = 0.2  # photos without any mark
     several_probability: float = 0.1  # two or three marks instead of one
@@ -260,10 +258,9 @@ class SampleParams:
     noise_seed: int
     jpeg_quality: int  # 0: none
     exposure: "Exposure | None" = None  # another photo that shines through
-    decoys: tuple[Decoy, ...] = ()  # print that belongs to the scene
 
 
-SCENE = ("photo", "crop", "flip", "exposure", "decoys")  # what samples of one crop share
+SCENE = ("photo", "crop", "flip", "exposure")  # what samples of one crop share
 
 
 @dataclass(frozen=True)
@@ -356,7 +353,6 @@ def draw_sample(settings: WatermarkSettings, rng: Random, n_photos, logos, fonts
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
         exposure=_draw_exposure(settings, rng, n_photos),
-        decoys=_draw_decoys(settings, rng, logos, fonts),
     )
 
 
@@ -370,16 +366,6 @@ def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:
     if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
         return None
     return Exposure(rng.randrange(n_photos), draw_crop(settings, rng), rng.uniform(0.3, 0.7))
-
-
-def _draw_decoys(settings, rng, logos, fonts) -> tuple[Decoy, ...]:
-    if not settings.decoy_probability or rng.random() >= settings.decoy_probability:
-        return ()
-    kinds = {kind: settings.kinds.get(kind, 0) for kind in ("logo", "text")}
-    plain = replace(settings, kinds=kinds if any(kinds.values()) else {"text": 1}, texts=(),
-                    usual_look_probability=0)  # fmt: skip
-    mark = draw_mark(plain, rng, logos, fonts)
-    return (draw_decoy(mark, rng),)
 
 
 def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:
@@ -446,7 +432,7 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
 def render_sample(
     params: SampleParams, photo: np.ndarray, size: int, second: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """A training sample of size x size pixels: the photo's crop, decoys, then `add_watermark`.
+    """A training sample of size x size pixels: the photo's crop, then `add_watermark`.
 
     Args:
         second: the photo of `params.exposure`.
@@ -456,8 +442,6 @@ def render_sample(
         share = params.exposure.share
         other = crop_photo(second, params.exposure.crop, not params.flip, size)
         square = cv2.addWeighted(square, 1 - share, other, share, 0)
-    for decoy in params.decoys:
-        square = print_on_scene(square, decoy)
     return add_watermark(square, params)
 
 

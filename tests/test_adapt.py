@@ -28,11 +28,6 @@ def font_path(name):
     return next(font.path for font in find_fonts() if font.path.name == name)
 
 
-def test_the_own_mark_is_never_print_in_the_scene(mark_folder):
-    settings = find_mark(mark_folder).settings(WatermarkSettings(decoy_probability=0.5))
-    assert settings.decoy_probability == 0
-
-
 def test_logos_lines_and_font_of_a_folder_make_a_mark(mark_folder):
     (mark_folder / "words.txt").write_text("\ufeff© Jane Doe\n\n  jane.example \n", "utf-8")
     shutil.copy(font_path("DejaVuSerif.ttf"), mark_folder)

@@ -24,7 +24,7 @@ def shake(network):
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
         elif isinstance(module, ScoreHead):
             weight = module.context.weight.data
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 5)
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 50)
     return network.eval()
 
 

@@ -100,7 +100,7 @@ def _spell(params) -> str:
     """What was drawn, but for the files, in the words of the code that drew the published table."""
     marks = tuple(replace(mark, logo=None, font=None) for mark in params.marks)
     drawn = repr(replace(params, marks=marks)).replace("logo=None, font=None", "source=None")
-    for later in (", exposure=None", ", seed=0, stacked=False", ", decoys=()"):
+    for later in (", exposure=None", ", seed=0, stacked=False"):
         drawn = drawn.replace(later, "")
     return drawn
 
@@ -115,7 +115,7 @@ def test_test_set_is_frozen(draws):
             digest.update(_spell(params).encode())
     assert digest.hexdigest()[:16] == "65b691abc24d5db4"
     real = "".join(_spell(params) for params in draws("real-look", 12))
-    assert hashlib.sha256(real.encode()).hexdigest()[:16] == "69f19b2afe4c387c"
+    assert hashlib.sha256(real.encode()).hexdigest()[:16] == "57827dbcd7b0ca34"
 
 
 def test_real_look_is_mostly_white_centred_and_half_transparent(draws):
