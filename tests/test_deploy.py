@@ -19,12 +19,12 @@ def shake(network):
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor in (module.running_mean, module.bias.data):
-                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.2)
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.1)
             for tensor in (module.running_var, module.weight.data):
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
         elif isinstance(module, ScoreHead):
             weight = module.context.weight.data
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 50)
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 5)
     return network.eval()
 
 
