@@ -37,7 +37,7 @@ def make_data(photo_folder, logo_folder):
     def make(**changes) -> WatermarkData:
         settings = WatermarkSettings(
             image_size=32, clean_probability=0.2, opacity_range=(0.7, 1.0), kinds={"logo": 1},
-            layouts={"single": 1}, scales={"single": (0.5, 0.9)},
+            layouts={"single": 1}, scales={"single": (0.5, 0.9)}, usual_look_probability=0,
         )  # fmt: skip
         arguments = dict(
             photos=str(photo_folder), logos=str(logo_folder), settings=settings, train_length=8,
@@ -386,9 +386,10 @@ def rank_options(photo_folder, logo_folder):
             "data.settings.opacity_range": "[0.7, 1.0]", "data.settings.kinds": "{logo: 1}",
             "data.settings.layouts": "{single: 1}", "model.encoder": TINY["encoder"],
             "model.decoder_channels": "[8, 8, 8, 8]", "model.bridge_channels": 8,
-            "model.learning_rate": 0.02,
-            "data.settings.scales": "{single: [0.5, 0.9]}", "data.settings.clean_probability": 0,
-            "model.warmup_steps": 2, "model.decay_steps": 14,
+            "model.learning_rate": 0.01,
+            "data.settings.scales": "{single: [0.5, 0.9]}",
+            "data.settings.usual_look_probability": 0,  # opaque as asked for
+            "model.warmup_steps": 1, "model.decay_steps": 14,
             "trainer.max_epochs": 2, "trainer.accelerator": "cpu", "trainer.devices": processes,
             "trainer.enable_model_summary": "false", "trainer.default_root_dir": folder,
             "trainer.callbacks+": "ranks.RankRecord", "trainer.callbacks.folder": folder,
