@@ -40,8 +40,8 @@ class OwnMark:
 
     def settings(self, settings: WatermarkSettings | None = None) -> WatermarkSettings:
         """The settings with this mark for logo and text."""
-        own = dict(kinds=dict(logo=len(self.logos), text=len(self.texts)), texts=self.texts)
-        return replace(settings or WatermarkSettings(), **own)
+        kinds = dict(logo=len(self.logos), text=len(self.texts))
+        return replace(settings or WatermarkSettings(), kinds=kinds, texts=self.texts)
 
 
 def find_mark(folder) -> OwnMark:

@@ -514,7 +514,7 @@ class WatermarkDataset(Dataset):
             raise IndexError(f"index {index} is out of range 0..{self.length - 1}")
         params = self._draw(epoch, index)
         first = index - index % self.marks_per_crop
-        if index == first:
+        if index == first:  # nothing to share: the usual case draws once
             return params
         scene = self._draw(epoch, first)
         return replace(params, **{name: getattr(scene, name) for name in SCENE})

@@ -85,8 +85,7 @@ class Segmenter:
             threshold: probability from which a pixel belongs to the mask, 0..1.
             dilation_px: widen the mask by a disk of this radius.
             min_score: a photo with a lower score, 0..1, gets an empty mask; 0 for always a mask.
-                The default leaves two thirds of the false alarms on clean photos out and costs
-                a 25th of the IoU (EXPERIMENTS.md).
+                The default spares most clean photos (EXPERIMENTS.md).
 
         Returns:
             A `Segmentation` of the image's own size (after EXIF orientation).
