@@ -4,18 +4,15 @@
     result = model.segment("photo.jpg")
     result.mask  # bool, height x width of the photo
 
-The network (network.py) has two heads: mask logits for each pixel, and one logit for the score
-"this photo carries a visible mark".
+The network (inference/network.py) has two heads: mask logits for each pixel, and one logit for the
+score "this photo carries a visible mark".
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -25,20 +22,18 @@ from torchmetrics.classification import BinaryAUROC, BinaryF1Score, BinaryJaccar
 from torchmetrics.functional.classification import binary_jaccard_index
 from torchvision.ops import sigmoid_focal_loss
 
-from deploy import EXAMPLE, AnySize, TorchSegmenter, fast_copy
-from images import IGNORE
-from inference import Predict, Segmenter
-from network import (
-    NETWORK_KEYS,
-    SegmentationNetwork,
-    best_device,
-    bf16_is_fast,
+from inference.deploy import ModuleSegmenter
+from inference.folder import CONFIG, SHIPPED_WEIGHTS, WEIGHTS
+from inference.network import SegmentationNetwork
+from inference.weights import (
+    check_same_network,
     load_encoder,
     load_weights,
     make_from_config,
     save_network,
 )
-from runtime import CONFIG, SHIPPED_WEIGHTS, WEIGHTS
+from samples import IGNORE
+from samples.mixing import mix_pictures
 
 CLEAN_LIMIT = 0.001  # a clean photo counts as falsely marked above this share of its pixels
 
@@ -121,12 +116,6 @@ def keep_loss(logits: Tensor, before: Tensor) -> Tensor:
     return moved - binary_cross_entropy_with_logits(before, target)
 
 
-def mix_pictures(image: Tensor) -> Tensor:
-    """Each picture of a batch, float N x 3 x H x W, with a mirrored other one shining through."""
-    share = torch.empty(len(image), 1, 1, 1, device=image.device).uniform_(0.5, 1)
-    return share * image + (1 - share) * image.roll(1, 0).flip(3)
-
-
 def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
     """Share of the full learning rate: rising, constant, and falling to 0 over the last steps.
 
@@ -140,28 +129,11 @@ def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
     return min(rise, fall)
 
 
-def parameter_groups(
-    network: SegmentationNetwork, encoder_rate: float, rate: float, weight_decay: float
-) -> list[dict]:
-    """AdamW's groups of those that train: learning rates by part, no decay of norms and biases."""
-    groups = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            lr, decays = encoder_rate if name.startswith("encoder.") else rate, parameter.ndim > 1
-            groups.setdefault((lr, decays), []).append(parameter)
-    return [
-        {"params": parameters, "lr": lr, "weight_decay": weight_decay if decays else 0.0}
-        for (lr, decays), parameters in groups.items()
-    ]
+class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter):
+    """Trains and runs the network. Batches are those of `dataset.WatermarkDataset`.
 
-
-def best_precision() -> str:
-    """Lightning's `precision` for this machine: bf16-mixed where it is native, else 32-true."""
-    return "bf16-mixed" if bf16_is_fast(best_device()) else "32-true"
-
-
-class WatermarkSegmenter(pl.LightningModule, Segmenter):
-    """Trains and runs the network. Batches are those of `dataset.WatermarkDataset`."""
+    `segment` and `export_onnx` are of `inference.deploy.ModuleSegmenter`.
+    """
 
     def __init__(
         self,
@@ -193,7 +165,7 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
             score_weight: weight of the image score in the loss; 0 turns the head off.
             pixel_loss: a name in PIXEL_LOSSES, added to the Dice loss.
             keep_weight: above 0, the training starts from a trained network and must not forget:
-                on the batch's general samples (`adapt.MixedDataset`) the answer of that network is
+                on the batch's general samples (`mixing.MixedDataset`) the answer of that network is
                 the target, with this weight, and batch norm keeps its statistics.
         """
         if pixel_loss not in PIXEL_LOSSES:
@@ -323,19 +295,7 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Raises ValueError if the checkpoint is of another network."""
-        saved = checkpoint.get("hyper_parameters", {})
-        if not set(NETWORK_KEYS) <= set(saved):
-            raise ValueError(
-                "The checkpoint is of a network that this code no longer has. Start from trained "
-                "weights instead (--init_from), or use the commit that wrote it."
-            )
-        for name in NETWORK_KEYS:
-            one, other = (np.array(values.get(name)) for values in (saved, self.hparams))
-            if not np.array_equal(one, other):
-                raise ValueError(
-                    f"The checkpoint's {name} is {one.tolist()}, this model's is {other.tolist()}. "
-                    f"Give --model.{name} as in the run that wrote it (config.yaml in its folder)."
-                )
+        check_same_network(checkpoint.get("hyper_parameters", {}), self.hparams)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
@@ -353,7 +313,7 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
     def _groups(self) -> list[dict]:
         settings = self.hparams
         rates = settings.learning_rate * settings.encoder_rate, settings.learning_rate
-        return parameter_groups(self.network, *rates, settings.weight_decay)
+        return self.network.parameter_groups(*rates, settings.weight_decay)
 
     def _keep_own_rates(self) -> None:
         """Sets rates and decay that this training asks for; a checkpoint brings its own."""
@@ -364,27 +324,6 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
             group.update(lr=lr, initial_lr=own["lr"], weight_decay=own["weight_decay"])
         scheduler.base_lrs = [group["initial_lr"] for group in groups]
 
-    @property
-    def one_core_each(self) -> bool:
-        return self._as_is().one_core_each
-
-    def fingerprint(self) -> str:
-        return self._as_is().fingerprint()
-
-    @contextmanager
-    def predicting(self, threads: int | None = None) -> Iterator[Predict]:
-        """See `inference.Segmenter`. For many images `runtime.load_segmenter` is faster."""
-        was_training = self.training
-        self.eval()
-        try:
-            with self._as_is().predicting(threads) as predict:
-                yield predict
-        finally:
-            self.train(was_training)
-
-    def _as_is(self) -> TorchSegmenter:
-        return TorchSegmenter(self.network, self.device)
-
     def save(self, folder, half: bool = False) -> None:
         """Writes `config.json` and `model.safetensors`, which `load` reads.
 
@@ -393,26 +332,6 @@ class WatermarkSegmenter(pl.LightningModule, Segmenter):
             half: store float16, half the size; outputs then differ in the third decimal.
         """
         save_network(self.network, folder, half)
-
-    def export_onnx(self, path) -> None:
-        """Writes one .onnx file that takes images and gives what `segment` decides on.
-
-        Input `image`: uint8, N x 3 x H x W, RGB in 0..255, any N, H and W. Outputs: `probability`,
-        float32, N x 1 x H x W, of a marked pixel, and `score`, float32, N, of a marked image; both
-        0..1. Padding and normalisation are inside. What `segment` adds for images above
-        `inference.NATIVE_PX` (tiles) and for low scores (an empty mask) is not.
-
-        Raises:
-            ImportError: the packages onnx and onnxscript are missing.
-        """
-        if not (find_spec("onnx") and find_spec("onnxscript")):
-            raise ImportError("export_onnx needs two packages: pip install onnx onnxscript.")
-        network, dynamic = AnySize(fast_copy(self.network).cpu()).eval(), torch.export.Dim.DYNAMIC
-        torch.onnx.export(
-            network, (torch.zeros(EXAMPLE, dtype=torch.uint8),), path, dynamo=True, verbose=False,
-            input_names=["image"], output_names=["probability", "score"], external_data=False,
-            dynamic_shapes=[{0: dynamic, 2: dynamic, 3: dynamic}],
-        )  # fmt: skip
 
     @classmethod
     def load(cls, folder=SHIPPED_WEIGHTS, **settings) -> "WatermarkSegmenter":

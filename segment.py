@@ -12,10 +12,9 @@ import os
 import sys
 import warnings
 
-from batch import Options, segment_files
-from inputs import UsageError
-from report import WRITERS, OutputError
-from runtime import BACKENDS
+from batch import Options, OutputError, UsageError, segment_files
+from batch.report import WRITERS
+from inference.runtime import BACKENDS
 
 
 def parse(arguments=None) -> tuple[list[str], str, Options]:

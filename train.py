@@ -8,35 +8,35 @@ With configs/adapt.yaml it teaches a mark of your own to trained weights.
 `python train.py validate ... --init_from weights` measures a weights folder on validation samples.
 """
 
-import math
 import sys
-import time
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from adapt import find_mark, find_pairs, mix_in
-from dataset import ROOT, WatermarkSettings, make_datasets, make_loader
-from figures import COLUMNS, four_columns, picture_grid
-from metrics import score_mask
-from model import WatermarkSegmenter, best_precision
-from runtime import WEIGHTS
-from splits import make_manifest, merge_manifests, read_manifest, write_manifest
-from testset import SLICES, render_cases
-from visibility import measure
+from dataset import ROOT, WatermarkSettings, make_datasets
+
+# All of them, for older configurations name them by this file.
+from evaluation.callbacks import AveragedWeights, BeforeAfter, ProgressLines, SamplePictures
+from inference.devices import best_precision
+from inference.folder import WEIGHTS
+from model import WatermarkSegmenter
+from samples.loading import make_loader
+from samples.mixing import mix_in
+from samples.own_mark import find_mark
+from samples.pairs import find_pairs
+from samples.splits import make_manifest, merge_manifests, read_manifest
+
+__all__ = ["AveragedWeights", "BeforeAfter", "ProgressLines", "SamplePictures", "WatermarkData"]
 
 
 class WatermarkData(pl.LightningDataModule):
     """Synthetic samples from folders of photos, logos and fonts; see `dataset.make_datasets`.
 
-    With `mark`, a folder (`adapt.find_mark`), or `images` and `masks`, folders of painted pairs,
+    With `mark`, a folder (`own_mark.find_mark`), or `images` and `masks`, folders of painted pairs,
     `own_share` of the training samples show these, looking as `own_settings` say, and all
-    validation samples do (`adapt.mix_in`).
+    validation samples do (`mixing.mix_in`).
     """
 
     def __init__(
@@ -102,172 +102,11 @@ class WatermarkData(pl.LightningDataModule):
         return make_loader(self.val_data, self.batch_size, self.workers)
 
 
-def run_folder(trainer) -> Path:
-    """The run's folder, the same for all processes; each of them must ask."""
-    return Path(trainer.log_dir or trainer.default_root_dir)
-
-
-class ProgressLines(pl.Callback):
-    """Prints, at most every `every_s` seconds: step, loss, images/s, time left if there is an end;
-    and every validation."""
-
-    def __init__(self, every_s: float = 30.0):
-        self.every_s = every_s
-
-    def on_train_start(self, trainer, model):
-        self.start_s = self.last_s = time.monotonic()
-        self.start_step, self.images = trainer.global_step, 0
-
-    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
-        now_s, step = time.monotonic(), trainer.global_step
-        self.images += len(batch["image"]) * trainer.world_size
-        if now_s - self.last_s < self.every_s or not trainer.is_global_zero:
-            return
-        self.last_s, passed_s = now_s, now_s - self.start_s
-        steps, loss = trainer.estimated_stepping_batches, trainer.callback_metrics["train/loss"]
-        line = f"loss {loss:.3f}  {self.images / passed_s:.1f} images/s"
-        if math.isfinite(steps):
-            left_s = passed_s * (steps - step) / (step - self.start_step)
-            print(f"step {step}/{steps}  {line}  {left_s / 60:.1f} min left", flush=True)
-        else:
-            print(f"step {step}  {line}", flush=True)
-
-    def on_validation_end(self, trainer, model):
-        if trainer.is_global_zero and not trainer.sanity_checking and trainer.state.fn == "fit":
-            values = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-            print("  ".join(f"{k} {v:.3f}" for k, v in sorted(values.items())), flush=True)
-
-
-class SamplePictures(pl.Callback):
-    """Every `every_s` seconds, a picture of what the model makes of the first validation samples.
-
-    It goes to samples/ in the run's folder, and to TensorBoard if that is one of the loggers.
-    """
-
-    def __init__(self, every_s: float = 300.0, count: int = 4):
-        self.every_s, self.count, self.last_s = every_s, count, -math.inf
-
-    def setup(self, trainer, model, stage):
-        self.folder = run_folder(trainer) / "samples"
-
-    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
-        if not trainer.is_global_zero or time.monotonic() - self.last_s < self.every_s:
-            return
-        self.last_s = time.monotonic()
-        data = trainer.datamodule.val_data
-        samples = map(data.stages, range(min(self.count, len(data))))
-        rows = [four_columns(s["image"], s["mask"], model.segment(s["image"])) for s in samples]
-        figure = picture_grid(rows, COLUMNS)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.folder / f"{trainer.global_step:07d}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("samples", figure, trainer.global_step, close=False)
-        plt.close(figure)
-
-
-class AveragedWeights(EMAWeightAveraging):
-    """Lightning's moving average, written as a weights folder after every validation.
-
-    Saving belongs here: the averaged weights are in the network only until this hook returns.
-    """
-
-    def setup(self, trainer, model, stage):
-        self.folder = run_folder(trainer) / "weights"
-        super().setup(trainer, model, stage)
-
-    def on_validation_epoch_end(self, trainer, model):
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero:
-            model.save(self.folder, half=True)
-            write_manifest(trainer.datamodule.trained_on(), self.folder / "trained_on.json")
-        super().on_validation_epoch_end(trainer, model)
-
-
-class BeforeAfter(pl.Callback):
-    """Prints what a training changed, in mean IoU over photos, logos and pairs not trained on.
-
-    Only where a mark of one's own or pairs are trained on. Rows: the mark in each opacity, over all
-    sizes (`visibility.lay_on`); the pairs; general marks of all slices of `testset.py`. The table
-    goes to before_after.md in the run's folder, too.
-    """
-
-    def __init__(
-        self,
-        opacities: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8),
-        sizes: tuple[float, ...] = (0.3, 0.6),
-        count: int = 6,
-    ):
-        """
-        Args:
-            count: images for each opacity and size, and for each slice.
-        """
-        self.opacities, self.sizes, self.count, self.before = opacities, sizes, count, None
-
-    def state_dict(self):
-        return {"before": self.before}
-
-    def load_state_dict(self, state):
-        self.before = state["before"]
-
-    def setup(self, trainer, model, stage):
-        self.folder = run_folder(trainer)
-
-    def on_fit_start(self, trainer, model):
-        if self.acts(trainer) and self.before is None:
-            data = trainer.datamodule
-            print(f"Own: {data.mark or ''} {len(data.pairs or ())} pairs", flush=True)
-            print("Measuring before the training ...", flush=True)
-            self.before = self.rows(model, data)
-        trainer.strategy.barrier()
-
-    def on_train_end(self, trainer, model):  # after AveragedWeights, and still on the device
-        if self.acts(trainer):
-            self.compare(trainer, model)
-        trainer.strategy.barrier()
-
-    def compare(self, trainer, model):
-        print("Measuring after the training ...", flush=True)
-        after = self.rows(model, trainer.datamodule)
-        lines = ["| IoU on | before | after |", "|---|---|---|"]
-        lines += [f"| {n} | {value:.3f} | {after[n]:.3f} |" for n, value in self.before.items()]
-        (self.folder / "before_after.md").write_text("\n".join(lines) + "\n")
-        print(*lines, f"The new weights: {self.folder / 'weights'}", sep="\n", flush=True)
-
-    def acts(self, trainer) -> bool:
-        data = trainer.datamodule
-        return trainer.is_global_zero and bool(data and (data.mark or data.pairs))
-
-    def rows(self, model, data: WatermarkData) -> dict[str, float]:
-        """Name to mean IoU."""
-        rows, general = {}, data.general_val_data
-        if data.mark:
-            for opacity in self.opacities:
-                grid = ((opacity,), self.sizes, self.count)
-                cells = measure(model, data.mark, general.photos, *grid)
-                ious = [cell.iou for cell in cells]
-                rows[f"the mark at opacity {opacity}"] = float(np.nanmean(ious))
-        if data.pairs:
-            marked = [c for c in (p.read() for p in data.val_data.pairs) if (c.mask == 1).any()]
-            if marked:
-                rows["pairs"] = mean_iou(model, marked)
-        files = (general.photos, general.logos, general.fonts)
-        cases = (case for name in SLICES if name != "clean"
-                 for case in render_cases(name, self.count, 0, *files))  # fmt: skip
-        rows["general marks"] = mean_iou(model, cases)
-        return rows
-
-
-def mean_iou(model, cases) -> float:
-    """Mean IoU of the masks of test images (`testset.Case`)."""
-    scores = [score_mask(model.segment(case.image).mask, case.mask) for case in cases]
-    return float(np.mean([score.iou for score in scores]))
-
-
 class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser):
         parser.add_lightning_class_args(BeforeAfter, "before_after")
         parser.add_argument("--init_from", type=str | None, help="weights folder to start from")
-        # Our loaders share the samples out themselves: see `dataset.FreshSampler`.
+        # Our loaders share the samples out themselves: see `loading.FreshSampler`.
         parser.set_defaults(
             {"trainer.precision": best_precision(), "trainer.use_distributed_sampler": False}
         )

@@ -17,16 +17,17 @@ matplotlib.use("Agg")
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
-import evaluate  # noqa: E402
-from adapt import find_mark  # noqa: E402
 from dataset import composite, make_layer  # noqa: E402
-from figures import COLUMNS, four_columns, picture_grid  # noqa: E402
-from images import ImageFile, sample_photos  # noqa: E402
-from marks import MarkParams  # noqa: E402
+from evaluation.figures import COLUMNS, four_columns, picture_grid  # noqa: E402
+from evaluation.test_files import find_test_files  # noqa: E402
+from evaluation.testset import render_case  # noqa: E402
+from evaluation.visibility import heat_map, measure  # noqa: E402
+from inference.folder import SHIPPED_WEIGHTS  # noqa: E402
 from model import WatermarkSegmenter  # noqa: E402
-from testset import render_case  # noqa: E402
-from text import find_fonts  # noqa: E402
-from visibility import heat_map, measure  # noqa: E402
+from samples.files import ImageFile, sample_photos  # noqa: E402
+from samples.marks import MarkParams  # noqa: E402
+from samples.own_mark import find_mark  # noqa: E402
+from samples.text import find_fonts  # noqa: E402
 
 EXAMPLES = (("LOGO-H", 3), ("text", 4), ("tiled", 2), ("faint", 5))  # slice, index
 
@@ -73,12 +74,6 @@ def draw_visibility(photos: list[ImageFile]) -> None:
     heat_map(measure(model, mark, photos, count=24)).savefig(DOCS / "visibility.png")
 
 
-def benchmark_files(photos, logos, fonts) -> dict:
-    folders = ["--photos", photos, "--logos", logos, "--fonts", fonts]
-    options = evaluate.parse([*folders, "--manifest", str(DOCS.parent / "held_out.json")])
-    return evaluate.test_files(options)
-
-
 def draw_examples(files: dict) -> None:
     model, rows = WatermarkSegmenter.load(), []
     for name, index in EXAMPLES:
@@ -102,7 +97,7 @@ if __name__ == "__main__":
     draw_example()
     draw_mark()
     if len(sys.argv) == 4:
-        files = benchmark_files(*sys.argv[1:])
+        files = find_test_files(*sys.argv[1:], DOCS.parent / "held_out.json", SHIPPED_WEIGHTS)
         draw_examples(files)
         draw_visibility(files["photos"])
     else:

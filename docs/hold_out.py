@@ -11,10 +11,10 @@ from pathlib import Path
 
 TOP = Path(__file__).parents[1]
 sys.path.insert(0, str(TOP))
-from images import find_images  # noqa: E402
-from marks import check_logo  # noqa: E402
-from splits import make_manifest, write_manifest  # noqa: E402
-from text import find_fonts  # noqa: E402
+from samples.files import find_images  # noqa: E402
+from samples.marks import check_logo  # noqa: E402
+from samples.splits import make_manifest, write_manifest  # noqa: E402
+from samples.text import find_fonts  # noqa: E402
 
 FRACTION = 0.1
 MIN_LETTERS = 4  # shorter names begin like too many others

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-import runtime
 from dataset import WatermarkDataset, WatermarkSettings
-from images import find_images
-from marks import MarkParams, check_logo
+from inference import runtime
 from model import WatermarkSegmenter
-from text import find_fonts
+from samples.files import find_images
+from samples.marks import MarkParams, check_logo
+from samples.text import find_fonts
 
 torch.set_num_threads(1)  # tiny networks: more threads would only wait for each other
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from images import IGNORE
+from samples import IGNORE
 
 
 class RankRecord(pl.Callback):

@@ -7,11 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from adapt import MixedDataset, PairDataset, find_mark, find_pairs, mix_in
 from dataset import WatermarkSettings
-from images import IGNORE
-from splits import make_manifest
-from text import find_fonts
+from samples import IGNORE
+from samples.mixing import MixedDataset, PairDataset, mix_in
+from samples.own_mark import find_mark
+from samples.pairs import find_pairs
+from samples.splits import make_manifest
+from samples.text import find_fonts
 
 SMALL = WatermarkSettings(image_size=32)
 
@@ -43,7 +45,7 @@ def test_logos_lines_and_font_of_a_folder_make_a_mark(mark_folder):
 def test_without_a_font_of_its_own_text_takes_fonts_that_can_write_it(tmp_path):
     (tmp_path / "a.txt").write_text("Привет", "utf-8")
     mark = find_mark(tmp_path)
-    assert not mark.logos and mark.settings().kinds == {"logo": 0, "text": 1}
+    assert not mark.logos and mark.settings(WatermarkSettings()).kinds == {"logo": 0, "text": 1}
     assert 0 < len(mark.fonts) < len(find_fonts())
 
 

@@ -16,14 +16,14 @@ import torch
 from conftest import paint_photo
 from PIL import Image
 
-import batch
-import report
 import segment
-from batch import Options, segment_files
-from deploy import TorchSegmenter
-from inputs import UsageError
-from journal import Journal, locked
-from report import OutputError
+from batch import run as batch_run
+from batch.inputs import UsageError
+from batch.journal import Journal, locked
+from batch.report import OutputError
+from batch.run import Options, segment_files
+from inference.deploy import TorchSegmenter
+from inference.pictures import boxes_of, coco_rle
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,7 +95,7 @@ def test_every_image_gets_its_mask_and_its_line(folder, go, tiny_model):
         assert np.array_equal(mask == 255, expected.mask)
         assert record["score"] == pytest.approx(expected.score, abs=1e-5)
         assert record["coverage"] == pytest.approx(expected.coverage, abs=1e-7)
-        assert record["boxes"] == report.boxes_of(expected.mask) and record["error"] is None
+        assert record["boxes"] == boxes_of(expected.mask) and record["error"] is None
         assert record["seconds"] > 0
     assert sorted(files("out")) == sorted([f"{name}.png" for name in names] + ["report.jsonl"])
     assert summary.records == records and not summary.failed
@@ -117,7 +117,7 @@ def test_options_reach_the_outputs(folder, go, tiny_model):
     assert len(names) == 6 * 3 + 1
     for record in lines("out"):
         mask = tiny_model.segment(record["path"], min_score=0, dilation_px=2).mask
-        assert record["rle"] == report.coco_rle(mask)
+        assert record["rle"] == coco_rle(mask)
         soft = np.asarray(Image.open(f"out/{record['mask']}"))
         assert np.array_equal(soft, cv2.GaussianBlur(mask * np.uint8(255), (0, 0), 2))
     with Image.open("out/00.probability.png") as deep:
@@ -154,14 +154,14 @@ def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go):
 
 
 def test_whatever_a_decoder_raises_costs_only_one_line(folder, go, monkeypatch):
-    read = batch.read_image
+    read = batch_run.read_image
 
     def broken(path):
         if path.endswith("02.jpg"):
             raise ZeroDivisionError("division by zero")
         return read(path)
 
-    monkeypatch.setattr(batch, "read_image", broken)
+    monkeypatch.setattr(batch_run, "read_image", broken)
     (record,) = go([folder], "out").failed
     assert record["error"] == "ZeroDivisionError: division by zero"
     assert record["path"] == "in/02.jpg" and record["mask"] is None
@@ -294,7 +294,7 @@ def test_an_interrupted_run_ends_soon_and_has_noted_every_mask(folder, go, make_
         raise KeyboardInterrupt
 
     monkeypatch.setattr(TorchSegmenter, "predict_views", slowly)
-    monkeypatch.setattr(batch.tqdm, "update", interrupt)
+    monkeypatch.setattr(batch_run.tqdm, "update", interrupt)
     start_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         segment_files([folder], "out", Options(workers=1), model)
@@ -425,7 +425,7 @@ def test_options_out_of_range_are_refused(options, message):
 
 
 def test_a_missing_package_is_named_before_the_work(monkeypatch):
-    monkeypatch.setattr(batch.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(batch_run.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install pycocotools"):
         Options(rle=True)
 
@@ -458,7 +458,7 @@ def test_a_full_disk_is_told_in_one_line(folder, weights, monkeypatch, capsys):
     def full(*_):
         raise OutputError("out/00.png cannot be written: No space left on device")
 
-    monkeypatch.setattr(batch, "write_whole", full)
+    monkeypatch.setattr(batch_run, "write_whole", full)
     assert segment.main(["in", "--output", "out", "--weights", weights, "--device", "cpu"]) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device" in message and "same command goes on" in message

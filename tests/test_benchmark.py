@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 import benchmark
-import benchmark_inference
+from evaluation.speed import data, files, memory, network, timing
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read there")
 TINY = "--size 32 --batch-size 2 --workers 1".split()
@@ -45,7 +45,7 @@ def test_data_compares_with_decoding_and_counts_stages_and_workers(run):
     result, lines = run("data", "--count", "4", "--repeats", "1")
     assert_rates(result, lines, "samples_per_s", "decode_per_s")
     for shares in result["stages"].values():
-        assert set(shares) == {*benchmark.STAGES, "rest"}
+        assert set(shares) == {*data.STAGES, "rest"}
         assert all(0 <= share < 1 for share in shares.values())
         assert sum(shares.values()) == pytest.approx(1)
     assert {"1", "2"} <= set(result["workers_per_s"])
@@ -68,14 +68,14 @@ def small(monkeypatch):
     """Small images, and a small baseline."""
     small = dict(SIZE_PX=64, LARGE_PX=(1700, 64), BASELINE="mit_b0", BATCHES={"cpu": (1, 2)})
     for name, value in small.items():
-        monkeypatch.setattr(benchmark_inference, name, value)
-    monkeypatch.setattr(benchmark_inference, "find_spec", lambda name: None)
-    monkeypatch.setattr(benchmark_inference, "best_device", lambda: torch.device("cpu"))
+        monkeypatch.setattr(network, name, value)
+    monkeypatch.setattr(network, "find_spec", lambda name: None)
+    monkeypatch.setattr(network, "best_device", lambda: torch.device("cpu"))
 
 
 def test_inference_compares_with_the_originals_network(run, small, monkeypatch):
     command = dict(command_s=3.0, photo_s=2.0, peak_mb=900.0)
-    monkeypatch.setattr(benchmark_inference, "run_segment", lambda *_: command)
+    monkeypatch.setattr(network, "run_segment", lambda *_: command)
     result, lines = run("inference", "--count", "1", "--repeats", "1", "--large-repeats", "1")
     cpu = result["devices"]["cpu"]
     assert set(cpu["512"]["rates"]) == {
@@ -105,20 +105,20 @@ def test_levers_are_compared_one_after_the_other(run, small, monkeypatch):
 def test_a_call_of_segment_is_timed_and_its_peak_read(tiny_model, photos, tmp_path):
     tiny_model.save(tmp_path / "weights")
     arguments = ("--weights", tmp_path / "weights", "--backend", "torch")
-    found = benchmark_inference.run_segment(photos[0].path, tmp_path / "out", *arguments)
+    found = network.run_segment(photos[0].path, tmp_path / "out", *arguments)
     assert 0 < found["photo_s"] < found["command_s"] and found["peak_mb"] > 100
     with pytest.raises(RuntimeError, match="status 2"):
-        benchmark_inference.run_segment(tmp_path / "none.txt", tmp_path / "out2", *arguments)
+        network.run_segment(tmp_path / "none.txt", tmp_path / "out2", *arguments)
 
 
 @LINUX
 def test_memory_says_peaks_and_growth(run, monkeypatch):
-    monkeypatch.setattr(benchmark, "in_fresh_process", lambda function, *given: function(*given))
-    monkeypatch.setattr(benchmark_inference, "run_segment", lambda *_: {"peak_mb": 99.0})
+    monkeypatch.setattr(memory, "in_fresh_process", lambda function, *given: function(*given))
+    monkeypatch.setattr(network, "run_segment", lambda *_: {"peak_mb": 99.0})
     result, lines = run("memory", *TINY, "--soak", "160")
     assert result["inference_mb"] == 99
     assert result["worker_mb"] > 50 and result["training_mb"] > 50
-    assert result["grows"] == (result["growth_mb"] > benchmark.MAX_GROWTH_MB)
+    assert result["grows"] == (result["growth_mb"] > memory.MAX_GROWTH_MB)
     assert any("160 samples" in line for line in lines)
 
 
@@ -127,7 +127,7 @@ def process() -> tuple[int, str]:
 
 
 def test_a_fresh_process_is_another_one_that_starts_workers_as_this_one():
-    number, method = benchmark.in_fresh_process(process)
+    number, method = timing.in_fresh_process(process)
     assert number != os.getpid() and method == multiprocessing.get_start_method()
 
 
@@ -150,27 +150,27 @@ class Samples(Dataset):
 @LINUX
 @pytest.mark.parametrize("leak_kb, grows", [(0, False), (50, True)])
 def test_a_soak_finds_a_leak(leak_kb, grows):
-    readings, peak_mb = benchmark.soak(Samples(leak_kb), 1600)
+    readings, peak_mb = memory.soak(Samples(leak_kb), 1600)
     assert len(readings) == 100 and max(readings) <= peak_mb
-    assert (benchmark.growth_mb(readings) > benchmark.MAX_GROWTH_MB) == grows
+    assert (memory.growth_mb(readings) > memory.MAX_GROWTH_MB) == grows
 
 
 def test_growth_is_counted_after_the_warm_up():
     filling, full = list(range(10)), [10.0] * 30
-    assert benchmark.growth_mb(filling + full) == 0
-    assert benchmark.growth_mb([float(i) for i in range(40)]) == 26  # 36..39 against 10..13
+    assert memory.growth_mb(filling + full) == 0
+    assert memory.growth_mb([float(i) for i in range(40)]) == 26  # 36..39 against 10..13
 
 
 def test_alternating_runs_take_turns():
     turns = []
     tasks = {name: lambda n, name=name: turns.append((name, n)) or 1.0 for name in "ab"}
-    assert benchmark.alternate(tasks, 2) == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+    assert timing.alternate(tasks, 2) == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
     assert turns == [("a", 0), ("b", 0), ("b", 1), ("a", 1)]
 
 
 def test_ratios_are_medians_over_the_repeats(capsys):
     rates = {"base": [1.0, 2.0, 10.0], "other": [2.0, 2.0, 5.0]}
-    assert benchmark.report(rates, "base", "images/s")["other"] == (2.0, 1.0)
+    assert timing.report(rates, "base", "images/s")["other"] == (2.0, 1.0)
     assert capsys.readouterr().out.splitlines()[1].split() == ["other", "2.00", "images/s", "1.000"]
 
 
@@ -186,13 +186,13 @@ def test_a_missing_folder_is_named(run):
 
 
 def test_the_plain_loop_writes_the_masks_that_a_batch_writes(make_model, photos, tmp_path):
-    from batch import segment_files
+    from batch.run import segment_files
 
     tiny_model = make_model().eval()
     tiny_model.network.score_head.rescale(1, 5)  # or masks stay empty
     torch.nn.init.zeros_(tiny_model.network.mask_head.bias)
     paths = [file.path for file in photos]
-    benchmark.segment_in_a_loop(tiny_model, paths, tmp_path / "loop")
+    files.segment_in_a_loop(tiny_model, paths, tmp_path / "loop")
     segment_files(paths, tmp_path / "batch", segmenter=tiny_model)
     loop, batch = (
         [np.asarray(Image.open(tmp_path / folder / f"{path.stem}.png")) for path in paths]

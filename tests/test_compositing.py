@@ -3,17 +3,10 @@
 import numpy as np
 import pytest
 
-from dataset import (
-    BLEND_MODES,
-    IGNORE,
-    MIN_MARK_PIXELS,
-    VISIBLE_LEVELS,
-    WatermarkSettings,
-    composite,
-    honest_mask,
-    image_label,
-)
-from layouts import Layer
+from dataset import BLEND_MODES, VISIBLE_LEVELS, WatermarkSettings, composite, honest_mask
+from samples import IGNORE
+from samples.layouts import Layer
+from samples.loading import MIN_MARK_PIXELS, image_label
 
 # --- Settings -----------------------------------------------------------------------------------
 

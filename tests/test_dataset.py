@@ -8,25 +8,20 @@ import pytest
 import torch
 from conftest import paint_photo
 
-import dataset
 from dataset import (
-    IGNORE,
-    MIN_MARK_PIXELS,
     TABLES,
     VISIBLE_LEVELS,
-    FreshSampler,
     WatermarkDataset,
     WatermarkSettings,
     add_watermark,
-    crop_photo,
-    degrade,
-    image_label,
     make_datasets,
     make_layer,
-    make_loader,
     render_sample,
 )
-from images import ImageFile
+from samples import IGNORE, loading
+from samples.files import ImageFile
+from samples.loading import MIN_MARK_PIXELS, FreshSampler, image_label, make_loader
+from samples.photos import crop_photo, degrade
 
 # --- One sample ---------------------------------------------------------------------------------
 
@@ -277,7 +272,7 @@ def test_processes_share_the_samples_out(make_dataset, monkeypatch):
     data = make_dataset(length=10)
     shares = []
     for rank in range(3):
-        monkeypatch.setattr(dataset, "_rank", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr(loading, "_rank", lambda rank=rank: (rank, 3))
         shares.append([index for _, index in FreshSampler(len(data))])
     assert {len(share) for share in shares} == {3}
     assert len({index for share in shares for index in share}) == 9
@@ -288,7 +283,7 @@ def test_processes_validate_each_sample_once(make_dataset, monkeypatch, length, 
     """All have equally many batches; what fills them up has no weight."""
     data, seen, batches = make_dataset(length=length), [], set()
     for rank in range(processes):
-        monkeypatch.setattr(dataset, "_rank", lambda rank=rank: (rank, processes))
+        monkeypatch.setattr(loading, "_rank", lambda rank=rank: (rank, processes))
         loader = make_loader(data, 2)
         batches.add(len(list(loader)))
         for image, mask, label in (s for b in loader for s in zip(*b.values())):
@@ -310,7 +305,7 @@ def test_labelled_undecidable_pixels_follow_the_coverage(make_dataset):
 
 
 def test_too_few_samples_for_all_processes_are_refused(make_dataset, monkeypatch):
-    monkeypatch.setattr(dataset, "_rank", lambda: (0, 3))
+    monkeypatch.setattr(loading, "_rank", lambda: (0, 3))
     with pytest.raises(ValueError, match="10 training samples, 1 for each crop, do not fill"):
         make_loader(make_dataset(length=10), 4, train=True)
 
@@ -366,7 +361,7 @@ def test_a_crop_is_decoded_once_for_all_its_marks(
 def test_processes_share_crops_out_whole(monkeypatch, length, each):
     taken = []
     for rank in range(2):
-        monkeypatch.setattr("dataset._rank", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("samples.loading._rank", lambda rank=rank: (rank, 2))
         sampler = FreshSampler(length, marks_per_crop=2)
         indices = [index for _, index in sampler]
         assert len(indices) == len(sampler) == each

@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import paint_photo
 
-from deploy import AnySize, fast_copy, find_normalised, mirrored
-from inference import STRIDE
+from inference.deploy import AnySize, fast_copy, find_normalised, mirrored
+from inference.network import ScoreHead, SegmentationNetwork
+from inference.segmenter import STRIDE
 from model import WatermarkSegmenter
-from network import ScoreHead, SegmentationNetwork
 
 
 def shake(network):
@@ -145,9 +145,9 @@ def test_the_onnx_file_takes_batches_and_says_what_it_takes(shipped_onnx):
 
 
 def test_exporting_without_its_packages_says_what_to_install(make_model, tmp_path, monkeypatch):
-    import model
+    from inference import deploy
 
-    monkeypatch.setattr(model, "find_spec", lambda name: None if name == "onnx" else True)
+    monkeypatch.setattr(deploy, "find_spec", lambda name: None if name == "onnx" else True)
     with pytest.raises(ImportError, match="pip install onnx onnxscript"):
         make_model().export_onnx(tmp_path / "model.onnx")
 

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 import evaluate
-from images import IGNORE
-from metrics import score_mask
-from splits import make_manifest, write_manifest
-from testset import SLICES
+from evaluation.accuracy import Outcome, summarise
+from evaluation.metrics import score_mask
+from evaluation.tables import markdown
+from evaluation.test_files import find_test_files
+from evaluation.testset import SLICES
+from samples import IGNORE
+from samples.splits import make_manifest, write_manifest
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def outcome(label, iou_pixels, score=0.5):
     """An Outcome with so many of four pixels right."""
     truth = np.uint8([[1, 1, 1, 1]]) if label else np.uint8([[0, 0, 0, 0]])
     scores = score_mask(np.arange(4)[None] < iou_pixels, truth)
-    return evaluate.Outcome("x", label, score, scores, scores)
+    return Outcome("x", label, score, scores, scores)
 
 
 def test_table_averages_marked_images_and_counts_false_alarms():
@@ -42,7 +45,7 @@ def test_table_averages_marked_images_and_counts_false_alarms():
         "text": [outcome(1, 4, 0.9), outcome(1, 1, 0.4), outcome(IGNORE, 0)],
         "clean": [outcome(0, 0, 0.1), outcome(0, 2, 0.6)],
     }
-    results = evaluate.summarise(slices)
+    results = summarise(slices)
     text, clean = results["slices"]["text"], results["slices"]["clean"]
     assert (text["marked"], text["clean"], text["undecided"]) == (2, 0, 1)
     assert text["decidable"]["iou"][0] == pytest.approx((1 + 0.25) / 2)
@@ -50,7 +53,7 @@ def test_table_averages_marked_images_and_counts_false_alarms():
     assert text["auroc"][0] == pytest.approx(3 / 4)  # .9 beats both, .4 one of two
     assert clean["images_marked"][0] == 0.5 and clean["area_marked"][0] == pytest.approx(0.25)
     assert clean["decidable"] == {}
-    table = evaluate.markdown(results)
+    table = markdown(results)
     assert table.count("| text | 2 | 0.62 (") == 2  # once for each truth
     assert "clean: 50.0 (" in table and "text: 1 images left out" in table
 
@@ -86,16 +89,18 @@ def test_files_that_were_trained_on_are_refused(arguments, weights, photos):
 def test_fonts_that_were_trained_on_are_noted(arguments, weights, photos, fonts, capsys):
     write_manifest(make_manifest(fonts=fonts), weights / "trained_on.json")
     cut = arguments.index("--fonts")
-    options = evaluate.parse(arguments[:cut] + arguments[cut + 2 :])
-    assert len(evaluate.test_files(options)["fonts"]) > 10  # matplotlib's
+    evaluate.main(arguments[:cut] + arguments[cut + 2 :])  # with matplotlib's
     assert "2 of " in (out := capsys.readouterr().out) and "fonts were trained on" in out
 
 
 def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path):
     listed = dict(photos=photos[3:], logos=logos, fonts=fonts)
     write_manifest(make_manifest(**listed), tmp_path / "m.json")
-    options = evaluate.parse([*arguments, "--manifest", str(tmp_path / "m.json")])
-    files = evaluate.test_files(options)
+    folders = dict(
+        zip(("photos", "logos"), (photos[0].path.parent, logos[0].path.parent)),
+        fonts=arguments[arguments.index("--fonts") + 1],
+    )
+    files = find_test_files(**folders, manifest=tmp_path / "m.json")
     assert {kind: len(found) for kind, found in files.items()} == {
         "photos": 5, "logos": 6, "fonts": 2
     }  # fmt: skip

@@ -3,16 +3,16 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
-from figures import (
+from evaluation.figures import (
     COLUMNS,
     contact_sheet,
     four_columns,
-    overlay,
     picture_grid,
     reliability_plot,
     truth_picture,
 )
-from images import IGNORE
+from inference.pictures import overlay
+from samples import IGNORE
 
 
 def test_overlay_reddens_the_mask_and_nothing_else():

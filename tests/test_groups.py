@@ -11,9 +11,9 @@ from PIL import Image
 from test_pooling import lay, mark, paint_scene  # noqa: F401
 
 import segment
-from batch import Options, segment_files
-from groups import by_size, group_inputs
-from inputs import UsageError, list_inputs
+from batch.groups import by_size, group_inputs
+from batch.inputs import UsageError, list_inputs
+from batch.run import Options, segment_files
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ import pytest
 from conftest import BAD_FILES, ODD_NAMES, paint_photo
 from PIL import Image, ImageOps
 
-import images
-from images import check_images, find_images, read_image, sample_photos
+from inference.reading import read_image
+from samples import files as image_files
+from samples.files import check_images, find_images, sample_photos
 
 # --- read_image: arrays and PIL images ----------------------------------------------------------
 
@@ -226,24 +227,24 @@ def test_a_folder_of_bad_files_tells_why(bad_file):
 
 def test_sample_photos_are_different_photographs():
     files = sample_photos()
-    assert len({file.sha256 for file in files}) == len(files) == len(images.SAMPLE_PHOTOS)
+    assert len({file.sha256 for file in files}) == len(files) == len(image_files.SAMPLE_PHOTOS)
 
 
 def test_sample_photos_without_scikit_image_say_what_to_do(monkeypatch):
-    monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(image_files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install scikit-image"):
         sample_photos()
 
 
 def test_unreachable_download_names_the_alternatives(tmp_path):
     with pytest.raises(ConnectionError, match="sample photos or a folder of your own"):
-        images.download_flickr8k(tmp_path, url="http://192.0.2.1/flickr8k.zip")
+        image_files.download_flickr8k(tmp_path, url="http://192.0.2.1/flickr8k.zip")
 
 
 def test_finished_download_is_not_repeated(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "FLICKR8K_COUNT", 2)
+    monkeypatch.setattr(image_files, "FLICKR8K_COUNT", 2)
     photos = tmp_path / "Flicker8k_Dataset"
     photos.mkdir()
     for name in ("a.jpg", "b.jpg", "._b.jpg"):
         (photos / name).touch()
-    assert images.download_flickr8k(tmp_path) == photos
+    assert image_files.download_flickr8k(tmp_path) == photos

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-import inference
-from inference import decide, pooled_score, predict_any_size
+from inference import segmenter as tiling
+from inference.segmenter import decide, pooled_score, predict_any_size
 
 
 @pytest.fixture(autouse=True)
 def small_views(monkeypatch):
     """The same geometry with a sixteenth of the pixels."""
     for name, size in dict(NATIVE_PX=64, WHOLE_PX=64, TILE_PX=40, OVERLAP_PX=8).items():
-        monkeypatch.setattr(inference, name, size)
+        monkeypatch.setattr(tiling, name, size)
 
 
 def network(whole=0.0, tiles=None, scores=(0.0, 0.0)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inputs import UsageError, list_inputs
+from batch.inputs import UsageError, list_inputs
 
 EVERY_ENDING = (".png", ".overlay.jpg", ".probability.png")
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import assert_premultiplied, random_stamp, solid
 
-from layouts import LAYOUTS
+from samples.layouts import LAYOUTS
 
 SIZE = 64
 SHAPE = (SIZE, SIZE)

@@ -8,8 +8,8 @@ import pytest
 from conftest import assert_premultiplied, random_stamp, solid
 from PIL import Image
 
-from images import find_images
-from marks import (
+from samples.files import find_images
+from samples.marks import (
     COLORS,
     EFFECTS,
     MARKS,

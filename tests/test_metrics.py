@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from images import IGNORE
-from metrics import (
+from evaluation.metrics import (
     auroc,
     bootstrap,
     boundary_f1,
@@ -12,6 +11,7 @@ from metrics import (
     reliability,
     score_mask,
 )
+from samples import IGNORE
 
 
 def test_mask_scores_of_four_pixels():

@@ -11,11 +11,11 @@ from conftest import TINY
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
-from dataset import make_loader
-from images import IGNORE
-from inference import STRIDE
+from inference.network import SegmentationNetwork, normalisation
+from inference.segmenter import STRIDE
 from model import WatermarkSegmenter, score_loss, segmentation_loss
-from network import SegmentationNetwork, normalisation
+from samples import IGNORE
+from samples.loading import make_loader
 
 # --- Forward ------------------------------------------------------------------------------------
 

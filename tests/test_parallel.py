@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from parallel import Budget, Stopped, shared_network, unordered
+from inference.parallel import Budget, Stopped, shared_network, unordered
 
 
 def test_large_images_wait_for_each_other():

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from conftest import paint_photo
 
-import pooling
-from dataset import SampleParams, add_watermark
-from metrics import score_mask
+from dataset import add_watermark
+from evaluation.metrics import score_mask
+from inference import pooling
+from inference.pooling import Pool, agreement, confidence_of, detail_of, segment_together
 from model import WatermarkSegmenter
-from pooling import Pool, agreement, confidence_of, detail_of, segment_together
+from samples.drawing import SampleParams
 
 SHAPE = (144, 192)
 

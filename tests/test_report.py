@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import report
-from inference import Segmentation
-from report import OutputError, boxes_of, coco_rle, encode, write_report, write_whole
+from batch import report
+from batch.report import OutputError, write_report, write_whole
+from inference import pictures
+from inference.pictures import boxes_of, coco_rle, encode
+from inference.segmenter import Segmentation
 
 
 @pytest.fixture
@@ -47,18 +49,18 @@ def test_pictures_of_one_result(output):
     mask[5:15, 10:20] = True
     probability = np.full((20, 30), 0.25, np.float32)
     result, rgb = found(mask, probability), np.full((20, 30, 3), (30, 60, 90), np.uint8)
-    assert np.array_equal(report.mask_picture(result, rgb), mask * np.uint8(255))
-    soft = report.soft_mask_picture(result, rgb)
+    assert np.array_equal(pictures.mask_picture(result, rgb), mask * np.uint8(255))
+    soft = pictures.soft_mask_picture(result, rgb)
     assert soft[10, 15] > 240 and soft[10, 28] == 0 and 100 < soft[10, 10] < 160
-    deep = report.probability_picture(result, rgb)
+    deep = pictures.probability_picture(result, rgb)
     assert deep.dtype == np.uint16 and np.all(deep == 16384)
-    shown = report.overlay_picture(result, rgb)
+    shown = pictures.overlay_picture(result, rgb)
     assert shown[0, 0].tolist() == [30, 60, 90] and shown[10, 15, 0] > 150
 
 
 def test_overlays_of_large_images_are_reduced():
     rgb = np.zeros((50, 5000, 3), np.uint8)
-    assert report.overlay_picture(found(np.ones((50, 5000))), rgb).shape == (20, 2048, 3)
+    assert pictures.overlay_picture(found(np.ones((50, 5000))), rgb).shape == (20, 2048, 3)
 
 
 def test_files_hold_what_was_drawn(output):

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from conftest import paint_photo
 
-import deploy
-import runtime
-from deploy import TorchSegmenter
+from inference import deploy, openvino_backend, runtime
+from inference.deploy import TorchSegmenter
+from inference.folder import CONFIG, WEIGHTS
+from inference.openvino_backend import OpenVinoSegmenter
+from inference.runtime import load_segmenter
 from model import WatermarkSegmenter
-from runtime import OpenVinoSegmenter, load_segmenter
 
-ROOT = Path(runtime.__file__).parent
+ROOT = Path(openvino_backend.__file__).parents[1]
 needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="openvino is optional")
 
 
@@ -142,10 +143,10 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(openvino):
 @pytest.fixture
 def brightness(folder, tmp_path, monkeypatch):
     """A weights folder, and a conversion that takes no time: to the mean of red, green, blue."""
-    openvino = runtime.import_openvino()
+    openvino_backend.import_openvino()  # without its telemetry
     from openvino import opset13 as ops
 
-    def convert(folder):
+    def convert(folder, openvino):
         image = ops.parameter([-1, 3, -1, -1], np.uint8, name="image")
         mean = ops.reduce_mean(
             ops.divide(ops.convert(image, np.float32), np.float32([255])), [1], True
@@ -154,7 +155,7 @@ def brightness(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(runtime, "find_spec", find_spec)
     monkeypatch.setattr(deploy, "convert_to_openvino", convert)
-    for name in (runtime.CONFIG, runtime.WEIGHTS):
+    for name in (CONFIG, WEIGHTS):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     return tmp_path
 
@@ -189,10 +190,10 @@ def test_a_damaged_file_is_made_again(brightness):
 
 @needs_openvino
 def test_a_folder_that_takes_no_file_is_said_and_used(brightness, monkeypatch, caplog):
-    monkeypatch.setattr(runtime.os, "replace", lambda *paths: os.stat("/nowhere"))
+    monkeypatch.setattr(openvino_backend.os, "replace", lambda *paths: os.stat("/nowhere"))
     assert load_segmenter(brightness, "cpu").segment(marked_photo(1, 40, 50)).score > 0.1
     assert "cannot be written" in caplog.text
-    assert {path.name for path in brightness.iterdir()} == {runtime.CONFIG, runtime.WEIGHTS}
+    assert {path.name for path in brightness.iterdir()} == {CONFIG, WEIGHTS}
 
 
 @needs_openvino
@@ -200,7 +201,7 @@ def test_weights_that_are_read_only_are_converted_into_the_users_cache(
     brightness, tmp_path_factory, monkeypatch
 ):
     cache = tmp_path_factory.mktemp("home") / "cache"
-    monkeypatch.setattr(runtime.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(openvino_backend.os, "access", lambda path, mode: False)
     monkeypatch.setattr("pooch.os_cache", lambda name: cache)
     first = load_segmenter(brightness, "cpu")
     assert len(list(cache.iterdir())) == 2 and not list(brightness.glob("openvino-*"))
@@ -216,7 +217,7 @@ def test_several_may_convert_at_once_and_files_of_others_stay(brightness):
     with ThreadPoolExecutor(4) as pool:
         segmenters = list(pool.map(lambda _: load_segmenter(brightness, "cpu"), range(4)))
     assert len({segmenter.fingerprint() for segmenter in segmenters}) == 1
-    names = {path.name for path in brightness.iterdir()} - {runtime.CONFIG, runtime.WEIGHTS}
+    names = {path.name for path in brightness.iterdir()} - {CONFIG, WEIGHTS}
     assert sorted(name.split(".")[1] for name in names) == ["bin", "txt", "xml"]
     assert not old.exists()
 
@@ -225,24 +226,25 @@ def test_several_may_convert_at_once_and_files_of_others_stay(brightness):
 def test_weights_that_change_during_the_conversion_are_converted_again(brightness, monkeypatch):
     convert, calls = deploy.convert_to_openvino, []
 
-    def train_meanwhile(folder):
+    def train_meanwhile(folder, openvino):
         if not calls:
             WatermarkSegmenter.load().save(folder, half=True)
         calls.append(folder)
-        return convert(folder)
+        return convert(folder, openvino)
 
     monkeypatch.setattr(deploy, "convert_to_openvino", train_meanwhile)
     segmenter = load_segmenter(brightness, "cpu")
     assert len(calls) == 2
-    assert segmenter.program == runtime.program_hash(brightness)
+    assert segmenter.program == openvino_backend.program_hash(brightness)
 
 
 @needs_openvino
 def test_a_segmenter_that_another_thread_frees_leaves_signals_working(openvino, folder):
     program = (
-        "import runtime, signal, threading\n"
+        "import signal, threading\n"
+        "from inference import load_segmenter\n"
         "signal.signal(signal.SIGINT, lambda *_: print('caught'))\n"
-        f"box = [runtime.load_segmenter({str(folder)!r}, 'cpu')]\n"
+        f"box = [load_segmenter({str(folder)!r}, 'cpu')]\n"
         "thread = threading.Thread(target=box.clear)\n"
         "thread.start(), thread.join()\n"
         "signal.raise_signal(signal.SIGINT)\n"

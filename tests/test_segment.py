@@ -6,8 +6,8 @@ import torch
 from conftest import paint_photo
 from PIL import Image
 
-from deploy import TorchSegmenter
-from images import read_image
+from inference.deploy import TorchSegmenter
+from inference.reading import read_image
 
 
 def answer(model, monkeypatch, *spots, score_logit=0.0):

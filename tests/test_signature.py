@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from signature import draw_points, draw_signature, smooth
+from samples.signature import draw_points, draw_signature, smooth
 
 
 def test_a_curve_goes_through_its_points():

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from images import find_images
-from splits import (
+from samples.files import find_images
+from samples.splits import (
     check_disjoint,
     leave_out,
     make_manifest,

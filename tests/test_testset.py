@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset import image_label
-from images import IGNORE, find_images
-from testset import MEGAPIXEL, SLICES, draw_case, pair_files, read_pair, render_cases
-from text import LATIN, Font
+from evaluation.testset import MEGAPIXEL, SLICES, draw_case, render_cases
+from samples import IGNORE
+from samples.files import find_images
+from samples.loading import image_label
+from samples.pairs import pair_files
+from samples.text import LATIN, Font
 
 SQUARE = ["LOGO-L", "LOGO-H", "LOGO-gray", "CLWD"]
 
@@ -144,15 +146,15 @@ def pair_folders(tmp_path):
 
 def test_pairs_are_found_by_name(pair_folders):
     pairs = pair_files(*pair_folders)
-    assert [name for name, _, _ in pairs] == ["a", "sub/b"]
-    case = read_pair(*pairs[0])
+    assert [pair.name for pair in pairs] == ["a", "sub/b"]
+    case = pairs[0].read()
     assert (case.mask == 1).all() and case.image.shape == (7, 9, 3)
 
 
 def test_grey_of_a_real_mask_is_undecidable(pair_folders):
     grey = np.uint8([[0, 63, 64, 191, 192, 255, 0, 0, 0]] * 7)
     Image.fromarray(grey).save(pair_folders[1] / "a.png")
-    case = read_pair(*pair_files(*pair_folders)[0])
+    case = pair_files(*pair_folders)[0].read()
     assert case.mask[0].tolist() == [0, 0, IGNORE, IGNORE, 1, 1, 0, 0, 0]
     assert case.alpha_mask[0].tolist() == [0, 1, 1, 1, 1, 1, 0, 0, 0]
 
@@ -174,23 +176,23 @@ def test_mask_of_another_size_is_refused(pair_folders):
     with pytest.raises(
         ValueError, match=r"8 x 7 pixels, its image .* has 9 x 7; they must be equal"
     ):
-        read_pair(*pair_files(*pair_folders)[0])
+        pair_files(*pair_folders)[0].read()
 
 
 def test_mask_of_an_upright_and_a_turned_file_fit(pair_folders):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (7, 9)).save(pair_folders[0] / "a.jpg", exif=exif)  # seen as 9 x 7
-    assert read_pair(*pair_files(*pair_folders)[0]).mask.shape == (7, 9)
+    assert pair_files(*pair_folders)[0].read().mask.shape == (7, 9)
 
 
 def test_masks_of_0_and_1_are_refused(pair_folders):
     Image.fromarray(np.ones((7, 9), np.uint8)).save(pair_folders[1] / "a.png")
     with pytest.raises(ValueError, match=r"brightest value of .*a\.png is 1; .* by 255"):
-        read_pair(*pair_files(*pair_folders)[0])
+        pair_files(*pair_folders)[0].read()
 
 
 @pytest.mark.parametrize("color", [(255, 0, 0, 255), (0, 0, 255, 255), (0, 0, 0, 0)])
 def test_coloured_and_transparent_masks(pair_folders, color):
     Image.new("RGBA", (9, 7), color).save(pair_folders[1] / "a.png")
-    assert (read_pair(*pair_files(*pair_folders)[0]).mask == (color[3] > 0)).all()
+    assert (pair_files(*pair_folders)[0].read().mask == (color[3] > 0)).all()

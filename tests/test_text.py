@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fontTools.ttLib import TTFont
 
-from text import (
+from samples.text import (
     LATIN,
     TEXTS,
     Font,
@@ -49,7 +49,7 @@ def test_fonts_below_a_folder_are_added(tmp_path, all_fonts):
 
 def test_broken_fonts_are_passed_over(tmp_path, all_fonts):
     (tmp_path / "empty.ttf").touch()
-    (tmp_path / "text.otf").write_text("this is no font")
+    (tmp_path / "samples.text.otf").write_text("this is no font")
     (tmp_path / "cut.ttf").write_bytes(all_fonts[0].path.read_bytes()[:3000])
     assert find_fonts(tmp_path) == all_fonts
 
@@ -68,7 +68,7 @@ def test_fonts_that_pillow_cannot_draw_are_passed_over(monkeypatch, tmp_path, al
             if self.fails:
                 raise OSError("invalid opcode")
 
-    monkeypatch.setattr("text.ImageFont.truetype", Stubborn)
+    monkeypatch.setattr("samples.text.ImageFont.truetype", Stubborn)
     found = find_fonts(tmp_path, shipped=False)
     assert [font.path.name for font in found] == ["good.ttf"]
 
@@ -88,7 +88,7 @@ def test_flaws_of_fonts_are_not_logged_and_others_are(caplog, all_fonts, monkeyp
             logging.getLogger("fontTools.ttLib").warning("a flaw")
             raise OSError
 
-    monkeypatch.setattr("text.TTFont", Flawed)
+    monkeypatch.setattr("samples.text.TTFont", Flawed)
     with caplog.at_level("WARNING"):
         code_points(all_fonts[0].path)
         logging.getLogger("fontTools.ttLib").warning("still heard")

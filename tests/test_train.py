@@ -18,11 +18,11 @@ from PIL import Image, ImageDraw
 from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from safetensors.torch import load_file
 
-from adapt import find_mark
 from dataset import ROOT, WatermarkSettings
-from model import WatermarkSegmenter, keep_loss, parameter_groups, rate_at
-from splits import make_manifest, read_manifest, split_by_hash, write_manifest
-from text import find_fonts
+from model import WatermarkSegmenter, keep_loss, rate_at
+from samples.own_mark import find_mark
+from samples.splits import make_manifest, read_manifest, split_by_hash, write_manifest
+from samples.text import find_fonts
 from train import WatermarkData
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
@@ -102,7 +102,7 @@ def test_the_rate_rises_stays_and_falls(step, warmup, decay, total, expected):
 def test_the_encoder_learns_slower_and_norms_do_not_decay(make_model):
     network = make_model().network
     network.bridge[0].weight.requires_grad_(False)
-    groups = parameter_groups(network, 0.1, 0.2, weight_decay=0.3)
+    groups = network.parameter_groups(0.1, 0.2, weight_decay=0.3)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     found = {}
     for group in groups:

@@ -10,8 +10,8 @@ from conftest import paint_photo
 from PIL import Image
 
 import visibility
-from adapt import find_mark
-from visibility import Cell, heat_map, lay_on, measure, table
+from evaluation.visibility import Cell, DoesNotFit, heat_map, lay_on, measure, table
+from samples.own_mark import find_mark
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_text_that_does_not_fit_leaves_an_empty_cell_unless_all_are(text_mark, p
     assert small.photos == 0
     if large.photos == 0:
         pytest.fail("the line should fit at full size")
-    with pytest.raises(visibility.DoesNotFit, match="too small to read"):
+    with pytest.raises(DoesNotFit, match="too small to read"):
         measure(Oracle(), text_mark, photos[:2], (0.9,), (0.1,), count=2)
 
 

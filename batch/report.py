@@ -1,0 +1,93 @@
+"""What a batch writes: pictures and report, each file whole or not at all."""
+
+import csv
+import errno
+import io
+import json
+import os
+import secrets
+from pathlib import Path
+
+COLUMNS = ("path", "mask", "width", "height", "score", "coverage", "boxes", "error", "seconds")
+EXTRA_COLUMNS = ("shared", "rle")  # only where they were asked for
+PARTIAL = ".progress.partial"  # folder of files that are being written
+FATAL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)  # no further file will fare better
+
+
+class OutputError(OSError):
+    """The output folder no longer takes files; what is done so far stays."""
+
+
+def write_whole(data: bytes, name: str, output: Path) -> None:
+    """Writes a file below the output folder: under a temporary name, then renamed.
+
+    Raises:
+        OutputError: the disk is full or read-only.
+        OSError: this file cannot be written.
+    """
+    temporary = output / PARTIAL / secrets.token_hex(8)
+    try:
+        (output / name).parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, output / name)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        kind = OutputError if error.errno in FATAL else OSError
+        raise kind(f"{output / name} cannot be written: {error.strerror}") from error
+
+
+def write_report(records: list[dict], output: Path, kind: str) -> Path:
+    """report.jsonl, .csv or .parquet; a dictionary with COLUMNS, maybe EXTRA_COLUMNS, a line."""
+    extra = (name for name in EXTRA_COLUMNS if any(name in record for record in records))
+    columns = [*COLUMNS, *extra]
+    rows = [{name: record.get(name) for name in columns} for record in records]
+    name = f"report.{kind}"
+    write_whole(WRITERS[kind](rows, columns), name, output)
+    return output / name
+
+
+def _jsonl(rows, columns) -> bytes:
+    return b"".join(to_json(row) + b"\n" for row in rows)
+
+
+def to_json(value) -> bytes:
+    """One line of UTF-8. Bytes of a file name that are no UTF-8 become JSON's \\udc80 to \\udcff,
+    from which `os.fsencode` makes the name again."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def _csv(rows, columns) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\r\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _cell(value):
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def _parquet(rows, columns) -> bytes:
+    import pyarrow as pa  # optional and slow to import
+    from pyarrow import parquet
+
+    types = {
+        "path": pa.string(), "mask": pa.string(), "width": pa.int64(), "height": pa.int64(),
+        "score": pa.float64(), "coverage": pa.float64(), "boxes": pa.list_(pa.list_(pa.int64())),
+        "error": pa.string(), "seconds": pa.float64(), "shared": pa.float64(),
+        "rle": pa.struct([("size", pa.list_(pa.int64())), ("counts", pa.string())]),
+    }  # fmt: skip
+    schema = pa.schema([(name, types[name]) for name in columns])
+    valid = [{name: _valid_text(value) for name, value in row.items()} for row in rows]
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.Table.from_pylist(valid, schema), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def _valid_text(value):
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+WRITERS = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}

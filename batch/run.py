@@ -1,0 +1,333 @@
+"""Many images to masks and a report: `segment_files`, which `segment.py` calls.
+
+Each image is decoded, segmented and written by one thread of several, so that files and network
+work at the same time. A finished image is noted at once in a journal; what is noted is not done
+again, and the report is made of it.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from batch.groups import by_size, consensus_name, find_shared_mark, group_inputs
+from batch.inputs import Input, list_inputs
+from batch.journal import Journal, Together, stamp_of
+from batch.report import COLUMNS, PARTIAL, WRITERS, OutputError, write_report, write_whole
+from inference.folder import SHIPPED_WEIGHTS
+from inference.parallel import (
+    Budget,
+    Stopped,
+    cancelling_pool,
+    core_count,
+    shared_network,
+    unordered,
+)
+from inference.pictures import (
+    boxes_of,
+    coco_rle,
+    encode,
+    mask_picture,
+    overlay_picture,
+    probability_picture,
+    soft_mask_picture,
+)
+from inference.pooling import MIN_IMAGES, SharedMark, describe, predict_together
+from inference.reading import read_image
+from inference.runtime import check_backend, load_segmenter
+from inference.segmenter import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, decide
+
+METHOD = 2  # raise it with every change in the code that changes outputs
+PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
+COMPARED = 4  # times the memory of an image that is compared with a shared mark
+WAITING = 4  # images handed out ahead, per thread
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to segment and what to write."""
+
+    weights: str = str(SHIPPED_WEIGHTS)  # folder that `WatermarkSegmenter.save` wrote
+    threshold: float = THRESHOLD  # probability of a marked pixel, 0..1
+    dilate: int = 0  # widen masks by this radius, px
+    min_score: float = MIN_SCORE  # below this score the mask stays empty, 0..1
+    together: bool = False  # images of equal size may share a mark: see pooling.py
+    soft: bool = False  # masks with a feathered edge instead of 0 and 255 only
+    overlay: bool = False  # also NAME.overlay.jpg: the mask in red, at most 2,048 px
+    probability: bool = False  # also NAME.probability.png: 16 bit, 0..65535
+    rle: bool = False  # also COCO RLE in the report
+    report: str = "jsonl"  # a name in report.WRITERS
+    workers: int | None = None  # images in work at once; None: one per core
+    device: str = "auto"  # "cpu", "cuda", "cuda:1", "mps"; auto: the best there is
+    backend: str = "auto"  # "torch", "openvino"; auto: see `inference.load_segmenter`
+    overwrite: bool = False  # start afresh instead of going on
+    allow_huge: bool = False  # open images above Pillow's limit, 179 megapixels
+
+    def __post_init__(self):
+        check_limits(self.threshold, self.dilate, self.min_score)
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; give 1 or more.")
+        if self.report not in WRITERS:
+            raise ValueError(f"report is {self.report!r}; use {', '.join(WRITERS)}.")
+        check_backend(self.backend)
+        for wanted, package in ((self.rle, "pycocotools"), (self.report == "parquet", "pyarrow")):
+            if wanted and importlib.util.find_spec(package) is None:
+                raise ValueError(f"This needs {package}, which is missing: pip install {package}.")
+
+    def pictures(self) -> dict[str, Callable]:
+        """Ending of each output to the function of (found, rgb) that draws it."""
+        pictures = {".png": soft_mask_picture if self.soft else mask_picture}
+        if self.overlay:
+            pictures[".overlay.jpg"] = overlay_picture
+        if self.probability:
+            pictures[".probability.png"] = probability_picture
+        return pictures
+
+    def key(self, segmenter) -> str:
+        """Hash of everything that an output depends on, apart from its image."""
+        chosen = (self.threshold, self.dilate, self.min_score, self.rle, self.soft, METHOD)
+        chosen += (self.together, sorted(self.pictures()), segmenter.fingerprint())
+        return hashlib.sha256(repr(chosen).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; printed at its end."""
+
+    records: list[dict] = field(repr=False)  # of all images, in input order; the report's lines
+    done_before: int  # images that an earlier run had done
+    seconds: float
+    report: Path
+
+    @property
+    def failed(self) -> list[dict]:
+        return [record for record in self.records if record["error"] is not None]
+
+    @property
+    def groups(self) -> list[str]:
+        """A line on each group of images of equal size that decided together."""
+        confidences = defaultdict(list)
+        for record in self.records:
+            if record.get("shared") is not None:
+                confidences[record["width"], record["height"]].append(record["shared"])
+        lines = [describe(*group) for group in confidences.items() if len(group[1]) >= MIN_IMAGES]
+        rest = sum(len(values) for values in confidences.values() if len(values) < MIN_IMAGES)
+        if rest:
+            lines.append(f"{rest} images of other sizes, fewer than {MIN_IMAGES} of each: alone")
+        return lines
+
+    @property
+    def marked(self) -> int:
+        return sum(bool(record["coverage"]) for record in self.records)
+
+    def __str__(self) -> str:
+        now = len(self.records) - self.done_before
+        line = f"{len(self.records)} images, {self.marked} marked, {len(self.failed)} failed"
+        if self.done_before:
+            line += f", {self.done_before} of them done before"
+        line += f"; {now / max(self.seconds, 1e-9):.2f} images/s. Report: {self.report}"
+        return "\n".join(
+            [line, *self.groups, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)]
+        )
+
+
+def segment_files(
+    sources, output, options: Options | None = None, segmenter=None, progress: bool = False
+) -> Summary:
+    """Writes masks and a report for all images of the sources.
+
+    Args:
+        sources: paths of images, folders and .txt lists; see `inputs.list_inputs`.
+        output: folder to write to. If it holds an unfinished run with the same options, that one
+            is finished; images that changed since are done again, failed ones tried again.
+        options: what to write and how.
+        segmenter: to use instead of `options.weights` on `options.device`.
+        progress: draw a progress bar.
+
+    Under torchrun the processes share the images out, and the first writes the report.
+
+    Raises:
+        UsageError: a source does not exist, or the folder is in use or holds other files of
+            these names; nothing is written then.
+        FileNotFoundError, ValueError: the weights, device or backend cannot be used.
+        OutputError: the output folder takes no more files; what is done stays.
+    """
+    options, output, start_s = options or Options(), Path(output), time.monotonic()
+    endings, report = tuple(options.pictures()), f"report.{options.report}"
+    with Together() as together, together.alone_in(output):
+        if segmenter is None:
+            segmenter = load_segmenter(options.weights, options.device, options.backend)
+        journal = Journal(output, options.key(segmenter), together.rank)
+
+        def plan():
+            inputs = list_inputs(sources, output, endings)
+            if options.together:
+                inputs = group_inputs(inputs)
+            others = [report, *map(consensus_name, by_size(inputs))]
+            journal.prepare(inputs, endings, others, options.overwrite)
+            return inputs, set(journal.read(inputs))
+
+        shown = progress and together.rank == 0
+        with pillow_limit(options.allow_huge):
+            inputs, done = together.from_first(plan)
+            todo = [item for index, item in enumerate(inputs) if index not in done]
+            todo = todo[together.rank :: together.processes]
+            with tqdm(total=len(todo), unit="image", disable=not shown) as bar:
+                for group, items in group_by_group(inputs, done, todo):
+                    find = partial(find_shared_mark_of, group, segmenter, output, options)
+                    shared = together.from_first(find) if group else None
+                    for _ in run(items, output, segmenter, options, journal, shared):
+                        bar.update()
+        together.wait()
+
+        def finish():
+            records = [*journal.read(inputs, all_notes=True).values()]
+            if len(records) < len(inputs):
+                raise OutputError(f"{len(inputs) - len(records)} images have no note in {output}")
+            write_report(records, output, options.report)
+            shutil.rmtree(output / PARTIAL, ignore_errors=True)
+            return records
+
+        records = together.from_first(finish)
+    return Summary(records, len(done), time.monotonic() - start_s, output / report)
+
+
+def group_by_group(inputs, done, todo) -> Iterator[tuple[list[Input], list[Input]]]:
+    """Groups of equal size with something left to do, and what of them is in `todo`.
+
+    One at a time, since a shared mark takes 21 bytes a pixel. First, as no group, all others. The
+    groups are the same for all processes, whatever each has to do.
+    """
+    groups = by_size(inputs)
+    yield [], [item for item in todo if item.size not in groups]
+    for size, group in groups.items():
+        if any(item.number not in done for item in group):
+            yield group, [item for item in todo if item.size == size]
+
+
+def find_shared_mark_of(group, segmenter, output: Path, options: Options) -> SharedMark | None:
+    with shared_network(segmenter, options.workers or core_count()) as predict:
+        return find_shared_mark(predict, group, output)
+
+
+# --- One image ---------------------------------------------------------------------------------
+
+
+def process(
+    item: Input, output: Path, predict: Predict, options: Options, budget,
+    shared: SharedMark | None = None,
+):  # fmt: skip
+    """Writes the outputs of one image.
+
+    Args:
+        shared: mark of the image's group.
+
+    Returns:
+        Its line of the report, with the reason if it failed, and name to bytes of its outputs.
+    """
+    start_s, files = time.monotonic(), {}
+    try:
+        with budget.hold(pixel_count(item) * (1 if shared is None else COMPARED)):
+            start_s = time.monotonic()
+            rgb = read_image(item.path)
+            *found, confidence = predict_together(predict, rgb, shared, item.number)
+            found = decide(*found, options.threshold, options.dilate, options.min_score)
+            for ending, draw in options.pictures().items():
+                data = encode(draw(found, rgb), ending)
+                write_whole(data, item.name + ending, output)
+                files[item.name + ending] = len(data)
+            record = record_of(item, found, options)
+            if options.together:
+                record["shared"] = round(confidence, 4)
+    except (OutputError, Stopped):
+        raise
+    except Exception as error:  # damaged files make Pillow's plugins raise anything
+        for ending in options.pictures():  # those of an earlier, sound version of the image too
+            with suppress(OSError):
+                (output / (item.name + ending)).unlink()
+        record, files = failure_of(item, error), {}
+    return {**record, "seconds": round(time.monotonic() - start_s, 3)}, files
+
+
+def failure_of(item: Input, error: Exception) -> dict:
+    reason = str(error)
+    if not reason or not isinstance(error, (OSError, ValueError)):
+        reason = f"{type(error).__name__}: {reason}"
+    for path in (item.path, str(Path(item.path))):
+        reason = reason.removeprefix(f"{path} ")
+    return {**dict.fromkeys(COLUMNS), "path": item.path, "boxes": [], "error": reason}
+
+
+def pixel_count(item: Input) -> int:
+    """Width times height, from the file's header; raises if there is no such image."""
+    if item.error:
+        raise ValueError(item.error)
+    try:
+        if not os.path.isfile(item.path):
+            os.stat(item.path)  # says why
+            raise ValueError("is no file")
+        if not os.path.getsize(item.path):
+            raise ValueError("is empty")
+        with Image.open(item.path) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{error} --allow-huge opens it all the same.") from error
+    except OSError as error:
+        raise ValueError(error.strerror or "is not an image that Pillow can read") from error
+
+
+def record_of(item: Input, found: Segmentation, options: Options) -> dict:
+    height, width = found.mask.shape
+    record = {
+        "path": item.path, "mask": item.name + ".png", "width": width, "height": height,
+        "score": round(found.score, 6), "coverage": round(found.coverage, 8),
+        "boxes": boxes_of(found.mask), "error": None,
+    }  # fmt: skip
+    return {**record, "rle": coco_rle(found.mask)} if options.rle else record
+
+
+# --- All images --------------------------------------------------------------------------------
+
+
+def run(
+    todo, output: Path, segmenter, options: Options, journal: Journal, shared: SharedMark | None
+) -> Iterator[None]:
+    """Segments and notes the images, and yields as often as one is done.
+
+    Args:
+        shared: mark of the images' group.
+    """
+    threads = options.workers or core_count()
+    budget = Budget(PIXELS_AT_ONCE)
+
+    def one(item: Input) -> None:
+        stamp = stamp_of(item)
+        record, files = process(item, output, predict, options, budget, shared)
+        journal.add(item, stamp, record, files)
+
+    # One thread more than the network can serve: it decodes or writes meanwhile. The network ends
+    # first, so that after an interrupt no thread goes on with its image.
+    with cancelling_pool(threads + 1) as pool, shared_network(segmenter, threads) as predict:
+        yield from unordered(pool, one, todo, WAITING * threads)
+
+
+@contextmanager
+def pillow_limit(lifted: bool):
+    """Pillow's limit on the size of an image, or none."""
+    before = Image.MAX_IMAGE_PIXELS
+    if lifted:
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

@@ -1,0 +1,1 @@
+"""Measures and draws: the frozen test set, accuracy, visibility, speed, figures."""

@@ -1,0 +1,83 @@
+"""Makes the score a probability: scale and shift of its logit (Platt scaling).
+
+They are fitted on whole photos with marks of every slice of `testset.py`, from the validation files
+of training. Clean and marked photos weigh the same: a score of 0.5 says that either is as likely,
+where half of all photos are marked.
+
+Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
+"""
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from dataset import make_datasets
+from evaluation.metrics import expected_calibration_error
+from evaluation.testset import SLICES, render_cases
+from inference.runtime import load_segmenter
+from inference.segmenter import logit
+from model import WatermarkSegmenter
+from samples.loading import image_label
+
+LEAST = 1e-7  # of a score, where its logit ends
+
+
+def fit_platt(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
+    """(scale, shift) for which sigmoid(scale * logit + shift) is the probability of label 1.
+
+    Args:
+        logits: float, N.
+        label: bool, N; both kinds must occur. Each kind weighs one half.
+    """
+    logits, label = torch.tensor(logits).double(), torch.tensor(label)
+    n_marked, n_clean = label.sum().double(), (~label).sum().double()
+    weight = torch.where(label, 0.5 / n_marked, 0.5 / n_clean)
+    # Platt's targets, not 1 and 0: finite even where the scores separate both kinds
+    target = torch.where(label, (n_marked + 1) / (n_marked + 2), 1 / (n_clean + 2))
+    fit = torch.tensor([1.0, 0.0], dtype=torch.double, requires_grad=True)
+    optimizer = torch.optim.LBFGS([fit], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = binary_cross_entropy_with_logits(
+            fit[0] * logits + fit[1], target, weight, reduction="sum"
+        )
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return fit[0].item(), fit[1].item()
+
+
+def collect_scores(segmenter, data, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Score and label (bool) of `count` photos of each slice, and of as many clean as marked."""
+    score, label = [], []
+    for name in SLICES:
+        n_images = count * (len(SLICES) - 1) if name == "clean" else count
+        for case in render_cases(name, n_images, seed, data.photos, data.logos, data.fonts):
+            score.append(segmenter.segment(case.image).score)
+            label.append(image_label(case.mask) == 1)
+    return np.array(score), np.array(label)
+
+
+def calibrate(weights, folders, val_fraction: float, count: int, seed: int) -> str:
+    """Writes scale and shift into a weights folder; says what they are and what they changed.
+
+    Args:
+        folders: of photos, logos and fonts, as in the training; see `dataset.make_datasets`.
+        val_fraction: as in the training.
+        count: marked photos of each slice.
+    """
+    segmenter, model = load_segmenter(weights), WatermarkSegmenter.load(weights)
+    data = make_datasets(*folders, val_fraction=val_fraction)[1]
+    score, label = collect_scores(segmenter, data, count, seed)
+    logits = logit(score, LEAST)
+    scale, shift = fit_platt(logits, label)
+    model.network.score_head.rescale(scale, shift)
+    model.save(weights, half=True)
+    after = 1 / (1 + np.exp(-(scale * logits + shift)))
+    errors = [expected_calibration_error(values, label) for values in (score, after)]
+    return (
+        f"scale {scale:.3f}, shift {shift:.3f}: calibration error {errors[0]:.3f} before, "
+        f"{errors[1]:.3f} after, on the {len(label)} photos it was fitted on"
+    )

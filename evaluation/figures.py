@@ -1,0 +1,96 @@
+"""Pictures for people: overlays, and rows of image, truth, probability and overlay."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from inference.pictures import overlay
+from samples import IGNORE
+
+COLUMNS = ("image", "truth", "probability", "overlay")
+
+
+def truth_picture(mask: np.ndarray) -> np.ndarray:
+    """A truth of 0, 1 and IGNORE as uint8, H x W: black, white, and grey for undecidable."""
+    return np.choose(np.where(mask == IGNORE, 2, mask), np.uint8([0, 255, 96]))
+
+
+def four_columns(image: np.ndarray, truth: np.ndarray, found) -> list[np.ndarray]:
+    """The pictures of COLUMNS; `found` is what `segment` returned for the image."""
+    return [image, truth_picture(truth), found.probability, overlay(image, found.mask)]
+
+
+def picture_grid(rows, titles, row_names=None, width: float = 8.0, dpi: int = 60) -> Figure:
+    """Pictures in rows and columns; floats in 0..1 and bytes in 0..255 are drawn as grey levels.
+
+    Args:
+        rows: lists of H x W or H x W x 3 arrays, each as long as `titles`.
+        titles: above the columns.
+        row_names: to the left of the rows.
+        width: of the figure, inches.
+    """
+    cell = width / len(titles)
+    heights = [cell * max(p.shape[0] / p.shape[1] for p in row) for row in rows]
+    figure, axes = plt.subplots(
+        len(rows), len(titles), figsize=(width, sum(heights) + 0.3), dpi=dpi, squeeze=False,
+        height_ratios=heights, layout="constrained",
+    )  # fmt: skip
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=9)
+    for axis, picture in zip(axes.flat, [picture for row in rows for picture in row]):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for axis, name in zip(axes[:, 0], row_names or ()):
+        axis.set_ylabel(name, fontsize=8)
+    return figure
+
+
+def contact_sheet(
+    pictures, captions, columns: int = 6, width: float = 8.0, dpi: int = 72
+) -> Figure:
+    """Pictures (uint8, H x W x 3 or H x W), row by row in square cells, each above its caption."""
+    rows, cell = -(-len(pictures) // columns), width / columns
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, rows * (cell + 0.2)), dpi=dpi, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, picture, caption in zip(axes.flat, pictures, captions):
+        axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        axis.set_title(caption, fontsize=8, y=-0.16)
+    return figure
+
+
+def heat_maps(grids, titles, rows, columns, row_title: str, column_title: str) -> Figure:
+    """Arrays of values in 0..1 (nan: none), side by side, with their numbers.
+
+    Args:
+        grids: as many as titles, each len(rows) x len(columns).
+        rows, columns: what stands beside and below the cells.
+    """
+    grids = list(grids)
+    size = (len(grids) * (0.55 * len(columns) + 0.8), 0.42 * len(rows) + 0.9)
+    figure, axes = plt.subplots(
+        1, len(grids), figsize=size, dpi=80, squeeze=False, layout="constrained"
+    )
+    for axis, grid, title in zip(axes[0], grids, titles):
+        axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(grid):
+            text = "-" if np.isnan(value) else f"{value:.2f}"
+            color = "black" if value > 0.6 or np.isnan(value) else "white"
+            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_yticks(range(len(rows)), rows)
+        axis.set(title=title, xlabel=column_title, ylabel=row_title)
+    return figure
+
+
+def reliability_plot(stated, actual, weight) -> Figure:
+    """Stated against actual probability of "marked", from `metrics.reliability`."""
+    figure, axis = plt.subplots(figsize=(3.6, 3.4), dpi=80, layout="constrained")
+    axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    axis.scatter(stated, actual, 20 + 400 * np.asarray(weight), alpha=0.6)
+    axis.plot(stated, actual, linewidth=1)
+    axis.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="score", ylabel="share of marked photos")
+    return figure

@@ -1,0 +1,1 @@
+"""Rates and memory, each beside a baseline timed in the same run."""

@@ -1,0 +1,213 @@
+"""The frozen test set: photos with synthetic marks, by slice, the same for everybody.
+
+A test image depends only on (seed, slice, index) and on the files: photos, logos and fonts are
+taken in the order of their content hash, whatever their names. Nothing here follows the training
+defaults of `WatermarkSettings`: who changes those keeps the same test set.
+
+LOGO-* follow arXiv:2012.07007, CLWD follows arXiv:2012.07616. Uncertain there, and chosen here: the
+ranges of LOGO-* (gray: those of L and H together) and that they mean the mark's long side over the
+image's; that marks lie whole inside, shrunk where a turned one would not; JPEG quality 90-95 for
+CLWD; the papers' photos (COCO). CLWD's own truth is a summed difference above 15 of 255, here it is
+`honest_mask` or "alpha > 0". Marks that do not show at all are drawn again in every slice.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from random import Random
+
+import cv2
+import numpy as np
+
+from dataset import WatermarkSettings, add_watermark
+from samples.drawing import SampleParams, draw_sample
+from samples.files import ImageFile
+from samples.layouts import turned_size
+from samples.loading import image_label
+from samples.marks import MarkParams, load_logo
+from samples.pairs import Case
+from samples.photos import crop_photo
+from samples.text import Font
+
+MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
+GROUP_PX = (384, 288)  # width and height of the images of one group
+PROTOCOL_PX = 256  # side of the images of LOGO-* and CLWD
+MEGAPIXEL = 1_000_000
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One kind of test image."""
+
+    settings: WatermarkSettings
+    square: bool = False  # a random square of the photo at PROTOCOL_PX, instead of the whole photo
+    min_pixels: int = 0  # smaller photos are enlarged to this many pixels
+    adjust: Callable[[MarkParams, Random], MarkParams] = lambda mark, rng: mark
+
+
+def _fit_inside(mark: MarkParams, width: float, height: float) -> MarkParams:
+    """The logo at a size in px, shrunk if it would not fit into the image once turned."""
+    fit = min(1, PROTOCOL_PX / max(turned_size(width, height, mark.rotation_deg)))
+    logo_height, logo_width = load_logo(mark.logo).shape[:2]
+    stretch = (width / height) / (logo_width / logo_height)
+    return replace(mark, scale=max(width, height) * fit / PROTOCOL_PX, stretch=stretch)
+
+
+def _logo_size(mark: MarkParams, rng: Random) -> MarkParams:
+    """The drawn size is that of the long side; the logo keeps its shape."""
+    height, width = load_logo(mark.logo).shape[:2]
+    zoom = mark.scale * PROTOCOL_PX / max(height, width)
+    return _fit_inside(mark, width * zoom, height * zoom)
+
+
+def _clwd_size(mark: MarkParams, rng: Random) -> MarkParams:
+    """Width and height are drawn independently of each other, 10 to 256 px before turning."""
+    return _fit_inside(mark, rng.uniform(10, PROTOCOL_PX), rng.uniform(10, PROTOCOL_PX))
+
+
+_PLAIN = WatermarkSettings(  # every field that matters here: no training default has a say
+    flip_probability=0, double_exposure_probability=0, clean_probability=0, several_probability=0,
+    kinds={"logo": 1, "text": 1},
+    text_styles=("words", "name", "domain", "handle", "copyright", "date", "code"),
+    layouts={"single": 6, "inside": 4, "corner": 4, "diagonal": 2, "grid": 2, "brick": 2},
+    kind_layouts={},
+    scales={"single": (0.15, 1.1), "inside": (0.15, 0.9), "corner": (0.08, 0.4),
+            "diagonal": (0.6, 1.0), "grid": (0.12, 0.6), "brick": (0.12, 0.6)},
+    rotations_deg={"single": (-180, 180), "inside": (-180, 180), "corner": (0, 0),
+                   "diagonal": (-5, 5), "grid": (-50, 50), "brick": (-50, 50)},
+    upright_probability=0.4, stretch_range=(0.6, 1.6), tile_gap_range=(0.1, 1.0),
+    colors={"original": 4, "desaturated": 1, "white": 4, "black": 2, "grey": 2, "tint": 2},
+    effects={"none": 12, "outline": 2, "shadow": 3, "emboss": 1},
+    blend_modes={"normal": 1}, opacity_range=(0.2, 0.9), opacity_power=1,
+    usual_look_probability=0, usual_opacity_range=(0.3, 0.6),
+    crop_range=(1, 1), downscale_probability=0, downscale_range=(0.5, 0.9),
+    blur_probability=0, noise_probability=0, jpeg_probability=1, jpeg_quality_range=(85, 95),
+)  # fmt: skip
+
+
+def _paper(low: float, high: float, color: str = "original") -> WatermarkSettings:
+    """One logo of a paper's protocol: size and opacity in the same range, any angle."""
+    return replace(
+        _PLAIN, kinds={"logo": 1}, layouts={"inside": 1}, scales={"inside": (low, high)},
+        upright_probability=0, stretch_range=(1, 1), colors={color: 1}, effects={"none": 1},
+        opacity_range=(low, high), jpeg_probability=0,
+    )  # fmt: skip
+
+
+_REAL_LOOK = replace(  # what one meets on the web, as far as it can be drawn
+    _PLAIN, kinds={"lockup": 4, "text": 2, "signature": 1, "date_id": 1},
+    layouts={"centre": 5, "band": 2, "lattice": 2},
+    kind_layouts={"signature": {"inside": 1, "corner": 1}, "date_id": {"corner": 1}},
+    scales={"centre": (0.2, 0.95), "band": (0.3, 0.95), "lattice": (0.12, 0.6),
+            "inside": (0.15, 0.5), "corner": (0.08, 0.4)},
+    rotations_deg={name: (0, 0) for name in ("centre", "band", "lattice", "inside", "corner")},
+    usual_look_probability=0.8,
+)  # fmt: skip
+_CLWD = replace(_paper(0.3, 0.7), jpeg_probability=1, jpeg_quality_range=(90, 95))
+_TILES = {"grid": 1, "brick": 1}
+_BLENDS = {"multiply": 1, "screen": 1, "overlay": 1, "soft_light": 1}
+
+SLICES = {
+    "LOGO-L": Slice(_paper(0.35, 0.6), square=True, adjust=_logo_size),
+    "LOGO-H": Slice(_paper(0.6, 0.85), square=True, adjust=_logo_size),
+    "LOGO-gray": Slice(_paper(0.35, 0.85, "desaturated"), square=True, adjust=_logo_size),
+    "CLWD": Slice(_CLWD, square=True, adjust=_clwd_size),
+    "text": Slice(replace(_PLAIN, kinds={"text": 1}, layouts={"inside": 2, "corner": 1})),
+    "tiled": Slice(replace(_PLAIN, layouts=_TILES)),
+    "faint": Slice(replace(_PLAIN, opacity_range=(0.08, 0.2))),
+    "opaque": Slice(replace(_PLAIN, opacity_range=(0.95, 1.0))),
+    "blend": Slice(replace(_PLAIN, blend_modes=_BLENDS)),
+    "corner": Slice(
+        replace(_PLAIN, layouts={"corner": 1}, scales={"corner": (0.04, 0.1)}),
+        min_pixels=MEGAPIXEL,
+    ),
+    "recompressed": Slice(
+        replace(_PLAIN, downscale_probability=1, jpeg_quality_range=(35, 60)),
+    ),
+    "clean": Slice(replace(_PLAIN, clean_probability=1)),
+    "real-look": Slice(_REAL_LOOK),
+}
+
+
+def _enlarge(photo: np.ndarray, min_pixels: int) -> np.ndarray:
+    zoom = math.sqrt(min_pixels / (photo.shape[0] * photo.shape[1]))
+    if zoom <= 1:
+        return photo
+    size = (math.ceil(photo.shape[1] * zoom), math.ceil(photo.shape[0] * zoom))
+    return cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)
+
+
+def render_case(
+    name: str, index: int, seed: int, photos: list[ImageFile], logos: list[ImageFile],
+    fonts: list[Font],
+) -> Case:  # fmt: skip
+    """Test image `index` of the slice `name`, a key of SLICES.
+
+    Photo after photo in the order of their hashes, from the first again after the last; logos and
+    fonts are drawn.
+    """
+    photos, logos, fonts = (
+        sorted(files, key=lambda file: file.sha256) for files in (photos, logos, fonts)
+    )
+    kind, rng = SLICES[name], Random(f"{seed} {name} {index}")
+    photo = photos[index % len(photos)].read()
+    for _ in range(MAX_DRAWS):
+        params = draw_case(name, rng, logos, fonts)
+        background = (
+            crop_photo(photo, params.crop, False, PROTOCOL_PX)
+            if kind.square
+            else _enlarge(photo, kind.min_pixels)
+        )
+        stages = add_watermark(background, params)
+        if not params.marks or image_label(stages["mask"]) == 1:
+            alpha_mask = (stages["coverage"] > 0).astype(np.uint8)
+            return Case(f"{name}/{index:04d}", stages["image"], stages["mask"], alpha_mask)
+    raise ValueError(f"No visible mark in {MAX_DRAWS} draws of {name} {index}: use other photos.")
+
+
+def draw_case(name: str, rng: Random, logos, fonts) -> SampleParams:
+    """All random numbers of one test image, but for the choice of the photo."""
+    kind = SLICES[name]
+    params = draw_sample(kind.settings, rng, 1, logos, fonts)
+    return replace(params, marks=tuple(kind.adjust(mark, rng) for mark in params.marks))
+
+
+def render_cases(name: str, count: int, seed: int, photos, logos, fonts) -> Iterator[Case]:
+    """The first `count` test images of a slice; see `render_case`."""
+    return (render_case(name, index, seed, photos, logos, fonts) for index in range(count))
+
+
+def render_group(
+    name: str, index: int, seed: int, photos: list[ImageFile], logos: list[ImageFile],
+    fonts: list[Font], count: int,
+) -> list[Case]:  # fmt: skip
+    """`count` photos of GROUP_PX with one mark at the same place, and a last one without it.
+
+    The mark is of the slice `name`; compression differs from photo to photo. Photos are fitted to
+    the size; on some of them the mark may not show.
+    """
+    rng = Random(f"{seed} group {name} {index}")
+    if len(photos) <= count:
+        raise ValueError(f"A group of {count} needs {count + 1} photos; there are {len(photos)}.")
+    photos = rng.sample(sorted(photos, key=lambda file: file.sha256), count + 1)
+    logos, fonts = (sorted(files, key=lambda file: file.sha256) for files in (logos, fonts))
+    marked, cases = draw_case(name, rng, logos, fonts), []
+    for number, photo in enumerate(photos):
+        params = replace(marked, jpeg_quality=rng.randint(85, 95))
+        if number == count:
+            params = replace(params, marks=())
+        stages = add_watermark(_fit(photo.read(), GROUP_PX), params)
+        alpha_mask = (stages["coverage"] > 0).astype(np.uint8)
+        case = Case(f"{name}/{index:04d}/{number:02d}", stages["image"], stages["mask"], alpha_mask)
+        cases.append(case)
+    return cases
+
+
+def _fit(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The middle of a photo, at a size (width, height)."""
+    zoom = max(side / own for side, own in zip(size, photo.shape[1::-1]))
+    scaled = [max(side, round(own * zoom)) for side, own in zip(size, photo.shape[1::-1])]
+    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+    photo = cv2.resize(photo, scaled, interpolation=method)
+    x, y = ((own - side) // 2 for side, own in zip(size, scaled))
+    return photo[y : y + size[1], x : x + size[0]]

@@ -1,0 +1,16 @@
+"""The folder that holds a trained network: two files, found without importing PyTorch."""
+
+from pathlib import Path
+
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"  # the files of a weights folder
+
+
+def check_folder(folder) -> tuple[Path, Path]:
+    """The two files of a weights folder; FileNotFoundError if one is missing."""
+    for name in (CONFIG, WEIGHTS):
+        if not (Path(folder) / name).is_file():
+            raise FileNotFoundError(
+                f"No {name} in {folder}. Give a folder that `WatermarkSegmenter.save` wrote."
+            )
+    return Path(folder) / CONFIG, Path(folder) / WEIGHTS

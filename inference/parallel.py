@@ -1,0 +1,101 @@
+"""Threads that share one network, within bounds of memory.
+
+On the CPU the network has a thread per core, each with a view of its own: faster than all cores at
+one view, and the same bits whatever the number of cores.
+"""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+from inference.segmenter import Predict, Segmenter
+
+VIEW_PIXELS_AT_ONCE = 4_000_000  # of views in the network together: 0.4 GB for each million
+
+
+class Stopped(Exception):  # noqa: N818
+    """The run ends before its time: no further view is looked at."""
+
+
+def core_count() -> int:
+    """CPU cores for this process; the processes of a torchrun share the machine's."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+@contextmanager
+def shared_network(segmenter: Segmenter, threads: int) -> Iterator[Predict]:
+    """The segmenter's answers for several threads; raises Stopped once this is left."""
+    lock, stopped = threading.Lock(), threading.Event()
+    budget = Budget(VIEW_PIXELS_AT_ONCE)
+
+    def one_view(view):
+        with budget.hold(view.shape[0] * view.shape[1]):
+            return answer([view])[0]
+
+    def answer(views):
+        if stopped.is_set():
+            raise Stopped
+        return predict(views)
+
+    def one_by_one(views):
+        try:
+            return list(pool.map(one_view, views))
+        except (CancelledError, RuntimeError):
+            if stopped.is_set():  # the pool takes no more views
+                raise Stopped from None
+            raise
+
+    def together(views):
+        with lock:
+            return answer(views)
+
+    with segmenter.predicting(threads) as predict, cancelling_pool(threads) as pool:
+        try:
+            yield one_by_one if segmenter.one_core_each else together
+        finally:
+            stopped.set()
+
+
+@contextmanager
+def cancelling_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that on an error finish what they are at, and nothing more."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def unordered(pool, function, items: Iterable, ahead: int) -> Iterator:
+    """function(item) of all items, as they get done; at most `ahead` are handed out."""
+    waiting = set()
+    for item in items:
+        waiting.add(pool.submit(function, item))
+        if len(waiting) >= ahead:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    while waiting:
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in done)
+
+
+class Budget:
+    """Lets threads in while what they hold together is within a limit, or one alone."""
+
+    def __init__(self, limit: int):
+        self.limit, self.used, self.changed = limit, 0, threading.Condition()
+
+    @contextmanager
+    def hold(self, amount: int):
+        with self.changed:
+            self.changed.wait_for(lambda: not self.used or self.used + amount <= self.limit)
+            self.used += amount
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.used -= amount
+                self.changed.notify_all()

@@ -1,0 +1,66 @@
+"""What is found in an image, as pictures, boxes and bytes."""
+
+import os
+
+import cv2
+import numpy as np
+
+from inference.segmenter import Segmentation, reduced
+
+FEATHER_PX = 2  # sigma of the soft edge
+OVERLAY_PX = 2048  # longest side of an overlay
+
+
+def boxes_of(mask: np.ndarray) -> list[list[int]]:
+    """[x, y, width, height] in px of each connected region of a bool mask, largest first."""
+    stats = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)[2]
+    regions = sorted(stats[1:].tolist(), key=lambda s: (-s[4], s[1], s[0]))
+    return [region[:4] for region in regions]
+
+
+def coco_rle(mask: np.ndarray) -> dict:
+    """COCO's run-length encoding of a bool mask: {"size": [height, width], "counts": text}."""
+    from pycocotools import mask as coco  # optional and slow to import
+
+    rle = coco.encode(np.asfortranarray(mask.view(np.uint8)))
+    return {"size": list(map(int, rle["size"])), "counts": rle["counts"].decode()}
+
+
+def mask_bytes(mask: np.ndarray) -> np.ndarray:
+    """A bool mask as uint8, H x W: 255 = mark, 0 = none."""
+    return mask.view(np.uint8) * np.uint8(255)
+
+
+def mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
+    """See `mask_bytes`."""
+    return mask_bytes(found.mask)
+
+
+def soft_mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
+    """The mask with an edge that falls from 255 to 0 over some FEATHER_PX pixels."""
+    return cv2.GaussianBlur(mask_picture(found, rgb), (0, 0), FEATHER_PX)
+
+
+def overlay_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
+    """The image with the mask in red, at most OVERLAY_PX large."""
+
+    zoom = min(1, OVERLAY_PX / max(rgb.shape[:2]))
+    if zoom == 1:
+        return overlay(rgb, found.mask)
+    return overlay(reduced(rgb, zoom), reduced(mask_picture(found, rgb), zoom) >= 128)
+
+
+def probability_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
+    """uint16, H x W: the probability times 65,535."""
+    return np.rint(found.probability * np.float32(65535)).astype(np.uint16)
+
+
+def encode(picture: np.ndarray, ending: str) -> bytes:
+    """The bytes of a grey or RGB picture in the format of a file name's ending."""
+    bgr = picture[..., ::-1] if picture.ndim == 3 else picture
+    return cv2.imencode(os.path.splitext("x" + ending)[1], bgr)[1].tobytes()
+
+
+def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image (uint8, H x W x 3, RGB) with the mask (bool, H x W) in red."""
+    return np.where(mask[..., None], image // 3 + np.uint8([170, 0, 0]), image)

@@ -1,0 +1,142 @@
+"""An image file of any kind, a PIL image or an array, as an RGB array: `read_image`."""
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+IMAGE_SUFFIXES = tuple(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .png .tif .tiff .webp".split())
+DECODE_ERRORS = (
+    OSError,
+    RuntimeError,  # of its AVIF decoder
+    SyntaxError,  # Pillow's word for a broken PNG chunk
+    ValueError,
+    Image.DecompressionBombError,
+)
+TURNS = {  # EXIF orientation to what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+def read_image(source) -> np.ndarray:
+    """An image of any size and mode as RGB.
+
+    Args:
+        source: a path, a PIL image, or an array: H x W, H x W x 1 (grey), x 2 (grey, alpha),
+            x 3 (RGB) or x 4 (RGB, straight alpha); bool, uint8 (0..255), uint16 (0..65535) or
+            float (0..1).
+
+    Returns:
+        uint8, H x W x 3, RGB 0..255. EXIF orientation is applied, the first frame of an
+        animation is taken, and transparency is laid over white, as a browser page shows it.
+
+    Raises:
+        FileNotFoundError: no file at that path.
+        ValueError: the file cannot be decoded, or the array is none of the above.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return _read_file(Path(source))
+    if isinstance(source, Image.Image):
+        try:
+            return _pil_to_rgb(source)
+        except DECODE_ERRORS as error:
+            raise ValueError(f"The PIL image cannot be decoded: {error}.") from error
+    return _array_to_rgb(np.asarray(source))
+
+
+def _read_file(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f"No image file at {path}. Check the path.")
+    try:
+        with Image.open(path) as image:
+            return _pil_to_rgb(image)
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image that Pillow can read.") from None
+    except DECODE_ERRORS as error:
+        raise ValueError(f"{path} cannot be decoded: {error}.") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says; as stored if the EXIF block is damaged.
+
+    `ImageOps.exif_transpose` also writes the whole block anew, which fails on damaged ones.
+    """
+    image.load()  # first: Pillow itself turns TIFFs, and then drops their orientation
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, TypeError, ValueError, struct.error):
+        return image
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+def upright_size(path) -> tuple[int, int]:
+    """Width and height of an image file once it is upright.
+
+    Reads the header only, but decodes PNG, whose EXIF may come last, and TIFF, which Pillow turns.
+    """
+    with Image.open(path) as image:
+        if image.format == "TIFF":
+            image.load()
+            return image.size
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+        return image.size[::-1] if turned else image.size
+
+
+def _pil_to_rgb(image: Image.Image) -> np.ndarray:
+    image = upright(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _array_to_rgb(_wide_grey_to_uint8(np.nan_to_num(np.asarray(image))))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
+
+
+def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
+    """H x W of 16-bit integers, 32-bit integers or floats to uint8.
+
+    A file does not tell how much of a wide format it uses: the smallest of the usual full
+    scales (1, 255, 65535) that holds the brightest pixel is taken.
+    """
+    brightest = grey.max(initial=0)
+    if grey.dtype.kind == "f" and brightest <= 1:
+        full_scale = 1
+    else:
+        full_scale = 255 if brightest <= 255 else 65535
+    scaled = grey.astype(np.float32)
+    scaled *= 255 / full_scale
+    return np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
+
+
+def _array_to_rgb(array: np.ndarray) -> np.ndarray:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or array.size == 0:
+        raise ValueError(
+            f"Got an array of shape {array.shape}. Give H x W (grey) or H x W x C with 1 (grey), "
+            "2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha) channels; move channels last if they "
+            "come first."
+        )
+    array = _to_uint8(array).reshape(*array.shape[:2], channels)
+    color = array if channels in (1, 3) else array[..., :-1]
+    color = np.repeat(color, 3, axis=2) if color.shape[2] == 1 else color
+    if channels in (1, 3):
+        return np.array(color)
+    alpha = array[..., -1:] / 255.0
+    return np.rint(color * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+
+def _to_uint8(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == bool:
+        return array.astype(np.uint8) * 255
+    if array.dtype == np.uint16:
+        return np.rint(array / 257.0).astype(np.uint8)
+    if array.dtype.kind == "f" and np.all((array >= 0) & (array <= 1)):
+        return np.rint(array * 255.0).astype(np.uint8)
+    found = f"{array.dtype} from {array.min()} to {array.max()}"
+    raise ValueError(f"Got {found}. Give bool, uint8, uint16, or float between 0 and 1.")

@@ -1,0 +1,55 @@
+"""The fastest way to run trained weights on this machine: `load_segmenter`."""
+
+import os
+import sys
+from importlib.util import find_spec
+
+from inference.folder import SHIPPED_WEIGHTS
+from inference.openvino_backend import OpenVinoSegmenter
+from inference.segmenter import Segmenter
+
+BACKENDS = ("auto", "torch", "openvino")
+# Of drivers on Linux: NVIDIA, its Jetson boards, AMD, WSL.
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
+
+
+def load_segmenter(
+    folder=SHIPPED_WEIGHTS, device: str = "auto", backend: str = "auto"
+) -> Segmenter:
+    """Trained weights, ready to segment.
+
+    Args:
+        folder: that `WatermarkSegmenter.save` wrote; by default the one of this repository.
+        device: "cpu", "cuda", "cuda:1", "mps"; auto: the best there is.
+        backend: "torch", or "openvino" for the CPU; auto: OpenVINO on the CPU if it is installed.
+
+    Raises:
+        FileNotFoundError, ValueError: the weights, device or backend cannot be used.
+    """
+    check_backend(backend)
+    installed = find_spec("openvino") is not None
+    if backend == "openvino" and not installed:
+        raise ValueError("The backend openvino needs a package: pip install openvino.")
+    on_cpu = device == "cpu" or (device == "auto" and (backend == "openvino" or not has_gpu()))
+    if backend == "openvino" and not on_cpu:
+        raise ValueError(f"The backend openvino runs on the cpu, not on {device!r}.")
+    if installed and on_cpu and backend != "torch":
+        return OpenVinoSegmenter(folder)
+    from inference.deploy import load_torch_segmenter  # slow to import
+
+    return load_torch_segmenter(folder, device)
+
+
+def check_backend(name: str) -> None:
+    """Raises ValueError for a name that is not in BACKENDS."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend is {name!r}; use {', '.join(BACKENDS)}.")
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch would compute on something else than the CPU."""
+    if sys.platform == "linux" and not any(map(os.path.exists, GPU_FILES)):
+        return False  # seen without importing PyTorch
+    from inference.devices import best_device
+
+    return best_device().type != "cpu"

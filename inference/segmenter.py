@@ -1,0 +1,193 @@
+"""From views of a fixed cost to an image of any size: probability, mask and score.
+
+The network sees an image of up to NATIVE_PX as it is. Of a larger one it sees the whole frame
+reduced to WHOLE_PX, for marks across the frame, and overlapping tiles in native size, for small
+ones; of a very large one also tiles of the image at a quarter of its size, and so on. The higher
+probability counts, but what only a reduced view shows must be more certain. Tiles fade into each
+other, so that no seams appear.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from inference.reading import read_image
+
+NATIVE_PX = 1600  # longest side of an image that the network sees as it is
+WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
+TILE_PX = 768  # longest side of a tile
+STRIDE = 32  # the encoder halves an image five times: sides are padded to multiples of this
+OVERLAP_PX = 96  # of neighbouring tiles, at least
+LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
+REDUCED_CERTAINTY = 0.9  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
+THRESHOLD = 0.5  # default probability of a marked pixel
+MIN_SCORE = 0.5  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-24
+
+# Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
+Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What is found in one image of H x W pixels."""
+
+    probability: np.ndarray  # float32, H x W, 0..1: the pixel shows a watermark
+    mask: np.ndarray  # bool, H x W: where probability and score reach their limits
+    score: float  # 0..1: the photo carries a visible watermark
+    coverage: float  # 0..1: share of the image's pixels in the mask
+
+
+def check_limits(threshold: float, dilation_px: int, min_score: float) -> None:
+    """Raises ValueError unless `Segmenter.segment` takes these arguments."""
+    if not (0 <= threshold <= 1 and 0 <= min_score <= 1):
+        raise ValueError(
+            f"Got threshold {threshold}, min_score {min_score}; both must lie in 0..1."
+        )
+    if dilation_px < 0 or dilation_px % 1:
+        raise ValueError(f"Got a dilation of {dilation_px} px; it must be a whole number from 0.")
+
+
+class Segmenter:
+    """Image in, mask out. A subclass says in `predicting` what runs the network."""
+
+    # Whether the fastest way is several threads, each with a view of its own, or else one thread
+    # that gives many views at once.
+    one_core_each = False
+
+    def predicting(self, threads: int | None = None) -> AbstractContextManager[Predict]:
+        """The network's answers, while the context lasts.
+
+        Args:
+            threads: None for one caller, who gets all cores; a number for so many callers at a
+                time, who get one core each (on other devices than the CPU they take turns).
+        """
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """A hash of all that the answers depend on: weights, device, precision, program."""
+        raise NotImplementedError
+
+    def segment(
+        self,
+        image,
+        threshold: float = THRESHOLD,
+        dilation_px: int = 0,
+        min_score: float = MIN_SCORE,
+    ) -> Segmentation:
+        """The watermark in one image.
+
+        Args:
+            image: a path, PIL image or array of any size and mode; see `reading.read_image`.
+            threshold: probability from which a pixel belongs to the mask, 0..1.
+            dilation_px: widen the mask by a disk of this radius.
+            min_score: a photo with a lower score, 0..1, gets an empty mask; 0 for always a mask.
+                The default spares most clean photos (EXPERIMENTS.md).
+
+        Returns:
+            A `Segmentation` of the image's own size (after EXIF orientation).
+
+        Raises:
+            FileNotFoundError, ValueError: the image cannot be read, or an argument is off.
+        """
+        check_limits(threshold, dilation_px, min_score)
+        rgb = read_image(image)
+        with self.predicting() as predict:
+            found = predict_any_size(predict, rgb)
+        return decide(*found, threshold, dilation_px, min_score)
+
+
+def logit(probability: np.ndarray, least: float = 1e-4) -> np.ndarray:
+    """log(p / (1 - p)), with p kept between `least` and 1 - `least`."""
+    probability = np.clip(probability, least, 1 - least)
+    return np.log(probability / (1 - probability))
+
+
+def decide(
+    probability: np.ndarray, score: float, threshold: float, dilation_px: int, min_score: float
+) -> Segmentation:
+    """The mask that probability and score of an image give."""
+    mask = (probability >= threshold).view(np.uint8)
+    if score < min_score:
+        mask[:] = 0
+    if dilation_px:
+        size = (2 * dilation_px + 1, 2 * dilation_px + 1)
+        mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size))
+    return Segmentation(probability, mask.view(bool), score, cv2.countNonZero(mask) / mask.size)
+
+
+def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, float]:
+    """Probability (float32, H x W) and score (0..1) of a uint8 RGB image of H x W pixels."""
+    side = max(rgb.shape[:2])
+    if side <= NATIVE_PX:
+        return predict([rgb])[0]
+    whole, score = predict([reduced(rgb, WHOLE_PX / side)])[0]
+    probability, tile_scores = _predict_tiles(predict, rgb)
+    scores, zoom = [tile_scores], LEVEL_ZOOM
+    while zoom * side > WHOLE_PX:
+        tiled, tile_scores = _predict_tiles(predict, reduced(rgb, zoom))
+        probability = _merge_reduced(probability, tiled)
+        scores.append(tile_scores)
+        zoom *= LEVEL_ZOOM
+    return _merge_reduced(probability, whole), pooled_score(score, scores)
+
+
+def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:
+    """Raises the probability to that of a reduced view, where this is higher once discounted."""
+    odds_against = (1 - reduced) * REDUCED_CERTAINTY
+    reduced = reduced * (1 - REDUCED_CERTAINTY)
+    reduced = reduced / np.maximum(reduced + odds_against, 1e-9)
+    reduced = cv2.resize(reduced, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.maximum(probability, reduced, out=probability)
+
+
+def reduced(image: np.ndarray, zoom: float) -> np.ndarray:
+    """An image (uint8, H x W or H x W x 3) at `zoom` times its size, below 1."""
+    size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def pooled_score(whole: float, levels: list[list[float]]) -> float:
+    """The image's score from those of the whole frame and of the tiles of each level.
+
+    If there is a mark, then as likely one that the whole frame shows as one for tiles, and all
+    tiles of a level are alike. The odds are then the mean of the views' odds: one suspect
+    tile of a hundred counts less than one of two.
+    """
+    views = [(whole, 0.5)]
+    for scores in levels:
+        views += [(score, 0.5 / len(levels) / len(scores)) for score in scores]
+    odds = sum(weight * score / max(1 - score, 1e-6) for score, weight in views)
+    return odds / (1 + odds)
+
+
+def _predict_tiles(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    """Probability of the image from tiles, and the tiles' scores."""
+    height, width = rgb.shape[:2]
+    probability, scores = np.zeros((height, width), np.float32), []
+    for rows, fade_y in _strips(height):
+        strips = list(_strips(width))
+        found = predict([rgb[rows, columns] for columns, _ in strips])
+        for (columns, fade_x), (tile, score) in zip(strips, found):
+            probability[rows, columns] += tile * fade_y[:, None] * fade_x
+            scores.append(score)
+    return np.minimum(probability, 1, out=probability), scores
+
+
+def _strips(length: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Overlapping stretches of TILE_PX or less, with float32 weights that sum to 1 everywhere."""
+    count = max(1, math.ceil((length - OVERLAP_PX) / (TILE_PX - OVERLAP_PX)))
+    needed = (length + (count - 1) * OVERLAP_PX) / count  # as small as so many tiles can be
+    tile = min(TILE_PX, length, math.ceil(needed / STRIDE) * STRIDE)
+    starts = np.linspace(0, length - tile, count).round().astype(int)
+    ramp = np.minimum(np.arange(1, tile + 1), np.arange(tile, 0, -1))
+    ramp = np.minimum(ramp, OVERLAP_PX).astype(np.float32)
+    total = np.zeros(length, np.float32)
+    for start in starts:
+        total[start : start + tile] += ramp
+    for start in starts:
+        place = slice(int(start), int(start) + tile)
+        yield place, ramp / total[place]

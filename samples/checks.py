@@ -1,0 +1,79 @@
+"""Whether settings of samples make sense, and whether there are files for them."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+import numpy as np
+
+from samples.layouts import LAYOUTS
+from samples.marks import LOGO_KINDS, MARKS
+from samples.text import TEXTS
+
+LIMITS = {  # of ranges that end before infinity
+    "crop_range": (0.05, 1),
+    "stretch_range": (0.1, 10),
+    "opacity_range": (0, 1),
+    "usual_opacity_range": (0, 1),
+    "downscale_range": (0.1, 1),
+    "jpeg_quality_range": (1, 100),
+}
+
+
+def check_settings(settings, tables: Mapping[str, Mapping]) -> None:
+    """Raises ValueError, with what is allowed, for `dataset.WatermarkSettings` that cannot be.
+
+    Args:
+        tables: name of a setting to the table whose names it weighs.
+    """
+    if settings.image_size < 32 or settings.image_size % 32:
+        raise ValueError(f"image_size is {settings.image_size}; use a multiple of 32.")
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        if item.name.endswith("_probability"):
+            _check_range(item.name, (value, value), 0, 1)
+        elif "_range" in item.name:
+            _check_range(item.name, value, *LIMITS.get(item.name, (0, np.inf)))
+    _check_range("opacity_power", (settings.opacity_power,) * 2, 0.01, 100)
+    for name, table in tables.items():
+        _check_weights(name, getattr(settings, name), table)
+    _check_weights("text_styles", dict.fromkeys(settings.text_styles, 1), TEXTS)
+    _check_layouts(settings)
+
+
+def check_files(photos, logos, fonts, kinds: Mapping[str, float]) -> None:
+    """Raises ValueError unless there are files of each sort that these kinds of marks need."""
+    needs_logos = any(kinds.get(kind) for kind in LOGO_KINDS)
+    if not photos or not fonts or (needs_logos and not logos):
+        raise ValueError(
+            f"Got {len(photos)} photos, {len(logos)} logos, {len(fonts)} fonts; give at "
+            "least one of each, from find_images and find_fonts (logos if kinds draws them)."
+        )
+
+
+def _check_layouts(settings) -> None:
+    """Each kind has layouts, and each layout that may be drawn a range of sizes and angles."""
+    unknown = sorted(set(settings.kind_layouts) - set(MARKS))
+    if unknown:
+        raise ValueError(f"kind_layouts has no {unknown[0]}; choose from {', '.join(MARKS)}.")
+    for kind, weights in settings.kind_layouts.items():
+        _check_weights(f"kind_layouts[{kind!r}]", weights, LAYOUTS)
+    kinds = [kind for kind, weight in settings.kinds.items() if weight]
+    own = [layout for kind in kinds for layout in settings.layouts_of(kind)]
+    for layout in [*settings.layouts, *own]:
+        for name, low in (("scales", 0.01), ("rotations_deg", -360)):
+            if layout not in getattr(settings, name):
+                raise ValueError(f"{name} has no range for the layout {layout!r}; add one.")
+            _check_range(f"{name}[{layout!r}]", getattr(settings, name)[layout], low, 360)
+
+
+def _check_range(name, value, low, high):
+    if np.size(value) != 2 or not low <= value[0] <= value[1] <= high:
+        raise ValueError(f"{name} is {value}; low and high must rise from {low} to {high}.")
+
+
+def _check_weights(name, weights, table):
+    unknown = sorted(set(weights) - set(table))
+    if unknown:
+        raise ValueError(f"{name} has no {', '.join(unknown)}; choose from {', '.join(table)}.")
+    if min(weights.values(), default=0) < 0 or sum(weights.values()) <= 0:
+        raise ValueError(f"{name} is {dict(weights)}; give weights of 0 or more, not all 0.")

@@ -1,0 +1,121 @@
+"""Every random number of a sample, drawn by the settings: `draw_sample`. Applied in dataset.py.
+
+`settings` is a `dataset.WatermarkSettings`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from random import Random
+
+from samples.marks import LOGO_KINDS, SEEDED_KINDS, MarkParams
+from samples.photos import Crop, draw_crop
+from samples.text import WORDS, draw_words
+
+USUAL_EFFECTS = ("none", "none", "shadow")  # of marks with the usual look
+
+Range = tuple[float, float]
+Weights = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class SampleParams:
+    """One sample, fully decided."""
+
+    photo: int  # index of the photo
+    crop: Crop
+    flip: bool
+    marks: tuple[MarkParams, ...]
+    downscale: float  # 1: none
+    blur_sigma_px: float  # 0: none
+    noise_std: float  # 0: none
+    noise_seed: int
+    jpeg_quality: int  # 0: none
+    exposure: "Exposure | None" = None  # another photo that shines through
+
+
+SCENE = ("photo", "crop", "flip", "exposure")  # what samples of one crop share
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """A second photo on the same frame."""
+
+    photo: int
+    crop: Crop
+    share: float  # of the second photo, 0..1
+
+
+def _pick(rng: Random, weights: Weights) -> str:
+    return rng.choices(list(weights), weights.values())[0]
+
+
+def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -> float:
+    value = rng.uniform(*value_range)
+    return value if rng.random() < probability else otherwise
+
+
+def draw_mark(settings, rng: Random, logos, fonts) -> MarkParams:
+    """All random numbers of one mark."""
+    mark = _draw_mark(settings, rng, logos, fonts)
+    probability = settings.usual_look_probability
+    if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
+        return mark
+    effect, opacity = rng.choice(USUAL_EFFECTS), rng.uniform(*settings.usual_opacity_range)
+    return replace(mark, color="white", effect=effect, opacity=opacity, blend_mode="normal")
+
+
+def _draw_mark(settings, rng, logos, fonts) -> MarkParams:
+    kind = _pick(rng, settings.kinds)
+    layout = _pick(rng, settings.layouts_of(kind))
+    font = rng.choice(fonts)
+    color = _pick(rng, settings.colors)
+    grey = (rng.randint(40, 215),) * 3
+    low, high = settings.opacity_range
+    narrow, wide = settings.stretch_range
+    return MarkParams(
+        kind=kind,
+        logo=rng.choice(logos).path if kind in LOGO_KINDS else None,
+        font=font.path if kind in WORDS else None,
+        text=draw_words(settings, rng, kind, layout, font),
+        layout=layout,
+        color=color,
+        tint=grey if color == "grey" else tuple(rng.choices(range(256), k=3)),
+        effect=_pick(rng, settings.effects),
+        blend_mode=_pick(rng, settings.blend_modes),
+        opacity=low + (high - low) * rng.random() ** settings.opacity_power,
+        scale=rng.uniform(*settings.scales[layout]),
+        stretch=narrow * (wide / narrow) ** rng.random(),
+        rotation_deg=_maybe(rng, 1 - settings.upright_probability, settings.rotations_deg[layout]),
+        center=(rng.random(), rng.random()),
+        gap=rng.uniform(*settings.tile_gap_range),
+        stacked=kind == "lockup" and layout != "band" and rng.random() < 0.4,
+        seed=rng.getrandbits(32) if kind in SEEDED_KINDS else 0,
+    )
+
+
+def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
+    """All random numbers of one sample."""
+    n_marks = 0 if rng.random() < settings.clean_probability else 1
+    if n_marks and rng.random() < settings.several_probability:
+        n_marks = rng.randint(2, 3)
+    return SampleParams(
+        photo=rng.randrange(n_photos),
+        crop=draw_crop(settings.crop_range, rng),
+        flip=rng.random() < settings.flip_probability,
+        marks=tuple(draw_mark(settings, rng, logos, fonts) for _ in range(n_marks)),
+        downscale=_maybe(rng, settings.downscale_probability, settings.downscale_range, 1.0),
+        blur_sigma_px=_maybe(rng, settings.blur_probability, settings.blur_sigma_range_px),
+        noise_std=_maybe(rng, settings.noise_probability, settings.noise_std_range),
+        noise_seed=rng.getrandbits(32),
+        jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
+        exposure=_draw_exposure(settings, rng, n_photos),
+    )
+
+
+def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:
+    probability = settings.double_exposure_probability
+    if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
+        return None
+    return Exposure(
+        rng.randrange(n_photos), draw_crop(settings.crop_range, rng), rng.uniform(0.3, 0.7)
+    )

@@ -1,0 +1,179 @@
+"""Photos and logos on disk: found, checked, hashed."""
+
+import hashlib
+import importlib.util
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from inference.reading import DECODE_ERRORS, IMAGE_SUFFIXES, read_image
+
+FLICKR8K_URL = (
+    "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k/Flickr8k_Dataset.zip"
+)
+FLICKR8K_MD5 = "f18a1e2920de5bd84dae7cf08ec78978"  # as the R package torchdatasets checks it
+FLICKR8K_COUNT = 8091
+# Photographs in scikit-image's wheel. Left out: textures, drawings, documents, near-duplicates.
+SAMPLE_PHOTOS = """
+    astronaut.png camera.png chelsea.png coffee.png coins.png hubble_deep_field.jpg ihc.png moon.png
+    motorcycle_left.png rocket.jpg
+""".split()
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image on disk that has been opened and found sound."""
+
+    path: Path
+    sha256: str  # of the file's bytes
+    plain_jpeg: bool = False  # RGB or grey JPEG: OpenCV decodes it as Pillow does, twice as fast
+
+    def read(self) -> np.ndarray:
+        """The image as `read_image` gives it."""
+        if not self.plain_jpeg:
+            return read_image(self.path)
+        data = np.frombuffer(self.path.read_bytes(), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        if image is None:  # changed since it was found
+            raise ValueError(f"{self.path} can no longer be decoded.")
+        return image
+
+
+def find_images(folder, check=None) -> list[ImageFile]:
+    """All images below a folder that can be decoded, sorted by path.
+
+    Hidden files are passed over, links to folders are not followed. Files that fail are named
+    in one warning and left out.
+
+    Args:
+        folder: searched recursively for IMAGE_SUFFIXES.
+        check: optional function of a PIL image that raises ValueError with the reason why the
+            image cannot be used.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no usable image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No folder at {folder}. Check the path.")
+    return check_images(list_image_paths(folder), check, where=f"below {folder}")
+
+
+def list_image_paths(folder: Path) -> list[Path]:
+    """Paths of all files below a folder that are named like images, sorted, hidden ones not."""
+    return sorted(
+        Path(root, name)
+        for root, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+    )
+
+
+def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
+    """Those of the given paths that are sound images; see `find_images`."""
+    good, bad = sort_out(paths, check)
+    if not good:
+        raise FileNotFoundError(
+            f"No usable image {where}: looked for {', '.join(IMAGE_SUFFIXES)}"
+            + (f" and left out {'; '.join(bad[:5])}." if bad else " and found none.")
+        )
+    if bad:
+        warnings.warn(f"Left out {len(bad)} of {len(paths)} images: {'; '.join(bad)}", stacklevel=2)
+    return good
+
+
+def sort_out(paths, check=None) -> tuple[list[ImageFile], list[str]]:
+    """The sound images among the paths, and "path (reason)" of the others; see `find_images`."""
+    with ThreadPoolExecutor() as pool:  # Pillow frees the interpreter while it decodes
+        results = list(pool.map(lambda path: _inspect(path, check), paths))
+    bad = [f"{path} ({why})" for path, why in zip(paths, results) if isinstance(why, str)]
+    return [file for file in results if isinstance(file, ImageFile)], bad
+
+
+def _inspect(path: Path, check) -> "ImageFile | str":
+    """The file's entry, or why it cannot be used. Decodes it, but JPEGs at 1/8 of their size."""
+    try:
+        data = path.read_bytes()
+        with Image.open(BytesIO(data)) as image:
+            plain_jpeg = image.format == "JPEG" and image.mode in ("RGB", "L")
+            image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
+            image.load()
+            if check:
+                check(image)
+    except UnidentifiedImageError:
+        return "empty file" if not data else "not an image"
+    except DECODE_ERRORS as error:
+        return str(error)
+    return ImageFile(path, hashlib.sha256(data).hexdigest(), plain_jpeg)
+
+
+def sample_photos() -> list[ImageFile]:
+    """The photographs inside scikit-image's wheel: enough for a demo, nothing to download."""
+    spec = importlib.util.find_spec("skimage")
+    if spec is None:
+        raise FileNotFoundError(
+            "The sample photos come with scikit-image, which is not installed: "
+            "pip install scikit-image, or give a folder of photos."
+        )
+    folder = Path(spec.origin).parent / "data"
+    return check_images([folder / name for name in SAMPLE_PHOTOS], where=f"in {folder}")
+
+
+def download_flickr8k(folder="data/flickr8k", url=FLICKR8K_URL) -> Path:
+    """The 8,091 photos of Flickr8k (1 GB), downloaded once with a progress bar.
+
+    An interrupted download leaves nothing behind and starts again on the next call.
+
+    Returns:
+        The folder of photos, for `find_images`.
+
+    Raises:
+        ConnectionError: the server cannot be reached.
+        ValueError: the archive does not hold 8,091 photos.
+
+    Source: Hodosh et al., "Framing Image Description as a Ranking Task", JAIR 2013; for research
+    and education, the photos' rights stay with their owners.
+    """
+    import pooch
+    import requests
+
+    photos = Path(folder) / "Flicker8k_Dataset"  # the archive's own spelling
+    count = len(list(photos.glob("[!.]*.jpg")))
+    if count != FLICKR8K_COUNT:
+        unzip = pooch.Unzip(extract_dir=str(Path(folder).resolve()))
+        try:
+            pooch.retrieve(
+                url,
+                known_hash=f"md5:{FLICKR8K_MD5}",
+                fname="flickr8k.zip",
+                path=folder,
+                processor=unzip,
+                progressbar=True,
+            )
+        except requests.exceptions.RequestException as error:
+            raise ConnectionError(
+                f"{url} cannot be reached ({type(error).__name__}). Check the network, or use "
+                "the sample photos or a folder of your own."
+            ) from error
+        count = len(list(photos.glob("[!.]*.jpg")))
+    if count != FLICKR8K_COUNT:
+        raise ValueError(
+            f"{photos} holds {count} photos, not {FLICKR8K_COUNT}: delete {folder} and try again."
+        )
+    return photos
+
+
+def find_photos(folders=None) -> list[ImageFile]:
+    """The photos of a folder or of several (`find_images`); of None: scikit-image's."""
+    if folders is None:
+        return sample_photos()
+    if isinstance(folders, (str, Path)):
+        return find_images(folders)
+    return [photo for folder in folders for photo in find_images(folder)]

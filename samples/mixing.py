@@ -1,0 +1,139 @@
+"""Training data for a mark of one's own: painted pairs, and samples mixed with general ones."""
+
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from samples import IGNORE
+from samples.loading import to_tensors
+from samples.own_mark import OwnMark
+from samples.pairs import Pair
+from samples.photos import crop_photo, draw_crop
+from samples.splits import KINDS, split_by_hash
+
+
+def mix_pictures(image: torch.Tensor) -> torch.Tensor:
+    """Each picture of a batch, float N x 3 x H x W, with a mirrored other one shining through."""
+    share = torch.empty(len(image), 1, 1, 1, device=image.device).uniform_(0.5, 1)
+    return share * image + (1 - share) * image.roll(1, 0).flip(3)
+
+
+class PairDataset(Dataset):
+    """Random squares of photos with painted masks; samples as those of `WatermarkDataset`."""
+
+    def __init__(self, pairs: list[Pair], settings, length: int, seed: int = 0):
+        """
+        Args:
+            pairs: from `find_pairs`.
+            settings: `dataset.WatermarkSettings`; image_size and crop_range count.
+        """
+        self.pairs, self.settings, self.length, self.seed = pairs, settings, length, seed
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def files(self) -> dict[str, list]:
+        return dict(photos=self.pairs)
+
+    def stages(self, index) -> dict[str, np.ndarray]:
+        """image: uint8, S x S x 3, RGB; mask: uint8, S x S, 1, 0 or IGNORE."""
+        rng, size = Random(f"{self.seed} {index}"), self.settings.image_size
+        case = rng.choice(self.pairs).read()
+        crop = draw_crop(self.settings.crop_range, rng)
+        marked, drawn = (
+            crop_photo(np.uint8(255) * truth, crop, False, size)
+            for truth in (case.mask == 1, case.mask != 0)
+        )
+        mask = np.where(marked >= 128, 1, np.where(drawn > 0, IGNORE, 0)).astype(np.uint8)
+        return dict(image=crop_photo(case.image, crop, False, size), mask=mask)
+
+    def __getitem__(self, index):
+        return to_tensors(**self.stages(index))
+
+
+class MixedDataset(Dataset):
+    """Samples of several datasets, drawn by weight; which one, depends on (seed, index) alone."""
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[Dataset, float]],
+        length: int,
+        seed: int = 0,
+        general: Dataset | None = None,
+    ):
+        """
+        Args:
+            parts: datasets of at least this length, and their weights.
+            seed: of the choice among them.
+            general: the one of them whose samples have "general" set, for `keep_weight`.
+        """
+        self.datasets, self.weights = zip(*parts)
+        self.length, self.seed, self.general = length, seed, general
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def files(self) -> dict[str, list]:
+        parts = [part.files for part in self.datasets]
+        return {kind: [f for part in parts for f in part.get(kind, ())] for kind in KINDS}
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Those of its parts."""
+        return [pair for part in self.datasets for pair in getattr(part, "pairs", ())]
+
+    def _part(self, index) -> Dataset:
+        return Random(f"mixed {self.seed} {index}").choices(self.datasets, self.weights)[0]
+
+    def stages(self, index) -> dict[str, np.ndarray]:
+        return self._part(index).stages(index)
+
+    def __getitem__(self, index):
+        part = self._part(index)
+        return {**part[index], "general": torch.tensor(part is self.general)}
+
+
+def mix_in(
+    general: tuple[Dataset, Dataset],
+    share: float,
+    mark: OwnMark | None = None,
+    pairs: list[Pair] | None = None,
+    settings=None,
+    val_fraction: float = 0.1,
+) -> tuple[MixedDataset, MixedDataset]:
+    """Train and validation data with a mark of one's own, pairs, or both.
+
+    Args:
+        general: from `dataset.make_datasets`; its photos carry the own mark, too.
+        share: of the training samples that are not general, 0..1. Mark and pairs halve it.
+            Validation has nothing general.
+        settings: what photos with the own mark look like, by default as the general ones; the
+            mark's kinds and texts are set.
+        val_fraction: share of the pairs kept for validation.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"own_share is {share}; it must lie above 0 and not above 1.")
+    settings = settings or general[0].settings
+    sizes = [settings.image_size, general[0].settings.image_size]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"Own samples have {sizes[0]} px, general ones {sizes[1]} px; they share batches: give "
+            "own_settings and settings the same image_size."
+        )
+    pair_sides = split_by_hash(pairs, val_fraction, "pairs") if pairs else (None, None)
+    sides = []
+    for data, side, rest in zip(general, pair_sides, (1 - share, 0)):
+        length, seed = len(data), data.seed
+        own = [data.with_mark(mark, settings)] if mark else []
+        if side:
+            own.append(PairDataset(side, settings, length, seed))
+        parts = [(part, (1 - rest) / len(own)) for part in own]
+        if rest:
+            parts.append((data, rest))
+        sides.append(MixedDataset(parts, length, seed, general=data))
+    return tuple(sides)

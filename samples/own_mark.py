@@ -1,0 +1,81 @@
+"""A mark of one's own: the files of a folder that describe it.
+
+The folder holds logos (PNG or WebP with transparency), .txt files (each line a text mark), and the
+font of the text (.ttf, .otf, .ttc).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from samples.files import ImageFile, list_image_paths, sort_out
+from samples.marks import check_logo
+from samples.text import Font, code_points, find_fonts, list_font_paths
+
+MAX_TEXTS = 10  # lines of one mark; more are hardly a mark
+
+
+@dataclass(frozen=True)
+class OwnMark:
+    """A mark of one's own: one or more logos, text lines, or both."""
+
+    logos: list[ImageFile]
+    texts: tuple[str, ...]
+    fonts: list[Font]  # each can write every text
+
+    def __str__(self) -> str:
+        logos = [logo.path.name for logo in self.logos]
+        return ", ".join([*logos, *(f'"{text}"' for text in self.texts)])
+
+    def settings(self, settings):
+        """`dataset.WatermarkSettings` with this mark for logo and text."""
+        kinds = dict(logo=len(self.logos), text=len(self.texts))
+        return replace(settings, kinds=kinds, texts=self.texts)
+
+
+def find_mark(folder) -> OwnMark:
+    """The mark that a folder describes.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or neither a logo nor a text in it.
+        ValueError: a logo, text or font in it cannot be used.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No folder of a mark at {folder}. Check the path.")
+    logos, bad = sort_out(list_image_paths(folder), check_logo)
+    if bad:
+        raise ValueError(f"{len(bad)} logos cannot be used: {'; '.join(bad)}.")
+    texts = tuple(line for path in sorted(folder.rglob("*.txt")) for line in _read_lines(path))
+    if len(texts) > MAX_TEXTS:
+        raise ValueError(
+            f"The .txt files in {folder} have {len(texts)} lines; each is a text mark, and at most "
+            f"{MAX_TEXTS} are taken. Move other texts, such as a font's licence, out of the folder."
+        )
+    if not logos and not texts:
+        raise FileNotFoundError(
+            f"No mark in {folder}. Put in one or more logos (PNG or WebP with transparency), or a "
+            ".txt file with a line of text and, if it has one, its font (.ttf, .otf, .ttc)."
+        )
+    return OwnMark(logos, texts, _fonts_for("".join(texts), list_font_paths(folder)))
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text; save it as UTF-8.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _fonts_for(text: str, paths: list[Path]) -> list[Font]:
+    """Fonts with all letters of a text; matplotlib's where no paths are given."""
+    fonts = [Font(path, {}) for path in paths] or find_fonts()
+    missing = {font.path: set(map(ord, text)) - code_points(font.path) for font in fonts}
+    able = [font for font in fonts if not missing[font.path]]
+    if not able or (paths and len(able) < len(fonts)):
+        path, lacks = max(missing.items(), key=lambda item: len(item[1]))
+        raise ValueError(
+            f"The font {path.name} cannot write {' '.join(map(chr, sorted(lacks)[:10]))}. Put a "
+            "font that has all letters of the text into the folder of the mark."
+        )
+    return able

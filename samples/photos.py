@@ -1,0 +1,58 @@
+"""What happens to a photo before a mark lies on it, and to the picture afterwards.
+
+Images are uint8, H x W x 3, RGB.
+"""
+
+from random import Random
+
+import cv2
+import numpy as np
+
+Crop = tuple[float, float, float]  # side, x, y: fractions of what is possible
+
+
+def draw_crop(crop_range, rng: Random) -> Crop:
+    """Which square of a photo to take; see `crop_photo`."""
+    return rng.uniform(*crop_range), rng.random(), rng.random()
+
+
+def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:
+    """A square of the photo at the training size, before any mark lies on it."""
+    height, width = photo.shape[:2]
+    side = max(1, round(crop[0] * min(height, width)))
+    x, y = round(crop[1] * (width - side)), round(crop[2] * (height - side))
+    square = photo[y : y + side, x : x + side]
+    # Averaging matters only where pixels would be skipped, and costs five times as much.
+    method = cv2.INTER_AREA if side > 2 * size else cv2.INTER_LINEAR
+    square = cv2.resize(square, (size, size), interpolation=method)
+    return cv2.flip(square, 1) if flip else square
+
+
+def photo_square(params, photo: np.ndarray, size: int, second: np.ndarray | None) -> np.ndarray:
+    """The crop, flip and double exposure of `drawing.SampleParams`, size x size px."""
+    square = crop_photo(photo, params.crop, params.flip, size)
+    if not params.exposure:
+        return square
+    share = params.exposure.share
+    other = crop_photo(second, params.exposure.crop, not params.flip, size)
+    return cv2.addWeighted(square, 1 - share, other, share, 0)
+
+
+def degrade(image: np.ndarray, params) -> np.ndarray:
+    """What happens to a picture on its way through the web, as `drawing.SampleParams` say."""
+    if params.downscale < 1:
+        small = cv2.resize(image, None, fx=params.downscale, fy=params.downscale,
+                           interpolation=cv2.INTER_AREA)  # fmt: skip
+        image = cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    if params.blur_sigma_px:
+        image = cv2.GaussianBlur(image, (0, 0), params.blur_sigma_px)
+    if params.noise_std:
+        rng = np.random.default_rng(params.noise_seed)
+        noise = rng.standard_normal(image.shape[:2], dtype=np.float32) * params.noise_std
+        image = cv2.add(image, cv2.merge([noise] * 3), dtype=cv2.CV_8U)
+    if params.jpeg_quality:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, params.jpeg_quality]
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        encoded = cv2.imencode(".jpg", bgr, quality)[1]
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    return image
