@@ -36,7 +36,9 @@ class Input:
     group: str = ""  # changes with the files of its group
 
 
-def list_inputs(sources, output: Path, endings=(".png",)) -> list[Input]:
+def list_inputs(
+    sources, output: Path, endings=(".png",), passed_over: Counter | None = None
+) -> list[Input]:
     """The images that images, folders and .txt lists name, in that order; folders sorted by path.
 
     An image in a folder keeps its path below the folder, any other its relative path as given, or,
@@ -50,12 +52,14 @@ def list_inputs(sources, output: Path, endings=(".png",)) -> list[Input]:
             start from the current folder or, where nothing is there, from the list's.
         output: folder of the outputs; not searched for inputs.
         endings: of the outputs of each image.
+        passed_over: counts the endings of files in folders that are none of an image.
 
     Raises:
         UsageError: a source does not exist, there is no image at all, or an output would replace
             an input.
     """
-    found = [item for source in sources for item in _expand(os.fspath(source), output)]
+    others = Counter() if passed_over is None else passed_over
+    found = [item for source in sources for item in _expand(os.fspath(source), output, others)]
     if not found:
         raise UsageError(
             f"No image in {', '.join(map(str, sources))}: looked for files ending in "
@@ -67,22 +71,22 @@ def list_inputs(sources, output: Path, endings=(".png",)) -> list[Input]:
     return inputs
 
 
-def _expand(source: str, output: Path) -> Iterator[Found]:
+def _expand(source: str, output: Path, others: Counter) -> Iterator[Found]:
     if os.path.isdir(source):
         if os.path.realpath(source) == os.path.realpath(output):
             raise UsageError(
                 f"{output} is both input and output. Give the masks a folder of their own."
             )
-        yield from _walk(source, output)
+        yield from _walk(source, output, others)
     elif source.lower().endswith(".txt") and os.path.isfile(source):
-        yield from _read_list(Path(source), output)
+        yield from _read_list(Path(source), output, others)
     elif os.path.lexists(source):
         yield source, _given_path(source), None
     else:
         raise UsageError(f"{source} does not exist. Give images, folders, or a .txt file of paths.")
 
 
-def _read_list(path: Path, output: Path) -> Iterator[Found]:
+def _read_list(path: Path, output: Path, others: Counter) -> Iterator[Found]:
     data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's `>`
         data = data.decode("utf-16", "replace").encode()
@@ -98,7 +102,7 @@ def _read_list(path: Path, output: Path) -> Iterator[Found]:
         if not os.path.lexists(entry) and os.path.lexists(beside):
             entry = beside
         if os.path.isdir(entry):
-            yield from _walk(entry, output)
+            yield from _walk(entry, output, others)
         else:
             yield entry, given, None
 
@@ -108,14 +112,16 @@ def _given_path(path: str) -> PurePosixPath | None:
     return None if path.is_absolute() or ".." in path.parts else PurePosixPath(path.as_posix())
 
 
-def _walk(folder: str, output: Path) -> Iterator[Found]:
+def _walk(folder: str, output: Path, others: Counter) -> Iterator[Found]:
     """The images below a folder, sorted; a folder that cannot be read is an entry with an error."""
     real = Path(folder).resolve()
     seen = {real, *real.parents, output.resolve()}  # a link upwards is not followed
-    yield from _walk_below(folder, PurePosixPath(), seen)
+    yield from _walk_below(folder, PurePosixPath(), seen, others)
 
 
-def _walk_below(folder: str, relative: PurePosixPath, seen: set[Path]) -> Iterator[Found]:
+def _walk_below(
+    folder: str, relative: PurePosixPath, seen: set[Path], others: Counter
+) -> Iterator[Found]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -132,9 +138,11 @@ def _walk_below(folder: str, relative: PurePosixPath, seen: set[Path]) -> Iterat
             real = Path(entry.path).resolve()
             if real not in seen:
                 seen.add(real)
-                yield from _walk_below(entry.path, below, seen)
+                yield from _walk_below(entry.path, below, seen, others)
         elif entry.name.lower().endswith(IMAGE_SUFFIXES):
             yield entry.path, below, None
+        else:
+            others[below.suffix.lower() or "no ending"] += 1
 
 
 def _below_common_folder(found: list[Found]) -> list[PurePosixPath]:

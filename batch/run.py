@@ -10,7 +10,7 @@ import importlib.util
 import os
 import shutil
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -108,6 +108,7 @@ class Summary:
     done_before: int  # images that an earlier run had done
     seconds: float
     report: Path
+    passed_over: Counter = field(default_factory=Counter)  # endings of files that are no images
 
     @property
     def failed(self) -> list[dict]:
@@ -136,9 +137,11 @@ class Summary:
         if self.done_before:
             line += f", {self.done_before} of them done before"
         line += f"; {now / max(self.seconds, 1e-9):.2f} images/s. Report: {self.report}"
-        return "\n".join(
-            [line, *self.groups, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)]
-        )
+        lines = [line, *self.groups]
+        if self.passed_over:
+            counts = (f"{count} {ending}" for ending, count in self.passed_over.most_common())
+            lines.append(f"passed over, by their ending no images: {', '.join(counts)}")
+        return "\n".join([*lines, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)])
 
 
 def segment_files(
@@ -163,6 +166,7 @@ def segment_files(
         OutputError: the output folder takes no more files; what is done stays.
     """
     options, output, start_s = options or Options(), Path(output), time.monotonic()
+    passed_over = Counter()
     endings, report = tuple(options.pictures()), f"report.{options.report}"
     with Together() as together, together.alone_in(output):
         if segmenter is None:
@@ -170,7 +174,7 @@ def segment_files(
         journal = Journal(output, options.key(segmenter), together.rank)
 
         def plan():
-            inputs = list_inputs(sources, output, endings)
+            inputs = list_inputs(sources, output, endings, passed_over)
             if options.together:
                 inputs = group_inputs(inputs)
             others = [report, *map(consensus_name, by_size(inputs))]
@@ -199,7 +203,8 @@ def segment_files(
             return records
 
         records = together.from_first(finish)
-    return Summary(records, len(done), time.monotonic() - start_s, output / report)
+    seconds = time.monotonic() - start_s
+    return Summary(records, len(done), seconds, output / report, passed_over)
 
 
 def group_by_group(inputs, done, todo) -> Iterator[tuple[list[Input], list[Input]]]:

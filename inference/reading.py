@@ -6,8 +6,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from pillow_heif import register_heif_opener
 
-IMAGE_SUFFIXES = tuple(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .png .tif .tiff .webp".split())
+register_heif_opener()  # Pillow itself does not read the photos of an iPhone
+
+IMAGE_SUFFIXES = tuple(
+    ".avif .bmp .gif .heic .heif .hif .jfif .jp2 .jpeg .jpg .png .tif .tiff .webp".split()
+)
 DECODE_ERRORS = (
     OSError,
     RuntimeError,  # of its AVIF decoder

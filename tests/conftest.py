@@ -188,12 +188,14 @@ def _odd_images(folder):
     yield save("exif.jpg", stored, np.array(upper_red), exif=exif, quality=100, subsampling=0)
     yield save("exif.png", stored, np.array(upper_red), exif=exif)
     yield save("exif.webp", stored, np.array(upper_red), exif=exif, lossless=True)
+    exact = dict(quality=-1, chroma=444, matrix_coefficients=0)
+    yield save("phone.HEIC", upper_red, np.array(upper_red), **exact)
 
 
 ODD_NAMES = [
     "dot.png", "line.png", "sixteen_bit.png", "cmyk.jpg", "grey.jpg", "bilevel.png",
     "animation.gif", "animation.webp", "animation.png", "palette.png", "grey_alpha.png",
-    "rgba.webp", "exif.jpg", "exif.png", "exif.webp",
+    "rgba.webp", "exif.jpg", "exif.png", "exif.webp", "phone.HEIC",
 ]  # fmt: skip
 
 

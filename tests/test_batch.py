@@ -136,6 +136,15 @@ def test_reports_of_other_kinds(folder, go, kind):
     assert Path(f"out/report.{kind}").stat().st_size > 100
 
 
+def test_the_summary_says_what_was_passed_over(folder, go):
+    assert "passed over" not in str(go([folder], "out"))
+    for name in ("a.psd", "b.PSD", "sub/c.raw"):
+        Path("in", name).write_bytes(b"")
+    summary = go([folder], "out")
+    assert "passed over, by their ending no images: 2 .psd, 1 .raw" in str(summary)
+    assert not summary.failed
+
+
 def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go):
     shutil.copy(bad_file, "in/bad.jpg")
     os.symlink("loop.jpg", "in/loop.jpg")

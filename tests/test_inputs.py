@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,10 @@ def test_sources_without_an_image_are_refused(tree, source):
     tree("empty/notes.md", "empty.txt")
     with pytest.raises(UsageError, match=source):
         list_inputs([source], Path("out"))
+
+
+def test_files_of_other_endings_are_counted(tree):
+    tree("in/a.jpg", "in/b.PSD", "in/sub/c.psd", "in/d.heic", "in/README", "in/.hidden", "e.txt")
+    others = Counter()
+    assert len(listed("in", passed_over=others)) == 2
+    assert others == {".psd": 2, "no ending": 1}
