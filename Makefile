@@ -1,9 +1,9 @@
-# make demo | make test | make lab
+# make demo | make lab | make test | make lint
 PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOK := watermark-segmentation
 
-.PHONY: demo test lab
+.PHONY: demo lab test lint
 
 # uv installs the same wheels as pip, in a fifth of the time.
 .venv/installed: requirements.txt
@@ -18,10 +18,12 @@ demo: .venv/installed
 	@echo "Executed notebook: demo/$(NOTEBOOK).ipynb"
 	@echo "Its figures:       demo/$(NOTEBOOK)_files/"
 
-test: .venv/installed
+test: lint
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8
+
+lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
 
 lab: .venv/installed
 	$(BIN)/jupyter lab $(NOTEBOOK).ipynb

@@ -1,0 +1,59 @@
+"""README and docs: their code runs, their output is what it prints, their links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+RUNNABLE = [block for block in BLOCKS if "import" in block]
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 120
+    assert len(RUNNABLE) == 2 and len(BLOCKS) == 3
+
+
+def test_example_prints_what_the_readme_says(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(RUNNABLE[0], names)
+    printed = capsys.readouterr().out
+    assert names["found"].mask.shape == (400, 600)
+    expected = re.search(r"```\n(score .*\n)```", README).group(1)
+    score, coverage = (float(number) for number in re.findall(r"[\d.]+", printed))
+    said = [float(number) for number in re.findall(r"[\d.]+", expected)]
+    # Half precision and other processors move the last digit.
+    assert [score, coverage] == [pytest.approx(said[0], abs=0.02), pytest.approx(said[1], abs=0.2)]
+    assert re.sub(r"[\d.]+", "", printed) == re.sub(r"[\d.]+", "", expected)
+
+
+def test_example_of_training_data_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(RUNNABLE[1], names)
+    assert names["image"].shape == (3, 256, 256) and names["mask"].shape == (1, 256, 256)
+
+
+def test_settings_that_the_readme_quotes_are_those_of_the_code():
+    [quoted] = [block for block in BLOCKS if "import" not in block]
+    code = (ROOT / "dataset.py").read_text()
+    assert all(line in code for line in quoted.splitlines()) and "opacity_range" in quoted
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_that_a_page_imports_exist(page):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    for line in (line for block in blocks for line in block.splitlines()):
+        if line.startswith(("from ", "import ")):
+            exec(line, {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    links = [link for link in links if "://" not in link]
+    assert not [link for link in links if not (page.parent / link).exists()]
