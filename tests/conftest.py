@@ -5,6 +5,8 @@ import os
 import socket
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # a stray download fails at once instead of retrying
+# Tiny networks: more threads would only wait for each other, most of all while tests run beside it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import cv2
 import numpy as np
@@ -18,8 +20,6 @@ from model import WatermarkSegmenter
 from samples.files import find_images
 from samples.marks import MarkParams, check_logo
 from samples.text import find_fonts
-
-torch.set_num_threads(1)  # tiny networks: more threads would only wait for each other
 
 
 @pytest.fixture(autouse=True)
