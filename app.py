@@ -52,14 +52,15 @@ COMPARE = """
 {{#if value}}<figure>
 <img src="{{value.before}}" alt="The photo">
 <img class="after" src="{{value.after}}" alt="{{value.alt}}">
-<input type="range" min="0" max="100" value="0" aria-label="How much of the photo covers the mask">
-</figure>{{else}}<p>The photo and its watermark in red appear here.</p>{{/if}}
+<label>with mask <input type="range" value="0" aria-label="Share of the photo without mask"> without
+</label></figure>{{else}}<p>The photo and its watermark in red appear here.</p>{{/if}}
 """
 COMPARE_CSS = """
 figure { position: relative; margin: 0; }
 img { display: block; width: 100%; border-radius: var(--radius-lg); }
 .after { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at, 0%)); }
-input { width: 100%; accent-color: var(--color-accent); margin: 8px 0 0; }
+label { display: flex; gap: 8px; margin-top: 8px; color: var(--body-text-color-subdued); }
+input { flex: 1; accent-color: var(--color-accent); }
 p { padding: 5em 1em; text-align: center; border: 1px dashed var(--border-color-primary);
     border-radius: var(--radius-lg); color: var(--body-text-color-subdued); }
 """
@@ -68,7 +69,7 @@ const show = (at) => element.style.setProperty('--at', at + '%');
 element.addEventListener('input', (event) => show(event.target.value));
 watch('value', () => show(0));
 """
-CSS = ".drop { min-height: 130px; }"
+CSS = ".drop .wrap { padding-top: 28px; }"
 PASTE_JS = """() => document.addEventListener('paste', (event) => {
   const drop = [...document.querySelectorAll('.drop')].find((one) => one.offsetParent);
   const input = drop?.querySelector('input[type=file]');
@@ -194,7 +195,7 @@ def make_page(answers: Answers) -> gr.Blocks:
 
 def drop(label: str, **options) -> gr.File:
     """A place for any file: what cannot be used is explained after the upload."""
-    return gr.File(label=label, height=150, elem_classes="drop", **options)
+    return gr.File(label=label, height=170, elem_classes="drop", **options)
 
 
 def picture(label: str, alt: str, **options) -> gr.Image:
@@ -211,13 +212,16 @@ def photo_tab(answers: Answers) -> None:
                 samples=[[str(path)] for path in EXAMPLES.values()], sample_labels=list(EXAMPLES),
             )  # fmt: skip
             score, said = gr.Label(label="Score", show_heading=False), gr.Markdown()
-            sliders = [gr.Slider(*numbers, **texts) for numbers, texts in SLIDERS]
             download = gr.DownloadButton("Download the mask (PNG)", variant="primary")
         with gr.Column(scale=3, min_width=COLUMN_PX):
             compare = gr.HTML(
                 html_template=COMPARE, css_template=COMPARE_CSS, js_on_load=COMPARE_JS,
                 elem_id="compare",
             )  # fmt: skip
+            with gr.Row():
+                sliders = [
+                    gr.Slider(*numbers, **texts, min_width=150) for numbers, texts in SLIDERS
+                ]
             with gr.Row():
                 mask = picture("Mask", "The mask: white where the photo is marked", format="png")
                 probability = picture("Probability", "The probability of each pixel: white is 1")
@@ -229,7 +233,8 @@ def photo_tab(answers: Answers) -> None:
         answered = event(
             partial(function, answers), inputs, outputs, show_progress_on=compare, **NETWORK
         )
-        answered.then(lambda: None, None, photo, queue=False)  # room for the next one
+        for after in (answered.success, answered.failure):  # room for the next one
+            after(lambda: None, None, photo, queue=False)
     gr.on(
         [slider.input for slider in sliders], partial(decide, answers), [path, *sliders], shown,
         show_progress="hidden", trigger_mode="always_last", concurrency_limit=2,
@@ -266,7 +271,7 @@ def many_tab(answers: Answers) -> None:
 def launch(page: gr.Blocks, **options):
     """Starts the page; see `gr.Blocks.launch`."""
     sans, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to download
-    theme = gr.themes.Soft(primary_hue="red", font=sans, font_mono=mono)
+    theme = gr.themes.Default(primary_hue="red", font=sans, font_mono=mono)
     options = {"max_file_size": UPLOAD_LIMIT, "footer_links": [], "js": PASTE_JS, **options}
     return page.launch(theme=theme, css=CSS, **options)
 
