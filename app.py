@@ -45,8 +45,8 @@ TABLE = ["path", "score", "coverage", "error"]  # columns of the report that are
 SIZE = "The mark's longer side over the photo's shorter one"
 SLIDERS = [  # least, most, start; as `Answers.decide` takes them
     ((0, 1, THRESHOLD, 0.01), {"label": "Threshold", "info": "Probability of a marked pixel"}),
-    ((0, 50, 0, 1), {"label": "Dilation, px", "info": "Widens the mask"}),
-    ((0, 1, MIN_SCORE, 0.01), {"label": "Minimum score", "info": "Below it the mask is empty"}),
+    ((0, 50, 0, 1), {"label": "Dilation (px)", "info": "Widens the mask"}),
+    ((0, 1, MIN_SCORE, 0.01), {"label": "Min. score", "info": "Below it the mask is empty"}),
 ]
 COMPARE = """
 {{#if value}}<figure>
@@ -59,17 +59,17 @@ COMPARE_CSS = """
 figure { position: relative; margin: 0; }
 img { display: block; width: 100%; border-radius: var(--radius-lg); }
 .after { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at, 0%)); }
-label { display: flex; gap: 8px; margin-top: 8px; color: var(--body-text-color-subdued); }
+label { display: flex; gap: 8px; margin-top: 8px; }
 input { flex: 1; accent-color: var(--color-accent); }
 p { padding: 5em 1em; text-align: center; border: 1px dashed var(--border-color-primary);
-    border-radius: var(--radius-lg); color: var(--body-text-color-subdued); }
+    border-radius: var(--radius-lg); }
 """
 COMPARE_JS = """
 const show = (at) => element.style.setProperty('--at', at + '%');
 element.addEventListener('input', (event) => show(event.target.value));
 watch('value', () => show(0));
 """
-CSS = ".drop .wrap { padding-top: 28px; }"
+CSS = ".drop .wrap { padding-top: 28px; } .html-container { padding: 0 !important; }"
 PASTE_JS = """() => document.addEventListener('paste', (event) => {
   const drop = [...document.querySelectorAll('.drop')].find((one) => one.offsetParent);
   const input = drop?.querySelector('input[type=file]');
@@ -220,7 +220,7 @@ def photo_tab(answers: Answers) -> None:
             )  # fmt: skip
             with gr.Row():
                 sliders = [
-                    gr.Slider(*numbers, **texts, min_width=150) for numbers, texts in SLIDERS
+                    gr.Slider(*numbers, **texts, min_width=200) for numbers, texts in SLIDERS
                 ]
             with gr.Row():
                 mask = picture("Mask", "The mask: white where the photo is marked", format="png")
@@ -229,10 +229,10 @@ def photo_tab(answers: Answers) -> None:
     for event, function, given in (
         (photo.upload, find_upload, photo), (examples.click, find_example, examples)
     ):  # fmt: skip
-        inputs, outputs = [given, *sliders], [path, probability, *shown]
         answered = event(
-            partial(function, answers), inputs, outputs, show_progress_on=compare, **NETWORK
-        )
+            partial(function, answers), [given, *sliders], [path, probability, *shown],
+            show_progress_on=compare, api_name=function.__name__, **NETWORK,
+        )  # fmt: skip
         for after in (answered.success, answered.failure):  # room for the next one
             after(lambda: None, None, photo, queue=False)
     gr.on(
@@ -254,9 +254,13 @@ def mark_tab(answers: Answers) -> None:
             marked = picture("The photo with the mark", "The photo with your mark")
             found = picture("What the network finds", "The pixels that the network finds, in red")
         said = gr.Markdown()
-        heat = picture("By opacity and size", "Recall and IoU for each opacity and size")
+        heat = picture(
+            "On this photo, by opacity and size", "Recall and IoU for each opacity and size"
+        )
     inputs, outputs = [logo, text, photo, opacity, size], [marked, found, said, heat]
-    button.click(partial(look, answers), inputs, outputs, show_progress_on=marked, **NETWORK)
+    button.click(
+        partial(look, answers), inputs, outputs, show_progress_on=marked, api_name="look", **NETWORK
+    )
 
 
 def many_tab(answers: Answers) -> None:
@@ -264,8 +268,10 @@ def many_tab(answers: Answers) -> None:
     sheet = picture("By score", "The images by score, what is marked in red")
     table = gr.Dataframe(headers=TABLE, label="Report", interactive=False)
     download = gr.DownloadButton("Download masks and report (ZIP)", variant="primary")
-    outputs = [sheet, table, download]
-    files.upload(partial(find_many, answers), files, outputs, show_progress_on=sheet, **NETWORK)
+    files.upload(
+        partial(find_many, answers), files, [sheet, table, download], show_progress_on=sheet,
+        api_name="find_many", **NETWORK,
+    )  # fmt: skip
 
 
 def launch(page: gr.Blocks, **options):
