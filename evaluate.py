@@ -9,7 +9,8 @@
 Writes results.json, results.md (the table it prints), reliability.png and a gallery of the best,
 median and worst images of each slice into --output. What the slices are, evaluation/testset.py
 says; what the numbers mean, evaluation/metrics.py. With --together: what images that share a mark
-gain from each other, in together.json and together.md. With --calibrate: makes the score a
+gain from each other, in together.json and together.md. With --card: also the header and the table
+of a model card. With --calibrate: makes the score a
 probability, on the validation files of a training, and writes it into the weights.
 """
 
@@ -22,6 +23,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from evaluation.calibration import calibrate
+from evaluation.card import read_card, write_card
 from evaluation.run import evaluate_slices, write_results
 from evaluation.test_files import find_test_files, real_pairs, synthetic_slices
 from evaluation.testset import SLICES
@@ -47,6 +49,7 @@ def parse(arguments=None):
     add("--seed", type=int, default=0)
     add("--threshold", type=float, default=0.5, help="probability from which a pixel is marked")
     add("--output", type=Path, default=Path("results"), help="folder to write to")
+    add("--card", type=Path, metavar="FILE", help="model card to write header and table into")
     add("--together", nargs="+", type=int, metavar="N", help="groups of N photos with one mark")
     add("--calibrate", type=float, metavar="VAL_FRACTION",
         help="fit the score on this share of the files, that of the training")  # fmt: skip
@@ -61,6 +64,8 @@ def parse(arguments=None):
         parser.error("--together takes numbers of photos from 1, and needs --photos and --logos")
     if options.calibrate is not None and options.images:
         parser.error("--calibrate needs --photos and --logos")
+    if options.card and (options.together or options.calibrate is not None):
+        parser.error("--card needs the whole table: leave out --together and --calibrate")
     return options
 
 
@@ -70,6 +75,8 @@ def run(options) -> None:
         numbers = options.calibrate, options.count, options.seed
         print(calibrate(options.weights, folders, *numbers))
         return
+    if options.card:
+        read_card(options.card)  # what is wrong with it shows before the evaluation
     segmenter = load_segmenter(options.weights)
     if options.images:
         slices = real_pairs(options.images, options.masks)
@@ -83,7 +90,9 @@ def run(options) -> None:
         slices = synthetic_slices(*which, files)
     how = options.threshold, options.output, options.save_images
     results = evaluate_slices(slices, segmenter, *how)
-    write_results(results, options.weights, vars(options), options.output)
+    results = write_results(results, options.weights, vars(options), options.output)
+    if options.card:
+        write_card(results, options.card)
 
 
 def main(arguments=None) -> None:

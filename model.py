@@ -23,15 +23,9 @@ from torchmetrics.functional.classification import binary_jaccard_index
 from torchvision.ops import sigmoid_focal_loss
 
 from inference.deploy import ModuleSegmenter
-from inference.folder import CONFIG, SHIPPED_WEIGHTS, WEIGHTS
 from inference.network import SegmentationNetwork
-from inference.weights import (
-    check_same_network,
-    load_encoder,
-    load_weights,
-    make_from_config,
-    save_network,
-)
+from inference.saved import SavedModel
+from inference.weights import check_same_network, load_encoder, load_weights
 from samples import IGNORE
 from samples.mixing import mix_pictures
 
@@ -129,10 +123,11 @@ def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
     return min(rise, fall)
 
 
-class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter):
+class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
     """Trains and runs the network. Batches are those of `dataset.WatermarkDataset`.
 
-    `segment` and `export_onnx` are of `inference.deploy.ModuleSegmenter`.
+    `segment` and `export_onnx` are of `inference.deploy.ModuleSegmenter`; `save`, `load`,
+    `from_pretrained` and `push_to_hub` of `inference.saved.SavedModel`.
     """
 
     def __init__(
@@ -323,28 +318,3 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter):
             lr = own["lr"] * share(scheduler.last_epoch)
             group.update(lr=lr, initial_lr=own["lr"], weight_decay=own["weight_decay"])
         scheduler.base_lrs = [group["initial_lr"] for group in groups]
-
-    def save(self, folder, half: bool = False) -> None:
-        """Writes `config.json` and `model.safetensors`, which `load` reads.
-
-        Args:
-            folder: created if missing; an older model there is replaced.
-            half: store float16, half the size; outputs then differ in the third decimal.
-        """
-        save_network(self.network, folder, half)
-
-    @classmethod
-    def load(cls, folder=SHIPPED_WEIGHTS, **settings) -> "WatermarkSegmenter":
-        """The model in a folder that `save` wrote, on the CPU, ready to segment or to train on.
-
-        Args:
-            folder: by default the weights that come with this repository.
-            settings: training arguments of the constructor, such as learning_rate.
-
-        Raises:
-            FileNotFoundError: the folder or one of its two files is missing.
-            ValueError: a file is damaged, or of another program or network.
-        """
-        model = make_from_config(partial(cls, **settings), folder)
-        model.start_from(Path(folder) / WEIGHTS, f"the network in {CONFIG}")
-        return model.eval()

@@ -1,6 +1,7 @@
 """Draws the README's pictures: `python docs/draw.py PHOTOS LOGOS FONTS`, from the top folder.
 
-example.jpg: a photo with two text marks. examples.png: test images of the benchmark, of which the
+example.jpg: a photo with two text marks; example_clean.jpg: one without; example_wrong.jpg: one
+with false alarms. examples.png: test images of the benchmark, of which the
 weights in weights/ have seen no photo, logo or font; failures included. my_mark/: an invented mark.
 visibility.png: how well the weights find it on the benchmark's photos.
 """
@@ -41,14 +42,20 @@ def text_mark(text, font, scale, center, opacity) -> MarkParams:
     )  # fmt: skip
 
 
+def sample_photo(name: str) -> np.ndarray:
+    return next(file for file in sample_photos() if file.path.stem == name).read()
+
+
 def draw_example() -> None:
-    photo = next(file for file in sample_photos() if file.path.stem == "coffee").read()
+    photo = sample_photo("coffee")
     for mark in (
         text_mark("Halden & Row", "DejaVuSerif-Italic", 0.62, (0.5, 0.45), 0.5),
         text_mark("© 2026 Halden & Row Studio", "DejaVuSans", 0.36, (0.79, 0.96), 0.75),
     ):
         photo = composite(photo, make_layer(mark, photo.shape[:2]), mark.opacity, mark.blend_mode)
-    Image.fromarray(photo).save(DOCS / "example.jpg", quality=88)
+    for name, rgb in (("", photo), ("_clean", sample_photo("chelsea")),
+                      ("_wrong", sample_photo("coins"))):  # fmt: skip
+        Image.fromarray(rgb).save(DOCS / f"example{name}.jpg", quality=88)
 
 
 def draw_mark() -> None:

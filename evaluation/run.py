@@ -60,18 +60,22 @@ def evaluate_slices(
     }
 
 
-def write_results(results: dict, weights: Path, options: dict, output: Path) -> None:
+def write_results(results: dict, weights: Path, options: dict, output: Path) -> dict:
     """results.json, results.md and reliability.png; prints the table.
 
     Args:
         options: of the call, for the record.
+
+    Returns:
+        What results.json holds.
     """
     versions = {"python": platform.python_version(), "torch": torch.__version__,
                 "opencv": cv2.__version__, "pillow": PIL.__version__}  # fmt: skip
     model = hashlib.sha256((weights / WEIGHTS).read_bytes()).hexdigest()
     about = {"model_sha256": model, "versions": versions}
     about["options"] = {name: str(value) for name, value in options.items()}
-    (output / "results.json").write_text(json.dumps({**results, **about}, indent=1) + "\n")
+    results = {**results, **about}
+    (output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     table = markdown(results)
     (output / "results.md").write_text(table)
     known = [o for o in results["outcomes"] if o["label"] in (0, 1)]
@@ -82,3 +86,4 @@ def write_results(results: dict, weights: Path, options: dict, output: Path) -> 
         figure.savefig(output / "reliability.png")
     print(f"\n{table}\nTest set {results['test_set_sha256'][:16]}, model {model[:16]}. "
           f"Everything is in {output}/.")  # fmt: skip
+    return results

@@ -1,5 +1,6 @@
 """What is found in an image, as pictures, boxes and bytes."""
 
+import base64
 import os
 
 import cv2
@@ -43,11 +44,14 @@ def soft_mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
 
 def overlay_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
     """The image with the mask in red, at most OVERLAY_PX large."""
+    mask = shrunk(mask_picture(found, rgb), OVERLAY_PX) >= 128
+    return overlay(shrunk(rgb, OVERLAY_PX), mask)
 
-    zoom = min(1, OVERLAY_PX / max(rgb.shape[:2]))
-    if zoom == 1:
-        return overlay(rgb, found.mask)
-    return overlay(reduced(rgb, zoom), reduced(mask_picture(found, rgb), zoom) >= 128)
+
+def shrunk(picture: np.ndarray, longest: int) -> np.ndarray:
+    """A picture (uint8, H x W or H x W x 3) reduced so far that no side is longer than this, px."""
+    zoom = longest / max(picture.shape[:2])
+    return reduced(picture, zoom) if zoom < 1 else picture
 
 
 def probability_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
@@ -59,6 +63,11 @@ def encode(picture: np.ndarray, ending: str) -> bytes:
     """The bytes of a grey or RGB picture in the format of a file name's ending."""
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
     return cv2.imencode(os.path.splitext("x" + ending)[1], bgr)[1].tobytes()
+
+
+def data_url(picture: np.ndarray) -> str:
+    """A grey or RGB picture as the source of an <img>, JPEG."""
+    return "data:image/jpeg;base64," + base64.b64encode(encode(picture, ".jpg")).decode()
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

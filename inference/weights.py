@@ -56,7 +56,7 @@ def load_weights(module: nn.Module, path: Path, what: str) -> None:
 
 
 def save_network(network: SegmentationNetwork, folder, half: bool = False) -> None:
-    """See `WatermarkSegmenter.save`."""
+    """See `SavedModel.save`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"format": FORMAT, "version": VERSION, **network.names}

@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # a stray download fails at once instead of 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -24,11 +25,12 @@ from samples.text import find_fonts
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Any connection to another host fails; worker processes still talk over Unix sockets."""
+    """Any connection to another host fails; this one and Unix sockets can be reached."""
     connect = socket.socket.connect
 
     def refuse(self, address):
-        if self.family in (socket.AF_INET, socket.AF_INET6):
+        inet = self.family in (socket.AF_INET, socket.AF_INET6)
+        if inet and address[0] not in ("127.0.0.1", "::1"):
             raise OSError(f"a test tried to connect to {address}")
         return connect(self, address)
 
@@ -148,6 +150,24 @@ def tiny_model():
     """One small network in evaluation mode, for tests that leave it as it is."""
     torch.manual_seed(0)
     return WatermarkSegmenter(**TINY).eval()
+
+
+@pytest.fixture
+def weights(make_model, tmp_path):
+    """A folder of weights."""
+    make_model().save(tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def arguments(weights, photo_folder, logo_folder, tmp_path):
+    """Of evaluate.py: two slices of two images each."""
+    fonts = matplotlib.get_data_path() + "/fonts/ttf"
+    return [
+        *("--weights", str(weights), "--output", str(tmp_path / "out"), "--count", "2"),
+        *("--photos", str(photo_folder), "--logos", str(logo_folder), "--fonts", fonts),
+        *("--slices", "text", "clean"),
+    ]
 
 
 def _odd_images(folder):

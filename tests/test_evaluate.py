@@ -15,24 +15,6 @@ from samples import IGNORE
 from samples.splits import make_manifest, write_manifest
 
 
-@pytest.fixture
-def weights(make_model, tmp_path):
-    make_model().save(tmp_path / "weights")
-    return tmp_path / "weights"
-
-
-@pytest.fixture
-def arguments(weights, photo_folder, logo_folder, tmp_path):
-    import matplotlib
-
-    fonts = matplotlib.get_data_path() + "/fonts/ttf"
-    return [
-        *("--weights", str(weights), "--output", str(tmp_path / "out"), "--count", "2"),
-        *("--photos", str(photo_folder), "--logos", str(logo_folder), "--fonts", fonts),
-        *("--slices", "text", "clean"),
-    ]
-
-
 def outcome(label, iou_pixels, score=0.5):
     """An Outcome with so many of four pixels right."""
     truth = np.uint8([[1, 1, 1, 1]]) if label else np.uint8([[0, 0, 0, 0]])
