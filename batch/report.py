@@ -36,14 +36,18 @@ def write_whole(data: bytes, name: str, output: Path) -> None:
         raise kind(f"{output / name} cannot be written: {error.strerror}") from error
 
 
+def report_name(kind: str) -> str:
+    """Of the report in the output folder; kinds are the names in WRITERS."""
+    return f"report.{kind}"
+
+
 def write_report(records: list[dict], output: Path, kind: str) -> Path:
-    """report.jsonl, .csv or .parquet; a dictionary with COLUMNS, maybe EXTRA_COLUMNS, a line."""
+    """Writes the report; of each record, with COLUMNS and maybe EXTRA_COLUMNS, a line."""
     extra = (name for name in EXTRA_COLUMNS if any(name in record for record in records))
     columns = [*COLUMNS, *extra]
     rows = [{name: record.get(name) for name in columns} for record in records]
-    name = f"report.{kind}"
-    write_whole(WRITERS[kind](rows, columns), name, output)
-    return output / name
+    write_whole(WRITERS[kind](rows, columns), report_name(kind), output)
+    return output / report_name(kind)
 
 
 def _jsonl(rows, columns) -> bytes:

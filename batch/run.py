@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -22,8 +21,16 @@ from tqdm import tqdm
 
 from batch.groups import by_size, consensus_name, find_shared_mark, group_inputs
 from batch.inputs import Input, list_inputs
-from batch.journal import Journal, Together, stamp_of
-from batch.report import COLUMNS, PARTIAL, WRITERS, OutputError, write_report, write_whole
+from batch.journal import Journal, locked, stamp_of
+from batch.report import (
+    COLUMNS,
+    PARTIAL,
+    WRITERS,
+    OutputError,
+    report_name,
+    write_report,
+    write_whole,
+)
 from inference.folder import SHIPPED_WEIGHTS
 from inference.parallel import (
     Budget,
@@ -154,8 +161,6 @@ def segment_files(
         segmenter: to use instead of `options.weights` on `options.device`.
         progress: draw a progress bar.
 
-    Under torchrun the processes share the images out, and the first writes the report.
-
     Raises:
         UsageError: a source does not exist, or the folder is in use or holds other files of
             these names; nothing is written then.
@@ -163,56 +168,40 @@ def segment_files(
         OutputError: the output folder takes no more files; what is done stays.
     """
     options, output, start_s = options or Options(), Path(output), time.monotonic()
-    endings, report = tuple(options.pictures()), f"report.{options.report}"
-    with Together() as together, together.alone_in(output):
+    endings, report = tuple(options.pictures()), report_name(options.report)
+    with locked(output), pillow_limit(options.allow_huge):
         if segmenter is None:
             segmenter = load_segmenter(options.weights, options.device, options.backend)
-        journal = Journal(output, options.key(segmenter), together.rank)
-
-        def plan():
-            inputs = list_inputs(sources, output, endings)
-            if options.together:
-                inputs = group_inputs(inputs)
-            others = [report, *map(consensus_name, by_size(inputs))]
-            journal.prepare(inputs, endings, others, options.overwrite)
-            return inputs, set(journal.read(inputs))
-
-        shown = progress and together.rank == 0
-        with pillow_limit(options.allow_huge):
-            inputs, done = together.from_first(plan)
-            todo = [item for index, item in enumerate(inputs) if index not in done]
-            todo = todo[together.rank :: together.processes]
-            with tqdm(total=len(todo), unit="image", disable=not shown) as bar:
-                for group, items in group_by_group(inputs, done, todo):
-                    find = partial(find_shared_mark_of, group, segmenter, output, options)
-                    shared = together.from_first(find) if group else None
-                    for _ in run(items, output, segmenter, options, journal, shared):
-                        bar.update()
-        together.wait()
-
-        def finish():
-            records = [*journal.read(inputs, all_notes=True).values()]
-            if len(records) < len(inputs):
-                raise OutputError(f"{len(inputs) - len(records)} images have no note in {output}")
-            write_report(records, output, options.report)
-            shutil.rmtree(output / PARTIAL, ignore_errors=True)
-            return records
-
-        records = together.from_first(finish)
+        journal = Journal(output, options.key(segmenter))
+        inputs = list_inputs(sources, output, endings)
+        if options.together:
+            inputs = group_inputs(inputs)
+        others = [report, *map(consensus_name, by_size(inputs))]
+        journal.prepare(inputs, endings, others, options.overwrite)
+        done = set(journal.read(inputs))
+        with tqdm(total=len(inputs) - len(done), unit="image", disable=not progress) as bar:
+            for group, items in group_by_group(inputs, done):
+                shared = find_shared_mark_of(group, segmenter, output, options) if group else None
+                for _ in run(items, output, segmenter, options, journal, shared):
+                    bar.update()
+        records = [*journal.read(inputs, all_notes=True).values()]
+        write_report(records, output, options.report)
+        shutil.rmtree(output / PARTIAL, ignore_errors=True)
     return Summary(records, len(done), time.monotonic() - start_s, output / report)
 
 
-def group_by_group(inputs, done, todo) -> Iterator[tuple[list[Input], list[Input]]]:
-    """Groups of equal size with something left to do, and what of them is in `todo`.
+def group_by_group(inputs, done) -> Iterator[tuple[list[Input], list[Input]]]:
+    """Groups of equal size with something left to do, and what of them is not in `done`.
 
-    One at a time, since a shared mark takes 21 bytes a pixel. First, as no group, all others. The
-    groups are the same for all processes, whatever each has to do.
+    One at a time, since a shared mark takes 21 bytes a pixel. First, as no group, all others.
     """
     groups = by_size(inputs)
+    todo = [item for index, item in enumerate(inputs) if index not in done]
     yield [], [item for item in todo if item.size not in groups]
     for size, group in groups.items():
-        if any(item.number not in done for item in group):
-            yield group, [item for item in todo if item.size == size]
+        left = [item for item in todo if item.size == size]
+        if left:
+            yield group, left
 
 
 def find_shared_mark_of(group, segmenter, output: Path, options: Options) -> SharedMark | None:

@@ -20,9 +20,9 @@ class Stopped(Exception):  # noqa: N818
 
 
 def core_count() -> int:
-    """CPU cores for this process; the processes of a torchrun share the machine's."""
+    """CPU cores for this process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return cores or 1
 
 
 @contextmanager
