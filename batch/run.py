@@ -27,6 +27,8 @@ from batch.report import (
     PARTIAL,
     WRITERS,
     OutputError,
+    measures,
+    reason_of,
     report_name,
     write_report,
     write_whole,
@@ -41,8 +43,6 @@ from inference.parallel import (
     unordered,
 )
 from inference.pictures import (
-    boxes_of,
-    coco_rle,
     encode,
     mask_picture,
     overlay_picture,
@@ -52,7 +52,7 @@ from inference.pictures import (
 from inference.pooling import MIN_IMAGES, SharedMark, describe, predict_together
 from inference.reading import read_image
 from inference.runtime import check_backend, load_segmenter
-from inference.segmenter import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, decide
+from inference.segmenter import MIN_SCORE, THRESHOLD, Predict, check_limits, decide
 
 METHOD = 2  # raise it with every change in the code that changes outputs
 PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
@@ -235,7 +235,8 @@ def process(
                 data = encode(draw(found, rgb), ending)
                 write_whole(data, item.name + ending, output)
                 files[item.name + ending] = len(data)
-            record = record_of(item, found, options)
+            record = {"path": item.path, "mask": item.name + ".png"}
+            record |= measures(found, options.rle)
             if options.together:
                 record["shared"] = round(confidence, 4)
     except (OutputError, Stopped):
@@ -249,9 +250,7 @@ def process(
 
 
 def failure_of(item: Input, error: Exception) -> dict:
-    reason = str(error)
-    if not reason or not isinstance(error, (OSError, ValueError)):
-        reason = f"{type(error).__name__}: {reason}"
+    reason = reason_of(error)
     for path in (item.path, str(Path(item.path))):
         reason = reason.removeprefix(f"{path} ")
     return {**dict.fromkeys(COLUMNS), "path": item.path, "boxes": [], "error": reason}
@@ -273,16 +272,6 @@ def pixel_count(item: Input) -> int:
         raise ValueError(f"{error} --allow-huge opens it all the same.") from error
     except OSError as error:
         raise ValueError(error.strerror or "is not an image that Pillow can read") from error
-
-
-def record_of(item: Input, found: Segmentation, options: Options) -> dict:
-    height, width = found.mask.shape
-    record = {
-        "path": item.path, "mask": item.name + ".png", "width": width, "height": height,
-        "score": round(found.score, 6), "coverage": round(found.coverage, 8),
-        "boxes": boxes_of(found.mask), "error": None,
-    }  # fmt: skip
-    return {**record, "rle": coco_rle(found.mask)} if options.rle else record
 
 
 # --- All images --------------------------------------------------------------------------------
