@@ -12,13 +12,17 @@ NOTEBOOK := watermark-segmentation
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
 	touch $@
 
+.venv/scale: .venv/installed requirements-scale.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements-scale.txt
+	touch $@
+
 demo: .venv/installed
 	$(BIN)/jupyter nbconvert --to notebook --execute --output-dir demo $(NOTEBOOK).ipynb
 	$(BIN)/jupyter nbconvert --to markdown --output-dir demo demo/$(NOTEBOOK).ipynb
 	@echo "Executed notebook: demo/$(NOTEBOOK).ipynb"
 	@echo "Its figures:       demo/$(NOTEBOOK)_files/"
 
-test: lint
+test: .venv/scale lint
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8
 
 lint: .venv/installed

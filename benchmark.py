@@ -5,6 +5,7 @@ python benchmark.py inference  the shipped weights against the network of the or
 python benchmark.py training   training on real data against steps on one cached batch
 python benchmark.py memory     peaks of a training and of a data worker, and whether that one grows
 python benchmark.py files      `segment_files` against a plain loop over `segment`
+python benchmark.py scan       `scan` with one and two actors against such a loop; its memory
 
 A printed row: name, median rate, and the median over the repeats of its ratio to the baseline.
 """
@@ -17,6 +18,7 @@ from evaluation.speed.data import benchmark_data
 from evaluation.speed.files import benchmark_files
 from evaluation.speed.memory import benchmark_memory
 from evaluation.speed.network import benchmark_inference
+from evaluation.speed.scan import benchmark_scan
 from evaluation.speed.timing import machine
 from evaluation.speed.training import benchmark_training
 
@@ -27,12 +29,14 @@ COMMANDS = {  # name to the function and its options with their defaults
     "training": (benchmark_training, dict(**TRAINING, seconds=20.0, repeats=3)),
     "memory": (benchmark_memory, dict(**TRAINING, soak=20000)),
     "files": (benchmark_files, dict(count=40, repeats=3)),
+    "scan": (benchmark_scan, dict(count=20000, shards=40, repeats=1)),
 }
 HELP = {
     "count": "samples or photos of each run",
     "large_repeats": "the same for the large photo",
     "levers": "instead: one change of the network or its program after the other, at 512 px",
     "repeats": "runs of each, by turns",
+    "shards": ".tar files that hold the images of `scan`",
     "seconds": "of each run, after its warm-up",
     "size": "of the samples, px",
     "soak": "samples that one worker makes; its caches fill during the first 5,000",

@@ -8,7 +8,6 @@ Exit status: 0 all went well; 1 some inputs failed, each named, or the disk is f
 
 import argparse
 import logging
-import os
 import sys
 import warnings
 
@@ -73,8 +72,6 @@ def main(arguments=None) -> int:
     except KeyboardInterrupt:
         print(f"segment.py: interrupted. {go_on}", file=sys.stderr)
         return 130
-    if int(os.environ.get("RANK", 0)):
-        return 0  # under torchrun the first process speaks for all
     print(summary)
     return 1 if summary.failed else 0
 

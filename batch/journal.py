@@ -1,18 +1,15 @@
-"""What a batch has done, so that it can go on after a stop, and how its processes meet.
+"""What a batch has done, so that it can go on after a stop.
 
-The output folder keeps `.progress.RANK.jsonl`, one for each process, with two kinds of notes: which
-file belongs to which image (written before any output), and what was found in an image (written
-once its outputs are whole).
+The output folder keeps `.progress.jsonl` with two kinds of notes: which file belongs to which image
+(written before any output), and what was found in an image (written once its outputs are whole).
 """
 
 import json
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from datetime import timedelta
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -43,16 +40,35 @@ def locked(output: Path) -> Iterator[None]:
 
 
 class Journal:
-    """The notes in an output folder."""
+    """The notes in an output folder; read once, then kept in memory, too."""
 
-    def __init__(self, output: Path, key: str, rank: int = 0):
+    def __init__(self, output: Path, key: str):
         """
         Args:
             key: changes with everything that an output depends on, apart from its image.
-            rank: number of this process.
         """
-        self.output, self.key, self.path = output, key, output / f"{JOURNAL}{rank}.jsonl"
+        self.output, self.key, self.path = output, key, output / f"{JOURNAL}jsonl"
         self.one_at_a_time = threading.Lock()
+        self.keys, self.claimed, self.done = set(), {}, {}
+        for note in self._notes():
+            self._remember(note)
+
+    def _notes(self) -> Iterator[dict]:
+        data = self.path.read_bytes() if self.path.exists() else b""
+        for line in data.split(b"\n"):
+            try:
+                note = json.loads(line)
+            except ValueError:  # torn by a kill, or the empty end
+                continue
+            if isinstance(note, dict) and {"key", "path"} <= set(note):
+                yield note
+
+    def _remember(self, note: dict) -> None:
+        self.keys.add(note["key"])
+        if "claim" in note:
+            self.claimed[note["claim"]] = note["path"]
+        else:
+            self.done[note["path"], note["name"]] = note
 
     def prepare(self, inputs: list[Input], endings, others: list[str], overwrite: bool) -> None:
         """Notes which files the run will write; UsageError, before that, if one is in use.
@@ -61,51 +77,36 @@ class Journal:
             others: names of files that belong to no single image, such as the report.
             overwrite: delete what an earlier run has written here, replace files of others.
         """
-        notes = [*self._notes()]
-        claimed = {note["claim"]: note["path"] for note in notes if "claim" in note}
         wanted = {i.name + end: os.path.abspath(i.path) for i in inputs for end in endings}
         both = sorted(set(others) & set(wanted))
         if both:
             raise UsageError(f"{both[0]} is the name of two outputs: rename {wanted[both[0]]}.")
         wanted |= dict.fromkeys(others, "")
         if not overwrite:
-            self._refuse(notes, claimed, wanted)
+            self._refuse(wanted)
         shutil.rmtree(self.output / PARTIAL, ignore_errors=True)  # of a run that was killed
         (self.output / PARTIAL).mkdir()
         if overwrite:
-            for path in [*(self.output / name for name in claimed), *self._paths()]:
+            for path in [*(self.output / name for name in self.claimed), self.path]:
                 path.unlink(missing_ok=True)
-            claimed = {}
-        for name in claimed:
-            if name.startswith(CONSENSUS) and not claimed[name] and name not in wanted:
+            self.keys, self.claimed, self.done = set(), {}, {}
+        for name, path in self.claimed.items():
+            if name.startswith(CONSENSUS) and not path and name not in wanted:
                 (self.output / name).unlink(missing_ok=True)  # of a group that is no more
-        new = ({"claim": name, "path": wanted[name]} for name in wanted if name not in claimed)
-        self._append(*new)
+        new = [name for name in wanted if name not in self.claimed]
+        self._append(*({"claim": name, "path": wanted[name]} for name in new))
 
-    def _refuse(self, notes: list[dict], claimed: dict, wanted: dict) -> None:
-        if any(note["key"] != self.key for note in notes):
+    def _refuse(self, wanted: dict) -> None:
+        if self.keys - {self.key}:
             raise UsageError(
                 f"{self.output} has results of other options, weights, devices or programs. "
                 + ADVICE
             )
         for name, path in wanted.items():
-            if name not in claimed and os.path.lexists(self.output / name):
+            if name not in self.claimed and os.path.lexists(self.output / name):
                 raise UsageError(f"{self.output} has a {name} that is not of this run. {ADVICE}")
-            if claimed.get(name, path) != path:
-                raise UsageError(f"{self.output / name} is of {claimed[name]}. {ADVICE}")
-
-    def _paths(self) -> list[Path]:
-        return sorted(self.output.glob(f"{JOURNAL}*.jsonl"))
-
-    def _notes(self) -> Iterator[dict]:
-        for path in self._paths():
-            for line in path.read_bytes().split(b"\n"):
-                try:
-                    note = json.loads(line)
-                except ValueError:  # torn by a kill, or the empty end
-                    continue
-                if isinstance(note, dict) and {"key", "path"} <= set(note):
-                    yield note
+            if self.claimed.get(name, path) != path:
+                raise UsageError(f"{self.output / name} is of {self.claimed[name]}. {ADVICE}")
 
     def read(self, inputs: list[Input], all_notes: bool = False) -> dict[int, dict]:
         """Index to record of the inputs that are done, in input order.
@@ -113,11 +114,9 @@ class Journal:
         Args:
             all_notes: with those that failed and those that changed since.
         """
-        notes = sorted((n for n in self._notes() if "record" in n), key=lambda note: note["time"])
-        latest = {(note["path"], note["name"]): note for note in notes}
         done = {}
         for index, item in enumerate(inputs):
-            note = latest.get((os.path.abspath(item.path), item.name))
+            note = self.done.get((os.path.abspath(item.path), item.name))
             if note and (all_notes or self._still_holds(note, item)):
                 done[index] = {**note["record"], "path": item.path}
         return done
@@ -136,14 +135,17 @@ class Journal:
             stamp: `stamp_of` the image before it was read.
             files: name to bytes of its outputs.
         """
-        note = {"path": os.path.abspath(item.path), "name": item.name, "time": time.time_ns()}
+        note = {"path": os.path.abspath(item.path), "name": item.name}
         self._append({**note, "stamp": stamp, "files": files, "record": record})
 
     def _append(self, *notes: dict) -> None:
-        lines = [to_json({"key": self.key, **note}) + b"\n" for note in notes]
+        notes = [{"key": self.key, **note} for note in notes]
+        lines = [to_json(note) + b"\n" for note in notes]
         try:
             with self.one_at_a_time, open(self.path, "ab") as file:
                 file.write(b"\n" + b"".join(lines))  # a kill may have torn the line before
+                for note in notes:
+                    self._remember(note)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
 
@@ -161,41 +163,3 @@ def stamp_of(item: Input) -> list | None:
     """What an image's outputs hold for: its own file and those of its group."""
     stamp = file_stamp(item.path)
     return [*stamp, item.group] if stamp and item.group else stamp
-
-
-class Together:
-    """The processes of a torchrun; a single process waits for nobody."""
-
-    def __init__(self):
-        self.rank = int(os.environ.get("RANK", 0))
-        self.processes = int(os.environ.get("WORLD_SIZE", 1))
-        self.joins = False
-        if self.processes > 1:
-            import torch.distributed  # slow to import
-
-            self.distributed = torch.distributed
-            self.joins = not self.distributed.is_initialized()
-
-    def __enter__(self):
-        if self.joins:  # the others wait for the slowest, however long
-            self.distributed.init_process_group("gloo", timeout=timedelta(days=30))
-        return self
-
-    def __exit__(self, *_):
-        if self.joins:
-            self.distributed.destroy_process_group()
-
-    def alone_in(self, output: Path):
-        """`locked` for the first process, which acts for all."""
-        return locked(output) if self.rank == 0 else nullcontext()
-
-    def from_first(self, function):
-        """What the function returns in the first process, for all of them; waits for it."""
-        box = [function() if self.rank == 0 else None]
-        if self.processes > 1:
-            self.distributed.broadcast_object_list(box, src=0)
-        return box[0]
-
-    def wait(self) -> None:
-        if self.processes > 1:
-            self.distributed.barrier()

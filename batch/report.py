@@ -8,6 +8,9 @@ import os
 import secrets
 from pathlib import Path
 
+from inference.pictures import boxes_of, coco_rle
+from inference.segmenter import Segmentation
+
 COLUMNS = ("path", "mask", "width", "height", "score", "coverage", "boxes", "error", "seconds")
 EXTRA_COLUMNS = ("shared", "rle")  # only where they were asked for
 PARTIAL = ".progress.partial"  # folder of files that are being written
@@ -36,14 +39,36 @@ def write_whole(data: bytes, name: str, output: Path) -> None:
         raise kind(f"{output / name} cannot be written: {error.strerror}") from error
 
 
+def report_name(kind: str) -> str:
+    """Of the report in the output folder; kinds are the names in WRITERS."""
+    return f"report.{kind}"
+
+
+def measures(found: Segmentation, rle: bool) -> dict:
+    """What a report says about an image in which a mask was sought."""
+    height, width = found.mask.shape
+    record = {
+        "width": width, "height": height, "score": round(found.score, 6),
+        "coverage": round(found.coverage, 8), "boxes": boxes_of(found.mask), "error": None,
+    }  # fmt: skip
+    return {**record, "rle": coco_rle(found.mask)} if rle else record
+
+
+def reason_of(error: Exception) -> str:
+    """Why an image failed, in words."""
+    reason = str(error)
+    if not reason or not isinstance(error, (OSError, ValueError)):
+        reason = f"{type(error).__name__}: {reason}"
+    return reason
+
+
 def write_report(records: list[dict], output: Path, kind: str) -> Path:
-    """report.jsonl, .csv or .parquet; a dictionary with COLUMNS, maybe EXTRA_COLUMNS, a line."""
+    """Writes the report; of each record, with COLUMNS and maybe EXTRA_COLUMNS, a line."""
     extra = (name for name in EXTRA_COLUMNS if any(name in record for record in records))
     columns = [*COLUMNS, *extra]
     rows = [{name: record.get(name) for name in columns} for record in records]
-    name = f"report.{kind}"
-    write_whole(WRITERS[kind](rows, columns), name, output)
-    return output / name
+    write_whole(WRITERS[kind](rows, columns), report_name(kind), output)
+    return output / report_name(kind)
 
 
 def _jsonl(rows, columns) -> bytes:
@@ -73,20 +98,29 @@ def _parquet(rows, columns) -> bytes:
     import pyarrow as pa  # optional and slow to import
     from pyarrow import parquet
 
+    sink = pa.BufferOutputStream()
+    parquet.write_table(arrow_table(rows, columns), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def arrow_table(rows: list[dict], columns):
+    """Rows of a report as a PyArrow table with some of the columns that are known here."""
+    import pyarrow as pa  # optional and slow to import
+
     types = {
-        "path": pa.string(), "mask": pa.string(), "width": pa.int64(), "height": pa.int64(),
-        "score": pa.float64(), "coverage": pa.float64(), "boxes": pa.list_(pa.list_(pa.int64())),
+        "path": pa.string(), "key": pa.string(), "source": pa.string(), "mask": pa.string(),
+        "width": pa.int64(), "height": pa.int64(), "score": pa.float64(),
+        "coverage": pa.float64(), "boxes": pa.list_(pa.list_(pa.int64())),
         "error": pa.string(), "seconds": pa.float64(), "shared": pa.float64(),
         "rle": pa.struct([("size", pa.list_(pa.int64())), ("counts", pa.string())]),
     }  # fmt: skip
     schema = pa.schema([(name, types[name]) for name in columns])
-    valid = [{name: _valid_text(value) for name, value in row.items()} for row in rows]
-    sink = pa.BufferOutputStream()
-    parquet.write_table(pa.Table.from_pylist(valid, schema), sink)
-    return sink.getvalue().to_pybytes()
+    valid = [{name: valid_text(row.get(name)) for name in columns} for row in rows]
+    return pa.Table.from_pylist(valid, schema)
 
 
-def _valid_text(value):
+def valid_text(value):
+    """Text with what is no Unicode escaped, which Parquet refuses; other values as they are."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 

@@ -14,7 +14,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -22,8 +21,18 @@ from tqdm import tqdm
 
 from batch.groups import by_size, consensus_name, find_shared_mark, group_inputs
 from batch.inputs import Input, list_inputs
-from batch.journal import Journal, Together, stamp_of
-from batch.report import COLUMNS, PARTIAL, WRITERS, OutputError, write_report, write_whole
+from batch.journal import Journal, locked, stamp_of
+from batch.report import (
+    COLUMNS,
+    PARTIAL,
+    WRITERS,
+    OutputError,
+    measures,
+    reason_of,
+    report_name,
+    write_report,
+    write_whole,
+)
 from inference.folder import SHIPPED_WEIGHTS
 from inference.parallel import (
     Budget,
@@ -34,8 +43,6 @@ from inference.parallel import (
     unordered,
 )
 from inference.pictures import (
-    boxes_of,
-    coco_rle,
     encode,
     mask_picture,
     overlay_picture,
@@ -45,7 +52,7 @@ from inference.pictures import (
 from inference.pooling import MIN_IMAGES, SharedMark, describe, predict_together
 from inference.reading import read_image
 from inference.runtime import check_backend, load_segmenter
-from inference.segmenter import MIN_SCORE, THRESHOLD, Predict, Segmentation, check_limits, decide
+from inference.segmenter import MIN_SCORE, THRESHOLD, Predict, check_limits, decide
 
 METHOD = 2  # raise it with every change in the code that changes outputs
 PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
@@ -157,8 +164,6 @@ def segment_files(
         segmenter: to use instead of `options.weights` on `options.device`.
         progress: draw a progress bar.
 
-    Under torchrun the processes share the images out, and the first writes the report.
-
     Raises:
         UsageError: a source does not exist, or the folder is in use or holds other files of
             these names; nothing is written then.
@@ -167,57 +172,41 @@ def segment_files(
     """
     options, output, start_s = options or Options(), Path(output), time.monotonic()
     passed_over = Counter()
-    endings, report = tuple(options.pictures()), f"report.{options.report}"
-    with Together() as together, together.alone_in(output):
+    endings, report = tuple(options.pictures()), report_name(options.report)
+    with locked(output), pillow_limit(options.allow_huge):
         if segmenter is None:
             segmenter = load_segmenter(options.weights, options.device, options.backend)
-        journal = Journal(output, options.key(segmenter), together.rank)
-
-        def plan():
-            inputs = list_inputs(sources, output, endings, passed_over)
-            if options.together:
-                inputs = group_inputs(inputs)
-            others = [report, *map(consensus_name, by_size(inputs))]
-            journal.prepare(inputs, endings, others, options.overwrite)
-            return inputs, set(journal.read(inputs))
-
-        shown = progress and together.rank == 0
-        with pillow_limit(options.allow_huge):
-            inputs, done = together.from_first(plan)
-            todo = [item for index, item in enumerate(inputs) if index not in done]
-            todo = todo[together.rank :: together.processes]
-            with tqdm(total=len(todo), unit="image", disable=not shown) as bar:
-                for group, items in group_by_group(inputs, done, todo):
-                    find = partial(find_shared_mark_of, group, segmenter, output, options)
-                    shared = together.from_first(find) if group else None
-                    for _ in run(items, output, segmenter, options, journal, shared):
-                        bar.update()
-        together.wait()
-
-        def finish():
-            records = [*journal.read(inputs, all_notes=True).values()]
-            if len(records) < len(inputs):
-                raise OutputError(f"{len(inputs) - len(records)} images have no note in {output}")
-            write_report(records, output, options.report)
-            shutil.rmtree(output / PARTIAL, ignore_errors=True)
-            return records
-
-        records = together.from_first(finish)
+        journal = Journal(output, options.key(segmenter))
+        inputs = list_inputs(sources, output, endings, passed_over)
+        if options.together:
+            inputs = group_inputs(inputs)
+        others = [report, *map(consensus_name, by_size(inputs))]
+        journal.prepare(inputs, endings, others, options.overwrite)
+        done = set(journal.read(inputs))
+        with tqdm(total=len(inputs) - len(done), unit="image", disable=not progress) as bar:
+            for group, items in group_by_group(inputs, done):
+                shared = find_shared_mark_of(group, segmenter, output, options) if group else None
+                for _ in run(items, output, segmenter, options, journal, shared):
+                    bar.update()
+        records = [*journal.read(inputs, all_notes=True).values()]
+        write_report(records, output, options.report)
+        shutil.rmtree(output / PARTIAL, ignore_errors=True)
     seconds = time.monotonic() - start_s
     return Summary(records, len(done), seconds, output / report, passed_over)
 
 
-def group_by_group(inputs, done, todo) -> Iterator[tuple[list[Input], list[Input]]]:
-    """Groups of equal size with something left to do, and what of them is in `todo`.
+def group_by_group(inputs, done) -> Iterator[tuple[list[Input], list[Input]]]:
+    """Groups of equal size with something left to do, and what of them is not in `done`.
 
-    One at a time, since a shared mark takes 21 bytes a pixel. First, as no group, all others. The
-    groups are the same for all processes, whatever each has to do.
+    One at a time, since a shared mark takes 21 bytes a pixel. First, as no group, all others.
     """
     groups = by_size(inputs)
+    todo = [item for index, item in enumerate(inputs) if index not in done]
     yield [], [item for item in todo if item.size not in groups]
     for size, group in groups.items():
-        if any(item.number not in done for item in group):
-            yield group, [item for item in todo if item.size == size]
+        left = [item for item in todo if item.size == size]
+        if left:
+            yield group, left
 
 
 def find_shared_mark_of(group, segmenter, output: Path, options: Options) -> SharedMark | None:
@@ -251,7 +240,8 @@ def process(
                 data = encode(draw(found, rgb), ending)
                 write_whole(data, item.name + ending, output)
                 files[item.name + ending] = len(data)
-            record = record_of(item, found, options)
+            record = {"path": item.path, "mask": item.name + ".png"}
+            record |= measures(found, options.rle)
             if options.together:
                 record["shared"] = round(confidence, 4)
     except (OutputError, Stopped):
@@ -265,9 +255,7 @@ def process(
 
 
 def failure_of(item: Input, error: Exception) -> dict:
-    reason = str(error)
-    if not reason or not isinstance(error, (OSError, ValueError)):
-        reason = f"{type(error).__name__}: {reason}"
+    reason = reason_of(error)
     for path in (item.path, str(Path(item.path))):
         reason = reason.removeprefix(f"{path} ")
     return {**dict.fromkeys(COLUMNS), "path": item.path, "boxes": [], "error": reason}
@@ -289,16 +277,6 @@ def pixel_count(item: Input) -> int:
         raise ValueError(f"{error} --allow-huge opens it all the same.") from error
     except OSError as error:
         raise ValueError(error.strerror or "is not an image that Pillow can read") from error
-
-
-def record_of(item: Input, found: Segmentation, options: Options) -> dict:
-    height, width = found.mask.shape
-    record = {
-        "path": item.path, "mask": item.name + ".png", "width": width, "height": height,
-        "score": round(found.score, 6), "coverage": round(found.coverage, 8),
-        "boxes": boxes_of(found.mask), "error": None,
-    }  # fmt: skip
-    return {**record, "rle": coco_rle(found.mask)} if options.rle else record
 
 
 # --- All images --------------------------------------------------------------------------------

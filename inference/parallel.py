@@ -6,6 +6,7 @@ one view, and the same bits whatever the number of cores.
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -20,9 +21,9 @@ class Stopped(Exception):  # noqa: N818
 
 
 def core_count() -> int:
-    """CPU cores for this process; the processes of a torchrun share the machine's."""
+    """CPU cores for this process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return cores or 1
 
 
 @contextmanager
@@ -67,6 +68,17 @@ def cancelling_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def in_order(pool, function, items: Iterable, ahead: int) -> Iterator:
+    """function(item) of all items, in their order; at most `ahead` are handed out."""
+    waiting = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def unordered(pool, function, items: Iterable, ahead: int) -> Iterator:

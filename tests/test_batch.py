@@ -19,7 +19,7 @@ from PIL import Image
 import segment
 from batch import run as batch_run
 from batch.inputs import UsageError
-from batch.journal import Journal, locked
+from batch.journal import locked
 from batch.report import OutputError
 from batch.run import Options, segment_files
 from inference.deploy import TorchSegmenter
@@ -261,7 +261,7 @@ def test_files_of_others_are_kept_unless_overwritten(folder, go):
     Path("out/00.png").write_bytes(b"mine")
     with pytest.raises(UsageError, match=r"has a 00\.png that is not of this run"):
         go([folder], "out")
-    assert files("out") == {"00.png": b"mine"} and not list(Path("out").glob(".progress.*.jsonl"))
+    assert files("out") == {"00.png": b"mine"} and not Path("out/.progress.jsonl").exists()
     go([folder], "out", overwrite=True)
     assert len(files("out")) == 7
     Path("out/new.png").write_bytes(b"mine")
@@ -309,7 +309,7 @@ def test_an_interrupted_run_ends_soon_and_has_noted_every_mask(folder, go, make_
         segment_files([folder], "out", Options(workers=1), model)
     assert time.monotonic() - start_s < 6
     notes = [
-        json.loads(line) for line in Path("out/.progress.0.jsonl").read_text().splitlines() if line
+        json.loads(line) for line in Path("out/.progress.jsonl").read_text().splitlines() if line
     ]
     records = [note["record"] for note in notes if "record" in note]
     assert not any(record["error"] for record in records)
@@ -356,25 +356,15 @@ def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(folder, go, limit):
 
 def test_a_torn_journal_is_read_up_to_the_tear(folder, go):
     go([folder], "out")
-    whole, journal = files("out"), Path("out/.progress.0.jsonl")
+    whole, journal = files("out"), Path("out/.progress.jsonl")
     journal.write_bytes(journal.read_bytes()[:-40])
     summary = go([folder], "out")
     assert summary.done_before == 5 and files("out") == whole
 
 
-def command(*arguments, processes=None):
-    start = [sys.executable]
-    if processes:
-        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [
-        *start,
-        str(ROOT / "segment.py"),
-        *map(str, arguments),
-        "--backend",
-        "torch",
-        "--device",
-        "cpu",
-    ]
+def command(*arguments):
+    on_cpu = ["--backend", "torch", "--device", "cpu"]
+    return [sys.executable, str(ROOT / "segment.py"), *map(str, arguments), *on_cpu]
 
 
 def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, go, weights):
@@ -383,7 +373,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, go, weig
     output = tmp_path / "out"
     arguments = [tmp_path / "in", "--output", output, "--weights", weights, "--min-score", "0"]
     run = subprocess.Popen(command(*arguments, "--probability"), stderr=subprocess.DEVNULL)
-    journal = output / ".progress.0.jsonl"
+    journal = output / ".progress.jsonl"
     while run.poll() is None and (
         not journal.exists() or journal.read_bytes().count(b'"record"') < 5
     ):
@@ -396,21 +386,6 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, go, weig
     assert 0 < summary.done_before < 30
     assert files(output) == files(tmp_path / "whole")
     assert all(left[name] == data for name, data in files(output).items() if name in left)
-
-
-def test_two_processes_share_the_images_and_write_one_report(tmp_path, go, weights):
-    paint(7, tmp_path / "in")
-    (tmp_path / "in" / "bad.jpg").write_bytes(b"bad")
-    go([tmp_path / "in"], tmp_path / "whole")
-    output = tmp_path / "out"
-    arguments = [tmp_path / "in", "--output", output, "--weights", weights, "--min-score", "0"]
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
-    done = subprocess.run(command(*arguments, processes=2), env=environment, capture_output=True)
-    assert done.returncode == 1  # one has failed
-    assert done.stdout.decode().count("8 images, ") == 1
-    assert files(output) == files(tmp_path / "whole")
-    notes = [Journal(output, "", rank).path.read_text().count('"record"') for rank in (0, 1)]
-    assert notes == [4, 4]
 
 
 def test_pillows_limit_holds_unless_lifted(folder, go, monkeypatch):

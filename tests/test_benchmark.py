@@ -1,5 +1,6 @@
 """Speed and memory figures: that they are measured, and printed as one JSON object for programs."""
 
+import contextlib
 import json
 import mmap
 import multiprocessing
@@ -14,7 +15,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 import benchmark
+from batch.scan import Pool, Summary
+from batch.scanner import Report
 from evaluation.speed import data, files, memory, network, timing
+from evaluation.speed import scan as speed_of_scan
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read there")
 TINY = "--size 32 --batch-size 2 --workers 1".split()
@@ -61,6 +65,32 @@ def test_training_compares_with_a_cached_batch(run):
 def test_files_compares_with_a_loop(run):
     result, lines = run("files", "--count", "3", "--repeats", "1")
     assert_rates(result, lines, "batch_per_s", "loop_per_s")
+
+
+def test_scan_compares_with_a_loop(run, monkeypatch):
+    seen = []
+
+    def scan(source, output, options):
+        names = {path.name: len(speed_of_scan.images_of(path)) for path in Path(source).iterdir()}
+        seen.append((options.actors, options.cpus_per_actor, names))
+        report = Report("0", "", 6, begin_s=0, end_s=0.1)
+        return Summary([report], 0, Pool(options.actors, 1, 0, "cpu", 1), 1, output)
+
+    monkeypatch.setattr(speed_of_scan, "check_ray", lambda address: None)
+    monkeypatch.setattr(speed_of_scan, "session", contextlib.nullcontext)
+    monkeypatch.setattr(speed_of_scan, "scan", scan)
+    result, lines = run("scan", "--count", "6", "--shards", "2", "--repeats", "1")
+    shards = {"00000.tar": 3, "00001.tar": 3}
+    assert seen == [(1, 1, shards), (2, 1, shards)]
+    assert result["scan2_per_s"] == 60 and result["loop_per_s"] > 0
+    assert result["ratio2"] == pytest.approx(60 / result["loop_per_s"], rel=0.01)
+    assert any("60.00 images/s (actors: 2, cores each: 1" in line for line in lines)
+
+
+def test_memory_of_a_short_scan_is_not_judged():
+    assert speed_of_scan.memory_of(1, [1.0] * 7) == {}
+    found = speed_of_scan.memory_of(2, [1.0] * 20 + [5.0] * 20)
+    assert found == {"peak2_mb": 5, "growth2_mb": 4}
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_folders_that_link_to_each_other_do_not_multiply(tree):
 
 
 def test_earlier_outputs_below_a_folder_are_no_inputs(tree):
-    tree("in/a.jpg", "in/masks/a.png", "in/masks/.progress.0.jsonl")
+    tree("in/a.jpg", "in/masks/a.png", "in/masks/.progress.jsonl")
     assert listed("in") == [("in/a.jpg", "a")]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.parallel import Budget, Stopped, shared_network, unordered
+from inference.parallel import Budget, Stopped, in_order, shared_network, unordered
 
 
 def test_large_images_wait_for_each_other():
@@ -70,6 +70,24 @@ def test_unordered_hands_out_few_items_ahead_and_loses_none():
         first = next(results)
         assert len(handed_out) <= 3
         assert sorted([first, *results]) == [item * 2 for item in range(20)]
+
+
+def test_in_order_keeps_the_order_and_hands_out_few_items_ahead():
+    handed_out = []
+
+    def items():
+        for item in range(20):
+            handed_out.append(item)
+            yield item
+
+    def slower_first(item):
+        time.sleep(0.002 * (20 - item))
+        return item * 2
+
+    with ThreadPoolExecutor(4) as pool:
+        results = in_order(pool, slower_first, items(), ahead=5)
+        assert next(results) == 0 and len(handed_out) <= 5
+        assert list(results) == [item * 2 for item in range(1, 20)]
 
 
 @pytest.mark.parametrize("ahead", [1, 50])
