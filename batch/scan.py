@@ -197,7 +197,7 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
         if todo:
             with session(options.address) as nodes:
                 pool = plan_pool(nodes, len(todo), options)
-                reports += run(todo, origin.url, target.url, options, weights, pool)
+                reports += run_there(todo, origin.url, target.url, options, weights, pool)
         target.clear_partial()
     rows = target.below(ROWS).url
     seconds = time.monotonic() - start_s
@@ -292,7 +292,10 @@ def session(address: str | None) -> Iterator[list[dict]]:
                 address or "local", runtime_env=sent, include_dashboard=None if address else False
             )
         except ConnectionError as error:
-            raise UsageError(f"No Ray cluster at {address}: {error}") from error
+            raise UsageError(
+                f"No Ray cluster at {address}: {error}. If it asks for a token, which is Ray's "
+                "default, set RAY_AUTH_MODE=token."
+            ) from error
     try:
         yield [node for node in ray.nodes() if node["Alive"]]
     finally:
@@ -329,6 +332,19 @@ def equal_share(cores: list[float], room: list[int], actors: int) -> int:
     """Cores for each of so many actors, as the machine with the fewest for each place can give."""
     shares = [core / max(1, min(places, actors)) for core, places in zip(cores, room) if places]
     return max(1, int(min(shares, default=1)))
+
+
+def run_there(*given) -> list[Report]:
+    """`run`; on the cluster itself if we are its client (ray://), from where Ray Data cannot."""
+    import ray  # optional and slow to import
+    from ray.util.client import ray as client
+
+    if not client.is_connected():
+        return run(*given)
+    try:
+        return ray.get(ray.remote(num_cpus=0)(run).remote(*given))
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause or error) from None
 
 
 def run(todo, source: str, output: str, options: ScanOptions, weights, pool: Pool) -> list[Report]:
