@@ -8,6 +8,7 @@ rows says of itself is all that a later run needs to know.
 
 import importlib.util
 import json
+import os
 import pickle
 import socket
 import time
@@ -279,6 +280,28 @@ def check_ray(address: str | None) -> None:
         ) from error
 
 
+def start_ray(address: str | None, tries: int = 3, **more) -> None:
+    """Starts Ray on this machine or joins a cluster; UsageError if there is none."""
+    import ray  # optional and slow to import
+
+    if address:
+        more["runtime_env"] = {"working_dir": str(ROOT), "excludes": list(NOT_SENT)}
+    else:
+        more["include_dashboard"] = False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use to its makers
+    try:
+        ray.init(address or "local", **more)
+    except ConnectionError as error:
+        raise UsageError(
+            f"No Ray cluster at {address}: {error}. If it asks for a token, which is Ray's "
+            "default, set RAY_AUTH_MODE=token."
+        ) from error
+    except Exception as error:  # bare, of Ray: its processes take more than 30 s on a busy machine
+        if "timed out during startup" not in str(error) or tries == 1:
+            raise
+        start_ray(address, tries - 1, **more)
+
+
 @contextmanager
 def session(address: str | None) -> Iterator[list[dict]]:
     """Ray, and its living machines: `ray.nodes`. A session that the caller has is used as it is."""
@@ -286,16 +309,7 @@ def session(address: str | None) -> Iterator[list[dict]]:
 
     began = not ray.is_initialized()
     if began:
-        sent = {"working_dir": str(ROOT), "excludes": list(NOT_SENT)} if address else None
-        try:
-            ray.init(
-                address or "local", runtime_env=sent, include_dashboard=None if address else False
-            )
-        except ConnectionError as error:
-            raise UsageError(
-                f"No Ray cluster at {address}: {error}. If it asks for a token, which is Ray's "
-                "default, set RAY_AUTH_MODE=token."
-            ) from error
+        start_ray(address)
     try:
         yield [node for node in ray.nodes() if node["Alive"]]
     finally:

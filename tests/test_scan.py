@@ -186,8 +186,8 @@ def cluster():
     """Address of a Ray that all tests of this file share."""
     import ray
 
-    context = ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-    yield context.address_info["gcs_address"]
+    pipeline.start_ray(None, num_cpus=3, log_to_driver=False)
+    yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 
 
