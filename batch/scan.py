@@ -8,6 +8,7 @@ rows says of itself is all that a later run needs to know.
 
 import importlib.util
 import json
+import os
 import pickle
 import socket
 import time
@@ -197,7 +198,7 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
         if todo:
             with session(options.address) as nodes:
                 pool = plan_pool(nodes, len(todo), options)
-                reports += run(todo, origin.url, target.url, options, weights, pool)
+                reports += run_there(todo, origin.url, target.url, options, weights, pool)
         target.clear_partial()
     rows = target.below(ROWS).url
     seconds = time.monotonic() - start_s
@@ -279,6 +280,28 @@ def check_ray(address: str | None) -> None:
         ) from error
 
 
+def start_ray(address: str | None, tries: int = 3, **more) -> None:
+    """Starts Ray on this machine or joins a cluster; UsageError if there is none."""
+    import ray  # optional and slow to import
+
+    if address:
+        more["runtime_env"] = {"working_dir": str(ROOT), "excludes": list(NOT_SENT)}
+    else:
+        more["include_dashboard"] = False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use to its makers
+    try:
+        ray.init(address or "local", **more)
+    except ConnectionError as error:
+        raise UsageError(
+            f"No Ray cluster at {address}: {error}. If it asks for a token, which is Ray's "
+            "default, set RAY_AUTH_MODE=token."
+        ) from error
+    except Exception as error:  # bare, of Ray: its processes take more than 30 s on a busy machine
+        if "timed out during startup" not in str(error) or tries == 1:
+            raise
+        start_ray(address, tries - 1, **more)
+
+
 @contextmanager
 def session(address: str | None) -> Iterator[list[dict]]:
     """Ray, and its living machines: `ray.nodes`. A session that the caller has is used as it is."""
@@ -286,13 +309,7 @@ def session(address: str | None) -> Iterator[list[dict]]:
 
     began = not ray.is_initialized()
     if began:
-        sent = {"working_dir": str(ROOT), "excludes": list(NOT_SENT)} if address else None
-        try:
-            ray.init(
-                address or "local", runtime_env=sent, include_dashboard=None if address else False
-            )
-        except ConnectionError as error:
-            raise UsageError(f"No Ray cluster at {address}: {error}") from error
+        start_ray(address)
     try:
         yield [node for node in ray.nodes() if node["Alive"]]
     finally:
@@ -329,6 +346,19 @@ def equal_share(cores: list[float], room: list[int], actors: int) -> int:
     """Cores for each of so many actors, as the machine with the fewest for each place can give."""
     shares = [core / max(1, min(places, actors)) for core, places in zip(cores, room) if places]
     return max(1, int(min(shares, default=1)))
+
+
+def run_there(*given) -> list[Report]:
+    """`run`; on the cluster itself if we are its client (ray://), from where Ray Data cannot."""
+    import ray  # optional and slow to import
+    from ray.util.client import ray as client
+
+    if not client.is_connected():
+        return run(*given)
+    try:
+        return ray.get(ray.remote(num_cpus=0)(run).remote(*given))
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause or error) from None
 
 
 def run(todo, source: str, output: str, options: ScanOptions, weights, pool: Pool) -> list[Report]:

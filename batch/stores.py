@@ -22,7 +22,7 @@ from batch.report import OutputError
 
 PARTIAL = ".partial"  # folder of files that are being written
 SHOWN_ONCE_WHOLE = ("s3", "gcs", "abfs")  # PyArrow's names of stores that need no second name
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 23  # of one read, which is a request of its own to an object store
 IN_MEMORY_BYTES = 1 << 26  # of an upload; what is longer waits in a temporary file
 
 

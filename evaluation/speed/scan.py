@@ -4,6 +4,7 @@ import io
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import cv2
 from PIL import Image
 
 from batch.scan import ScanOptions, check_ray, scan, session
+from batch.scanner import decode, open_image, predict_by_size, row_of
 from evaluation.speed.memory import growth_mb
 from evaluation.speed.photos import photo_folder
 from evaluation.speed.timing import alternate, memory_mb, rate_per_s, report
@@ -21,6 +23,7 @@ from samples.files import find_images
 SMALL_PX = (160, 120)  # width, height of the images
 ACTORS = (1, 2)  # with one core each
 LOOP_SHARDS = 4  # that the loop goes through: its rate does not depend on their number
+STAGED = 64  # images whose stages are timed apart
 READ_EVERY_S = 0.5  # memory, and not before the caches of the first shards are full
 
 
@@ -55,6 +58,27 @@ def loop_rate(segmenter, paths: list[Path]) -> float:
     """Images/s of what one would write without `batch`: one image after the other, no rows."""
     images = [data for path in paths for data in images_of(path)]
     return rate_per_s(lambda data: segmenter.segment(Image.open(io.BytesIO(data))), images)
+
+
+def stage_rates(segmenter, images: list[bytes]) -> dict[str, float]:
+    """Images that one core decodes, sees through the network and turns to rows, per CPU second."""
+    photos, options = [decode(open_image(data)) for data in images], ScanOptions(min_score=0)
+    with segmenter.predicting(1) as predict:
+        found = predict_by_size(predict, photos)
+        stages = {
+            "decode": lambda i: decode(open_image(images[i])),
+            "network": lambda i: predict_by_size(predict, [photos[i]]),
+            "rows": lambda i: row_of(found[i], options),
+        }
+        rates = {}
+        for name, stage in stages.items():
+            start_s = time.process_time()
+            for i in range(len(images)):
+                stage(i)
+            rates[name] = round(len(images) / (time.process_time() - start_s), 1)
+    print(f"{photos[0].shape[1]} x {photos[0].shape[0]} px, by one core:", end=" ")
+    print(", ".join(f"{name} {rate:.0f} images/s" for name, rate in rates.items()))
+    return rates
 
 
 @contextmanager
@@ -101,12 +125,15 @@ def benchmark_scan(options) -> dict:
     """Images/s of `scan` with default settings, against `loop_rate`; growth of its actors."""
     check_ray(None)
     segmenter, readings = load_segmenter(), {actors: [] for actors in ACTORS}
-    with tempfile.TemporaryDirectory() as work, photo_folder(options.photos) as photos:
+    with tempfile.TemporaryDirectory() as work, photo_folder(options.photos) as folder:
         source = Path(work) / "in"
         source.mkdir()
-        photos = [file.read() for file in find_images(photos)[:64]]
+        photos = [file.read() for file in find_images(folder)[:64]]
         paths = write_shards(source, photos, options.count, options.shards)
         segmenter.segment(photos[0])  # what only the first call costs
+        whole = [file.path.read_bytes() for file in find_images(folder)[:STAGED]]
+        small = images_of(paths[0])[:STAGED]
+        stages = {"small": stage_rates(segmenter, small), "whole": stage_rates(segmenter, whole)}
         tasks = {"loop": lambda _: loop_rate(segmenter, paths[:LOOP_SHARDS])}
         for actors in ACTORS:
             tasks[f"scan, actors: {actors}"] = lambda n, actors=actors: scan_rate(
@@ -115,7 +142,7 @@ def benchmark_scan(options) -> dict:
         with session(None):
             rates = alternate(tasks, options.repeats)
     rows = report(rates, "loop", "images/s")
-    result = {"loop_per_s": rows["loop"][0], "program": type(segmenter).__name__}
+    result = {"loop_per_s": rows["loop"][0], "program": type(segmenter).__name__, "stages": stages}
     for actors in ACTORS:
         rate, ratio = rows[f"scan, actors: {actors}"]
         result |= {f"scan{actors}_per_s": rate, f"ratio{actors}": ratio}
