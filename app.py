@@ -285,7 +285,8 @@ def main(arguments=None) -> None:
     )
     add = parser.add_argument
     add("--weights", default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
-    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: for the whole network")
+    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")  # as a Space sets it
+    add("--host", default=host, help="address to listen at; 0.0.0.0: for the whole network")
     add("--port", type=int, default=7860)
     add("--share", action="store_true", help="open it to the internet through Gradio's servers")
     options = parser.parse_args(arguments)
