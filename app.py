@@ -43,7 +43,7 @@ COLUMN_PX = 320  # least width: a phone shows one column
 NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}  # of all events that run it
 TABLE = ["path", "score", "coverage", "error"]  # columns of the report that are shown
 SIZE = "The mark's longer side over the photo's shorter one"
-SLIDERS = [  # least, most, start; as `Answers.decide` takes them
+SLIDERS = [  # (least, most, start, step), texts; in the order of `Answers.decide`
     ((0, 1, THRESHOLD, 0.01), {"label": "Threshold", "info": "Probability of a marked pixel"}),
     ((0, 50, 0, 1), {"label": "Dilation (px)", "info": "Widens the mask"}),
     ((0, 1, MIN_SCORE, 0.01), {"label": "Min. score", "info": "Below it the mask is empty"}),
@@ -105,6 +105,7 @@ def find_upload(answers: Answers, path: str | None, *settings):
 
 
 def find_example(answers: Answers, index: int, *settings):
+    """`find` for one of EXAMPLES."""
     return find(answers, str(list(EXAMPLES.values())[index]), *settings)
 
 
@@ -219,9 +220,7 @@ def photo_tab(answers: Answers) -> None:
                 elem_id="compare",
             )  # fmt: skip
             with gr.Row():
-                sliders = [
-                    gr.Slider(*numbers, **texts, min_width=200) for numbers, texts in SLIDERS
-                ]
+                sliders = [gr.Slider(*span, min_width=200, **texts) for span, texts in SLIDERS]
             with gr.Row():
                 mask = picture("Mask", "The mask: white where the photo is marked", format="png")
                 probability = picture("Probability", "The probability of each pixel: white is 1")
@@ -254,9 +253,7 @@ def mark_tab(answers: Answers) -> None:
             marked = picture("The photo with the mark", "The photo with your mark")
             found = picture("What the network finds", "The pixels that the network finds, in red")
         said = gr.Markdown()
-        heat = picture(
-            "On this photo, by opacity and size", "Recall and IoU for each opacity and size"
-        )
+        heat = picture("On this photo", "Recall and IoU for each opacity and size of the mark")
     inputs, outputs = [logo, text, photo, opacity, size], [marked, found, said, heat]
     button.click(
         partial(look, answers), inputs, outputs, show_progress_on=marked, api_name="look", **NETWORK
@@ -288,7 +285,8 @@ def main(arguments=None) -> None:
     )
     add = parser.add_argument
     add("--weights", default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
-    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: for the whole network")
+    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")  # as a Space sets it
+    add("--host", default=host, help="address to listen at; 0.0.0.0: for the whole network")
     add("--port", type=int, default=7860)
     add("--share", action="store_true", help="open it to the internet through Gradio's servers")
     options = parser.parse_args(arguments)

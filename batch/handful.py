@@ -14,7 +14,7 @@ PHOTOS, MASKS, OVERLAY = "photos", "masks", ".overlay.jpg"
 
 
 def segment_handful(
-    paths: Sequence, folder: Path, segmenter, check: Callable[[Path], None]
+    paths: Sequence, folder: Path, segmenter, check: Callable[[Path], object]
 ) -> list[dict]:
     """Masks, overlays and report.jsonl of some files, in folder/masks.
 

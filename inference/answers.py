@@ -14,8 +14,8 @@ from inference.reading import DECODE_ERRORS, read_image
 from inference.segmenter import Segmentation, Segmenter, check_limits, decide
 
 PREVIEW_PX = 1280  # longest side of the photo that is kept
-MAX_PIXELS = 100_000_000  # of one photo: at work it takes 13 bytes a pixel
-KEPT_BYTES = 500_000_000  # of all answers together
+MAX_PIXELS = 50_000_000  # of one photo, which takes some 14 bytes a pixel while it is looked at
+KEPT_BYTES = 300_000_000  # of all answers together, at 4 bytes a pixel
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Answer:
 
     def probability_picture(self) -> np.ndarray:
         """uint8, h x w: the probability times 255."""
-        return shrunk((self.probability * np.float32(255)).astype(np.uint8), PREVIEW_PX)
+        return np.rint(shrunk(self.probability, PREVIEW_PX) * 255).astype(np.uint8)
 
 
 class Answers:
@@ -68,11 +68,15 @@ class Answers:
             if path in self.kept:
                 self.kept.move_to_end(path)
                 return
-        check_photo(path)
+        self._make_room(np.dtype(np.float32).itemsize * check_photo(path))
         answer = self.run(_answer, path)
         with self.lock:
             self.kept[path] = answer
-            while len(self.kept) > 1 and sum(a.bytes for a in self.kept.values()) > self.limit:
+
+    def _make_room(self, needed: int) -> None:
+        """Forgets the oldest answers, so that one of so many bytes fits."""
+        with self.lock:
+            while self.kept and sum(a.bytes for a in self.kept.values()) + needed > self.limit:
                 self.kept.popitem(last=False)
 
     def decide(
@@ -100,10 +104,11 @@ def _answer(segmenter: Segmenter, path: str) -> Answer:
     return Answer(shrunk(rgb, PREVIEW_PX), found.probability, found.score)
 
 
-def check_photo(path) -> None:
-    """Raises FileNotFoundError or ValueError for a file that is no photo of up to MAX_PIXELS.
+def check_photo(path) -> int:
+    """How many pixels a photo has, from its header; what is broken behind it, `read_image` finds.
 
-    Reads the header only; what is broken behind it, `read_image` finds.
+    Raises:
+        FileNotFoundError, ValueError: there is no such photo, or it has more than MAX_PIXELS.
     """
     path = Path(path)
     if not path.is_file():
@@ -118,10 +123,11 @@ def check_photo(path) -> None:
     except DECODE_ERRORS:
         raise ValueError(
             f"{path.name} is no image that can be read. Choose a photo: JPEG, PNG, WebP, TIFF, "
-            "AVIF, GIF or BMP."
+            "HEIC, AVIF, GIF or BMP."
         ) from None
     if pixels > MAX_PIXELS:
         raise ValueError(
             f"{path.name} has more than {MAX_PIXELS // 1_000_000} megapixels, the most that fits "
             "into memory beside other requests. Choose a smaller photo, or use segment.py."
         )
+    return pixels
