@@ -31,7 +31,7 @@ from inference.segmenter import MIN_SCORE, THRESHOLD
 UPLOAD_LIMIT = "200mb"  # of one file
 MAX_WAITING = 64  # requests; a further one is told that the queue is full
 MAX_FILES = 24  # of the tab for many images
-SWEEP_S, KEEP_S = 60, 900  # how often files are looked at, and from which age on deleted
+SWEEP_S, KEEP_S = 60, 840  # how often files are looked at, and from which age on deleted
 CACHE = get_upload_folder()  # of files to download
 DOCS = Path(__file__).with_name("docs")
 EXAMPLES = {
@@ -189,7 +189,7 @@ def make_page(answers: Answers) -> gr.Blocks:
             many_tab(answers)
         gr.Markdown(
             "Everything is computed on this machine; nothing is sent anywhere. A photo is deleted "
-            f"after the answer, other uploads and answers within {KEEP_S // 60} minutes."
+            f"after the answer, other files within {(SWEEP_S + KEEP_S) // 60} minutes."
         )
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
