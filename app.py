@@ -7,6 +7,7 @@ machine; uploads are deleted, and nothing is sent anywhere.
 import argparse
 import html
 import os
+import signal
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -31,8 +32,7 @@ from inference.segmenter import MIN_SCORE, THRESHOLD
 UPLOAD_LIMIT = "200mb"  # of one file
 MAX_WAITING = 64  # requests; a further one is told that the queue is full
 MAX_FILES = 24  # of the tab for many images
-SWEEP_S, KEEP_S = 60, 900  # how often files are looked at, and from which age on deleted
-CACHE = get_upload_folder()  # of files to download
+SWEEP_S, KEEP_S = 60, 840  # how often files are looked at, and from which age on deleted
 DOCS = Path(__file__).with_name("docs")
 EXAMPLES = {
     "Two marks": DOCS / "example.jpg",
@@ -136,7 +136,8 @@ def decide(answers: Answers, path: str | None, *settings):
         "after": data_url(answer.overlay(found.mask)),
         "alt": f"The photo with its watermark in red, on {found.coverage:.1%} of the pixels",
     }
-    file = save_bytes_to_cache(encode(mask, ".png"), f"{Path(path).stem}.mask.png", CACHE)
+    name = f"{Path(path).stem}.mask.png"
+    file = save_bytes_to_cache(encode(mask, ".png"), name, get_upload_folder())
     return pictures, {"watermark": found.score}, said, shrunk(mask, PREVIEW_PX), file
 
 
@@ -167,7 +168,7 @@ def find_many(answers: Answers, paths, progress=gr.Progress(track_tqdm=True)):  
         records = segment_handful(paths, Path(folder), answers.segmenter, check_photo)
         good = [record for record in records if record["error"] is None]
         sheet = overlay_sheet(good, [overlay_of(one, Path(folder)) for one in good])
-        file = save_bytes_to_cache(zip_masks(Path(folder)), "masks.zip", CACHE)
+        file = save_bytes_to_cache(zip_masks(Path(folder)), "masks.zip", get_upload_folder())
     return sheet, [[record[name] for name in TABLE] for record in records], file
 
 
@@ -189,7 +190,7 @@ def make_page(answers: Answers) -> gr.Blocks:
             many_tab(answers)
         gr.Markdown(
             "Everything is computed on this machine; nothing is sent anywhere. A photo is deleted "
-            f"after the answer, other uploads and answers within {KEEP_S // 60} minutes."
+            f"after the answer, other files within {(SWEEP_S + KEEP_S) // 60} minutes."
         )
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
@@ -291,9 +292,12 @@ def main(arguments=None) -> None:
     add("--share", action="store_true", help="open it to the internet through Gradio's servers")
     options = parser.parse_args(arguments)
     matplotlib.use("Agg")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl+C
     try:
-        page = make_page(Answers(load_segmenter(options.weights)))
-        launch(page, server_name=options.host, server_port=options.port, share=options.share)
+        with tempfile.TemporaryDirectory() as folder:  # Gradio leaves files behind at its end
+            os.environ["GRADIO_TEMP_DIR"] = folder
+            page = make_page(Answers(load_segmenter(options.weights)))
+            launch(page, server_name=options.host, server_port=options.port, share=options.share)
     except (OSError, ValueError) as error:  # the weights; a port in use
         sys.exit(f"app.py: {error}")
 

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -214,6 +215,26 @@ def test_the_number_of_images_is_bounded(answers, photo, count):
 # --- The command -------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def signals_and_folder_as_before(monkeypatch):
+    """`main` is for a process of its own: it sets a signal handler and Gradio's folder."""
+    monkeypatch.setattr(app.signal, "signal", lambda *given: None)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", app.get_upload_folder())
+
+
+def test_no_file_outlives_the_page(monkeypatch):
+    written = []
+
+    def launch(page, **options):
+        written.append(Path(app.get_upload_folder()) / "upload.png")
+        written[0].touch()
+
+    monkeypatch.setattr(app, "load_segmenter", lambda folder: Bright())
+    monkeypatch.setattr(app, "launch", launch)
+    app.main([])
+    assert not written[0].parent.exists()
+
+
 @pytest.mark.parametrize("arguments, host", [([], "127.0.0.1"), (["--host", "0.0.0.0"], "0.0.0.0")])
 def test_the_page_is_for_this_machine_unless_asked(monkeypatch, arguments, host):
     called = {}
@@ -348,6 +369,26 @@ def test_everything_is_reached_by_keyboard_and_has_a_text(open_page):
     wanted = {"Click to upload or drop files", "Two marks", "Download the mask (PNG)"}
     wanted |= {f"range slider for {texts['label']}" for _, texts in app.SLIDERS}
     assert wanted | {"Share of the photo without mask"} <= reached
+
+
+def test_uploads_and_results_are_deleted_after_a_while(monkeypatch, tmp_path, photo):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    monkeypatch.setattr(app, "SWEEP_S", 1)
+    monkeypatch.setattr(app, "KEEP_S", 2)
+    page = app.make_page(Answers(Bright()))
+    _, url, _ = app.launch(page, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+
+    def files():
+        names = {path.name for path in tmp_path.glob("gradio/*/*.*")}
+        return names - {path.name for path in app.EXAMPLES.values()}
+
+    Client(url, verbose=False).predict([handle_file(photo)], api_name="/find_many")
+    assert {"photo.png", "masks.zip"} <= files()
+    deadline = time.monotonic() + 10
+    while files() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    page.close(verbose=False)
+    assert not files()
 
 
 def test_twenty_requests_at_once_are_all_answered(server, tmp_path):
