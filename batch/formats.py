@@ -96,6 +96,7 @@ class TarShard:
             sample = []
             try:
                 for info in archive:
+                    archive.members = []  # it would remember all of them
                     if not info.isfile() or _hidden(info.name):
                         continue
                     if sample and split_key(info.name)[0] != split_key(sample[0][0].name)[0]:
@@ -132,6 +133,7 @@ class TarShard:
                 for sample, wanted in zip(window.origin or (), chosen):
                     for info, data in sample if wanted else ():
                         archive.addfile(info, io.BytesIO(data))
+                archive.members = []  # it would remember all of them
 
             yield keep
 
