@@ -11,7 +11,7 @@ Exit status: 0 all went well; 1 some images failed, each named, or the disk is f
 import argparse
 import sys
 
-from batch import OutputError, UsageError
+from batch.command import escape_odd_names, run_command
 from batch.scan import ScanOptions, scan
 from inference.runtime import BACKENDS
 
@@ -49,22 +49,11 @@ def parse(arguments=None) -> tuple[str, str, ScanOptions]:
 
 
 def main(arguments=None) -> int:
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
-    sys.stderr.reconfigure(errors="backslashreplace")
+    escape_odd_names()
     source, output, options = parse(arguments)
-    try:
-        summary = scan(source, output, options)
-    except (UsageError, FileNotFoundError, ValueError) as error:
-        print(f"scan.py: {error}", file=sys.stderr)
-        return 2
-    except OutputError as error:
-        print(f"scan.py: stopped: {error}. The same command goes on.", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("scan.py: interrupted. The same command goes on.", file=sys.stderr)
-        return 130
-    print(summary)
-    return 1 if summary.failed else 0
+    return run_command(
+        "scan.py", lambda: scan(source, output, options), "The same command goes on."
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import logging
 import sys
 import warnings
 
-from batch import Options, OutputError, UsageError, segment_files
+from batch import Options, segment_files
+from batch.command import escape_odd_names, run_command
 from batch.report import WRITERS
 from inference.runtime import BACKENDS
 
@@ -52,28 +53,17 @@ def parse(arguments=None) -> tuple[list[str], str, Options]:
 
 def main(arguments=None) -> int:
     warnings.filterwarnings("ignore", module="PIL")  # of damaged files: the report names them
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files that are no UTF-8
-    sys.stderr.reconfigure(errors="backslashreplace")
+    escape_odd_names()
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("runtime").setLevel(logging.INFO)
+    logging.getLogger("inference").setLevel(logging.INFO)
     inputs, output, options = parse(arguments)
     go_on = "What is done stays: " + (
         "the same command without --overwrite goes on." if options.overwrite
         else "the same command goes on."
     )  # fmt: skip
-    try:
-        summary = segment_files(inputs, output, options, progress=True)
-    except (UsageError, FileNotFoundError, ValueError) as error:
-        print(f"segment.py: {error}", file=sys.stderr)
-        return 2
-    except OutputError as error:
-        print(f"segment.py: stopped: {error}. {go_on}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"segment.py: interrupted. {go_on}", file=sys.stderr)
-        return 130
-    print(summary)
-    return 1 if summary.failed else 0
+    return run_command(
+        "segment.py", lambda: segment_files(inputs, output, options, progress=True), go_on
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Many images to masks and a report: nothing lost, nothing half-written, the same bytes always."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from batch.inputs import UsageError
 from batch.journal import locked
 from batch.report import OutputError
 from batch.run import Options, segment_files
+from inference import openvino_backend
 from inference.deploy import TorchSegmenter
 from inference.pictures import boxes_of, coco_rle
 
@@ -452,3 +454,10 @@ def test_the_script_segments_with_the_shipped_weights(folder, capsys):
     Path("photos.txt").write_text("in/00.jpg\nin/sub/01.jpg\n")
     assert segment.main(["photos.txt", "--output", "out"]) == 0
     assert sorted(files("out")) == ["in/00.png", "in/sub/01.png", "report.jsonl"]
+
+
+def test_the_conversion_of_the_network_is_announced(tmp_path, monkeypatch):
+    log = logging.getLogger("inference")
+    monkeypatch.setattr(log, "level", log.level)  # put back afterwards
+    assert segment.main([str(tmp_path / "none"), "--output", str(tmp_path / "out")]) == 2
+    assert openvino_backend.LOG.isEnabledFor(logging.INFO)
