@@ -27,6 +27,19 @@ NORMALISATIONS = {  # of smp's encoders that timm does not know by their name, o
 }
 
 
+class DepthwiseConv(nn.Conv2d):
+    """In training under the CPU's autocast it computes in fp32, several times as fast as in bf16.
+
+    The dense convolutions, which gain by bf16, stay in it: EXPERIMENTS.md, 2026-11-25.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        if not (self.training and image.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
+            return super().forward(image)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(image.float()).to(image.dtype)
+
+
 class ScoreHead(nn.Module):
     """The logit that a photo carries a mark: its strongest patch, and what the scene is like.
 
@@ -158,11 +171,15 @@ def make_encoder(name: str, weights: str | None = None) -> nn.Module:
     try:
         with warnings.catch_warnings():  # that timm- names are an older spelling
             warnings.simplefilter("ignore", DeprecationWarning)
-            return smp.encoders.get_encoder(name, weights=weights)
+            encoder = smp.encoders.get_encoder(name, weights=weights)
     except (KeyError, RuntimeError) as error:  # smp's and timm's
         raise ValueError(
             f"No encoder {name!r}: {error} Use a name that segmentation-models-pytorch knows."
         ) from error
+    for module in encoder.modules():
+        if type(module) is nn.Conv2d and module.groups == module.in_channels > 1:
+            module.__class__ = DepthwiseConv
+    return encoder
 
 
 def normalisation(encoder: str) -> tuple[Sequence[float], Sequence[float]]:

@@ -1,5 +1,6 @@
 """The network, its losses and metrics, and its files."""
 
+import copy
 import json
 import math
 
@@ -11,7 +12,8 @@ from conftest import TINY
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
-from inference.network import SegmentationNetwork, normalisation
+from inference import devices
+from inference.network import DepthwiseConv, SegmentationNetwork, make_encoder, normalisation
 from inference.segmenter import STRIDE
 from model import WatermarkSegmenter, score_loss, segmentation_loss
 from samples import IGNORE
@@ -112,6 +114,33 @@ def test_layers_that_no_output_needs_are_not_trained(make_model):
     network = make_model().network
     network.freeze_unused()
     assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["timm-tf_efficientnet_lite0", "mobilenet_v2"])
+def test_depthwise_convolutions_train_in_fp32_under_the_cpus_autocast(name):
+    encoder = copy.deepcopy(make_encoder(name))
+    convs = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1]
+    assert len(convs) > 10 and {type(conv) for conv in convs} == {DepthwiseConv}
+    conv, image = convs[0], torch.rand(2, convs[0].in_channels, 16, 16).bfloat16()
+    exact = super(DepthwiseConv, conv).forward(image.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        training, evaluating = conv.train()(image), conv.eval()(image)
+    assert torch.equal(training, exact.bfloat16())
+    assert torch.equal(conv.train()(image.float()), exact)
+    assert training.dtype == evaluating.dtype == torch.bfloat16
+    assert not torch.equal(training, evaluating)  # the weights are rounded
+
+
+@pytest.mark.parametrize(
+    "instructions, precision, inference",
+    [([], "32-true", False), (["avx512_bf16"], "bf16-mixed", False),
+     (["avx512_bf16", "amx_bf16"], "bf16-mixed", True)],
+)  # fmt: skip
+def test_precision_is_what_the_cpu_is_fast_in(instructions, precision, inference, monkeypatch):
+    cpu, has = torch.device("cpu"), dict.fromkeys(instructions, True)
+    monkeypatch.setattr(devices, "best_device", lambda: cpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert (devices.best_precision(), devices.bf16_is_fast(cpu)) == (precision, inference)
 
 
 # --- Losses -------------------------------------------------------------------------------------
