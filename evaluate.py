@@ -5,13 +5,15 @@
     python evaluate.py --images IMAGES --masks MASKS
     python evaluate.py --photos PHOTOS --logos LOGOS --together 3 10 30 --slices faint
     python evaluate.py --photos PHOTOS --logos LOGOS --calibrate 0.1 --count 20 --weights DIR
+    python evaluate.py --photos PHOTOS --logos LOGOS --quantize --weights DIR
 
 Writes results.json, results.md (the table it prints), reliability.png and a gallery of the best,
 median and worst images of each slice into --output. What the slices are, evaluation/testset.py
 says; what the numbers mean, evaluation/metrics.py. With --together: what images that share a mark
 gain from each other, in together.json and together.md. With --card: also the header and the table
 of a model card. With --calibrate: makes the score a
-probability, on the validation files of a training, and writes it into the weights.
+probability, on the validation files of a training, and writes it into the weights. With --quantize:
+writes the network in 8-bit integers beside them, for the backend openvino-int8.
 """
 
 import argparse
@@ -24,12 +26,13 @@ matplotlib.use("Agg")
 
 from evaluation.calibration import calibrate
 from evaluation.card import read_card, write_card
+from evaluation.quantization import quantize
 from evaluation.run import evaluate_slices, write_results
 from evaluation.test_files import find_test_files, real_pairs, synthetic_slices
 from evaluation.testset import SLICES
 from evaluation.together import compare_together, write_together
 from inference.folder import SHIPPED_WEIGHTS
-from inference.runtime import load_segmenter
+from inference.runtime import BACKENDS, load_segmenter
 
 
 def parse(arguments=None):
@@ -53,6 +56,9 @@ def parse(arguments=None):
     add("--together", nargs="+", type=int, metavar="N", help="groups of N photos with one mark")
     add("--calibrate", type=float, metavar="VAL_FRACTION",
         help="fit the score on this share of the files, that of the training")  # fmt: skip
+    add("--quantize", action="store_true",
+        help="make the network of openvino-int8, from --count training samples")  # fmt: skip
+    add("--backend", choices=BACKENDS, default="auto", help="what computes")
     add("--save-images", action="store_true", help="write the test images and masks, too")
     options = parser.parse_args(arguments)
     synthetic, real = (options.photos, options.logos), (options.images, options.masks)
@@ -62,10 +68,13 @@ def parse(arguments=None):
         parser.error(f"--count is {options.count}; give 1 or more")
     if options.together and (min(options.together) < 1 or options.images):
         parser.error("--together takes numbers of photos from 1, and needs --photos and --logos")
-    if options.calibrate is not None and options.images:
-        parser.error("--calibrate needs --photos and --logos")
-    if options.card and (options.together or options.calibrate is not None):
-        parser.error("--card needs the whole table: leave out --together and --calibrate")
+    changes_weights = options.calibrate is not None or options.quantize
+    if changes_weights and options.images:
+        parser.error("--calibrate and --quantize need --photos and --logos")
+    if options.calibrate is not None and options.quantize:
+        parser.error("--calibrate changes the weights that --quantize takes: first the one")
+    if options.card and (options.together or changes_weights):
+        parser.error("--card needs the whole table, and nothing else beside it")
     return options
 
 
@@ -75,9 +84,12 @@ def run(options) -> None:
         numbers = options.calibrate, options.count, options.seed
         print(calibrate(options.weights, folders, *numbers))
         return
+    if options.quantize:
+        print(quantize(options.weights, folders, options.count, options.seed))
+        return
     if options.card:
         read_card(options.card)  # what is wrong with it shows before the evaluation
-    segmenter = load_segmenter(options.weights)
+    segmenter = load_segmenter(options.weights, backend=options.backend)
     if options.images:
         slices = real_pairs(options.images, options.masks)
     else:

@@ -1,7 +1,8 @@
 """Weights run by OpenVINO, on the CPU.
 
 It takes the network in a format of its own, which the first call writes beside the weights; from
-then on PyTorch is not even imported.
+then on PyTorch is not even imported. The network in 8-bit integers comes with the weights instead:
+`evaluation.quantization` makes it.
 """
 
 import functools
@@ -18,21 +19,27 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.folder import check_folder
+from inference.folder import INT8, check_folder
 from inference.segmenter import Predict, Segmenter
 
 LOG = logging.getLogger(__name__)
+MADE_OF = ["watermark_segmentation", "weights"]  # where a quantized network names its weights
 PROGRAM = [Path(__file__).with_name(name) for name in ("deploy.py", "network.py")]
 
 
 class OpenVinoSegmenter(Segmenter):
-    """Runs a weights folder with OpenVINO on the CPU, in bf16 where that is native."""
+    """Runs a weights folder with OpenVINO on the CPU, in bf16 where that is native.
+
+    Args:
+        int8: most convolutions in 8-bit integers, by the folder's quantized network.
+    """
 
     one_core_each = True
 
-    def __init__(self, folder):
+    def __init__(self, folder, int8: bool = False):
         self.core, self.version = openvino_core(), import_openvino().__version__
-        self.network, self.program = openvino_network(self.core, Path(folder))
+        read = int8_network if int8 else openvino_network
+        self.network, self.program = read(self.core, Path(folder))
         native = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if native else "f32"
         self.compiled = {}  # threads to the network for so many callers, and what each one keeps
@@ -63,12 +70,27 @@ class OpenVinoSegmenter(Segmenter):
         return self.core.compile_model(self.network, "CPU", options)
 
 
+def int8_network(core, folder: Path):
+    """The folder's quantized network, and a name of it; an error if it is not of these weights."""
+    make = "Make it: python evaluate.py --quantize --weights DIR --photos PHOTOS --logos LOGOS."
+    path = folder / INT8
+    made_of = files_hash(*check_folder(folder))
+    if not path.is_file():
+        raise FileNotFoundError(f"No {INT8} in {folder}, which openvino-int8 needs. {make}")
+    network = core.read_model(path)
+    if not network.has_rt_info(MADE_OF) or network.get_rt_info(MADE_OF).astype(str) != made_of:
+        raise ValueError(f"{path} was made of other weights than those beside it. {make}")
+    return network, f"int8 {made_of}"
+
+
+def files_hash(*paths: Path) -> str:
+    digests = (hashlib.sha256(path.read_bytes()).digest() for path in paths)
+    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
+
+
 def program_hash(folder) -> str:
     """Of the weights and of the code that makes a network of them."""
-    digest = hashlib.sha256()
-    for path in (*check_folder(folder), *PROGRAM):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    return files_hash(*check_folder(folder), *PROGRAM)
 
 
 def openvino_network(core, folder: Path):
@@ -101,20 +123,22 @@ def openvino_network(core, folder: Path):
 
 
 def keep(network, path: Path) -> None:
-    """Writes OpenVINO's two files, each whole or not at all, and removes those of older weights.
+    """Writes OpenVINO's two files and removes those of older weights; other processes may, too."""
+    write_network(network, path)
+    for old in path.parent.glob("openvino-" + "[0-9a-f]" * 16 + ".*"):
+        if old.stem != path.stem:
+            with suppress(OSError):  # in use, on Windows
+                old.unlink()
 
-    Other processes may be doing the same.
-    """
+
+def write_network(network, path: Path) -> None:
+    """Writes OpenVINO's two files, .xml and .bin, each whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=path.parent) as partial:
         import_openvino().save_model(network, Path(partial) / path.name, compress_to_fp16=False)
         for ending in (".bin", ".xml"):  # the second one says that both are there
             name = path.with_suffix(ending).name
             os.replace(Path(partial) / name, path.with_name(name))
-    for old in path.parent.glob("openvino-" + "[0-9a-f]" * 16 + ".*"):
-        if old.stem != path.stem:
-            with suppress(OSError):  # in use, on Windows
-                old.unlink()
 
 
 @functools.cache
@@ -128,11 +152,12 @@ def openvino_core():
     return import_openvino().Core()
 
 
-def import_openvino():
-    """OpenVINO, as if its package openvino_telemetry, which reports its use, were not installed."""
-    absent = sys.modules.setdefault("openvino_telemetry") is None  # then it takes a stub
+def import_openvino(name: str = "openvino"):
+    """OpenVINO, or a package that uses it, as if openvino_telemetry, which reports that, were not
+    installed."""
+    absent = sys.modules.setdefault("openvino_telemetry") is None  # then they take a stub
     try:
-        return import_module("openvino")
+        return import_module(name)
     finally:
         if absent:
             sys.modules.pop("openvino_telemetry", None)

@@ -69,7 +69,8 @@ def segmenters(device: str) -> dict:
     """Name to segmenter of each program that can run the shipped weights on the device."""
     found = {"torch": load_torch_segmenter(SHIPPED_WEIGHTS, device)}
     if device == "cpu" and find_spec("openvino"):
-        found["openvino"] = load_segmenter(SHIPPED_WEIGHTS, device, "openvino")
+        for name in ("openvino", "openvino-int8"):
+            found[name] = load_segmenter(SHIPPED_WEIGHTS, device, name)
     return found
 
 

@@ -1,0 +1,111 @@
+"""The network in 8-bit integers: who makes it, which weights it belongs to, what it answers."""
+
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate
+from evaluation import quantization
+from inference import runtime
+from inference.folder import CONFIG, SHIPPED_WEIGHTS, WEIGHTS
+from inference.openvino_backend import openvino_core
+from inference.runtime import load_segmenter
+from model import WatermarkSegmenter
+
+pytestmark = pytest.mark.skipif(
+    not (find_spec("openvino") and find_spec("nncf")), reason="openvino and nncf are optional"
+)
+EXAMPLE = Path(__file__).parents[1] / "docs" / "example.jpg"
+INT8 = "openvino-int8"
+
+
+@pytest.fixture(autouse=True)
+def with_openvino(monkeypatch):
+    monkeypatch.setattr(runtime, "find_spec", find_spec)
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory, photo_folder, logo_folder):
+    """The shipped weights, quantized on a few painted samples by the command; and what it said."""
+    folder = tmp_path_factory.mktemp("weights")
+    for name in (CONFIG, WEIGHTS):
+        shutil.copy(SHIPPED_WEIGHTS / name, folder)
+    inputs = ["--photos", str(photo_folder), "--logos", str(logo_folder), "--count", "12"]
+    evaluate.main(["--quantize", "--weights", str(folder), *inputs])
+    return folder
+
+
+def test_the_command_writes_integers_for_all_but_the_first_convolutions_and_the_heads(quantized):
+    assert {path.name for path in quantized.glob("int8.*")} == {"int8.xml", "int8.bin"}
+    operations = openvino_core().read_model(quantized / "int8.xml").get_ordered_ops()
+    convolutions = [op for op in operations if "Convolution" in op.get_type_name()]
+    in_floats = []
+    for op in convolutions:
+        weight = op.input_value(1).get_node()
+        while weight.get_type_name() in ("Multiply", "Subtract", "Convert", "Reshape"):
+            weight = weight.input_value(0).get_node()  # what makes floats of integers again
+        if weight.get_element_type().get_type_name() != "i8":
+            in_floats.append(op.get_friendly_name())
+    assert len(convolutions) > 50 and len(in_floats) == quantization.FIRST + 1
+    assert "mask_head" in in_floats[-1]
+
+
+def test_integers_answer_nearly_as_floats_do():
+    photo = load_segmenter(backend="torch").segment(EXAMPLE)
+    found = load_segmenter(backend=INT8).segment(EXAMPLE)  # those that are shipped
+    both, either = (found.mask & photo.mask).sum(), (found.mask | photo.mask).sum()
+    assert both > 0.9 * either > 0 and found.score == pytest.approx(photo.score, abs=0.1)
+    assert not np.allclose(found.probability, photo.probability, atol=1e-3)
+
+
+def test_each_backend_has_a_name_of_its_own(quantized):
+    backends = [load_segmenter(quantized, "cpu", name) for name in (INT8, "openvino")]
+    assert len({segmenter.fingerprint() for segmenter in backends}) == 2
+    assert "int8" in backends[0].fingerprint()
+
+
+def test_weights_without_a_quantized_network_are_refused(tmp_path):
+    for name in (CONFIG, WEIGHTS):
+        shutil.copy(SHIPPED_WEIGHTS / name, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"No int8.xml in .*evaluate.py --quantize"):
+        load_segmenter(tmp_path, "cpu", INT8)
+
+
+@pytest.mark.parametrize("mark", [True, False])
+def test_a_network_of_other_weights_is_refused(quantized, tmp_path, mark):
+    shutil.copytree(quantized, tmp_path, dirs_exist_ok=True)
+    if mark:
+        WatermarkSegmenter.load(tmp_path).save(tmp_path, half=False)
+    else:
+        text = (quantized / "int8.xml").read_text()
+        (tmp_path / "int8.xml").write_text(text.replace(quantization.MADE_OF[0], "something"))
+    with pytest.raises(ValueError, match=r"int8.xml was made of other weights.*--quantize"):
+        load_segmenter(tmp_path, "cpu", INT8)
+
+
+def test_gpus_and_a_missing_package_are_said(quantized, monkeypatch):
+    with pytest.raises(ValueError, match="openvino-int8 runs on the cpu, not on 'cuda'"):
+        load_segmenter(quantized, "cuda", INT8)
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(ValueError, match="pip install openvino nncf"):
+        quantization.quantize(quantized, (None, None, None), 8, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [(["--calibrate", "0.1"], "first the one"), (["--card", "README.md"], "the whole table")],
+)
+def test_one_thing_at_a_time(arguments, wrong, message, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main([*arguments, "--quantize", *wrong])
+    assert message in capsys.readouterr().err
+
+
+def test_the_backend_of_an_evaluation_is_chosen(arguments, monkeypatch):
+    monkeypatch.setattr(evaluate, "load_segmenter", lambda folder, backend: 1 / (backend != INT8))
+    with pytest.raises(ZeroDivisionError):
+        evaluate.main([*arguments, "--backend", INT8])
