@@ -18,6 +18,7 @@ from batch.inputs import CONSENSUS, JOURNAL, Input, UsageError
 from batch.report import PARTIAL, OutputError, to_json
 
 ADVICE = "Give another output folder, or --overwrite to start afresh."
+NOT_OURS = "Give another output folder, or move that file away."
 
 
 @contextmanager
@@ -75,13 +76,16 @@ class Journal:
 
         Args:
             others: names of files that belong to no single image, such as the report.
-            overwrite: delete what an earlier run has written here, replace files of others.
+            overwrite: delete what an earlier run has written here; files of others still stay.
         """
         wanted = {i.name + end: os.path.abspath(i.path) for i in inputs for end in endings}
         both = sorted(set(others) & set(wanted))
         if both:
             raise UsageError(f"{both[0]} is the name of two outputs: rename {wanted[both[0]]}.")
         wanted |= dict.fromkeys(others, "")
+        for name in wanted:
+            if name not in self.claimed and os.path.lexists(self.output / name):
+                raise UsageError(f"{self.output} has a {name} that no run wrote. {NOT_OURS}")
         if not overwrite:
             self._refuse(wanted)
         shutil.rmtree(self.output / PARTIAL, ignore_errors=True)  # of a run that was killed
@@ -103,8 +107,6 @@ class Journal:
                 + ADVICE
             )
         for name, path in wanted.items():
-            if name not in self.claimed and os.path.lexists(self.output / name):
-                raise UsageError(f"{self.output} has a {name} that is not of this run. {ADVICE}")
             if self.claimed.get(name, path) != path:
                 raise UsageError(f"{self.output / name} is of {self.claimed[name]}. {ADVICE}")
 

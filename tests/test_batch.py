@@ -258,20 +258,21 @@ def test_results_of_other_options_are_kept_unless_overwritten(folder, go):
     assert all(record["coverage"] == 1 for record in lines("out"))
 
 
-def test_files_of_others_are_kept_unless_overwritten(folder, go):
+def test_files_of_others_are_never_replaced(folder, go):
     Path("out").mkdir()
     Path("out/00.png").write_bytes(b"mine")
-    with pytest.raises(UsageError, match=r"has a 00\.png that is not of this run"):
-        go([folder], "out")
-    assert files("out") == {"00.png": b"mine"} and not Path("out/.progress.jsonl").exists()
-    go([folder], "out", overwrite=True)
-    assert len(files("out")) == 7
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"has a 00\.png that no run wrote.*move that file"):
+            go([folder], "out", overwrite=overwrite)
+        assert files("out") == {"00.png": b"mine"} and not Path("out/.progress.jsonl").exists()
+    Path("out/00.png").unlink()
+    go([folder], "out")
     Path("out/new.png").write_bytes(b"mine")
     Path("out/report.csv").write_bytes(b"mine")
     shutil.copy("in/00.jpg", "new.jpg")
-    with pytest.raises(UsageError, match=r"has a new\.png that is not of this run"):
+    with pytest.raises(UsageError, match=r"has a new\.png that no run wrote"):
         go([folder, "new.jpg"], "out")
-    with pytest.raises(UsageError, match=r"has a report\.csv that is not of this run"):
+    with pytest.raises(UsageError, match=r"has a report\.csv that no run wrote"):
         go([folder], "out", report="csv")
 
 
