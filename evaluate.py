@@ -73,6 +73,8 @@ def parse(arguments=None):
         parser.error("--calibrate and --quantize need --photos and --logos")
     if options.calibrate is not None and options.quantize:
         parser.error("--calibrate changes the weights that --quantize takes: first the one")
+    if changes_weights and (options.together or options.manifest):
+        parser.error("--calibrate and --quantize go without --together and --manifest")
     if options.card and (options.together or changes_weights):
         parser.error("--card needs the whole table, and nothing else beside it")
     return options

@@ -76,7 +76,7 @@ class Options:
     report: str = "jsonl"  # a name in report.WRITERS
     workers: int | None = None  # images in work at once; None: one per core
     device: str = "auto"  # "cpu", "cuda", "cuda:1", "mps"; auto: the best there is
-    backend: str = "auto"  # "torch", "openvino"; auto: see `inference.load_segmenter`
+    backend: str = "auto"  # a name in BACKENDS; see `inference.load_segmenter`
     overwrite: bool = False  # start afresh instead of going on
     allow_huge: bool = False  # open images above Pillow's limit, 179 megapixels
 

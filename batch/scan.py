@@ -69,7 +69,7 @@ class ScanOptions:
     cpus_per_actor: int | None = None  # cores for each; None: an equal share
     gpus_per_actor: float = 1.0  # share of a GPU for each, where GPUs compute
     device: str = "auto"  # "cpu", "cuda", "mps"; auto: GPUs if Ray counts any, else the CPU
-    backend: str = "auto"  # "torch", "openvino"; auto: see `inference.load_segmenter`
+    backend: str = "auto"  # a name in BACKENDS; see `inference.load_segmenter`
     dollars_per_hour: float | None = None  # price of one machine
 
     def __post_init__(self):
@@ -179,7 +179,8 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
     """
     options, start_s = options or ScanOptions(), time.monotonic()
     check_ray(options.address)
-    weights, origin, target = Weights.read(options.weights), Store(source), Store(output)
+    weights = Weights.read(options.weights, int8=options.backend.endswith("int8"))
+    origin, target = Store(source), Store(output)
     if origin.path == target.path:
         raise UsageError(
             f"{output} is both source and output. Give the rows a folder of their own."
@@ -327,7 +328,7 @@ def plan_pool(nodes: list[dict], shards: int, options: ScanOptions) -> Pool:
     gpus = [node["Resources"].get("GPU", 0) for node in nodes]
     device = options.device
     if device == "auto":
-        device = "cuda" if any(gpus) else "cpu"
+        device = "cuda" if any(gpus) and not options.backend.startswith("openvino") else "cpu"
     share = options.gpus_per_actor if device.startswith("cuda") else 0
     room = [int(gpu / share) for gpu in gpus] if share else [int(core) for core in cores]
     wanted = options.actors or max(1, min(sum(room), shards))

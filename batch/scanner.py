@@ -29,7 +29,7 @@ from batch.inputs import UsageError
 from batch.report import OutputError, arrow_table, measures, reason_of
 from batch.shards import Shard
 from batch.stores import Store
-from inference.folder import CONFIG, WEIGHTS, check_folder
+from inference.folder import INT8, check_folder
 from inference.parallel import Budget, cancelling_pool, in_order, shared_network
 from inference.reading import read_image
 from inference.runtime import load_segmenter
@@ -229,15 +229,23 @@ class Weights:
     fingerprint: str  # of the files
 
     @classmethod
-    def read(cls, folder: str):
-        """FileNotFoundError if one of the two files is missing."""
-        files = {path.name: path.read_bytes() for path in check_folder(folder)}
+    def read(cls, folder: str, int8: bool = False):
+        """FileNotFoundError if one of the files is missing.
+
+        Args:
+            int8: also the quantized network, where there is one.
+        """
+        paths = [
+            *check_folder(folder),
+            *(Path(folder).glob(f"{Path(INT8).stem}.*") if int8 else ()),
+        ]
+        files = {path.name: path.read_bytes() for path in paths}
         return cls(os.path.abspath(folder), files, _hash(files))
 
     def unpacked(self) -> str:
         """A folder with these files on this machine: the same one, or else a copy."""
         with FileLock(Path(tempfile.gettempdir(), f"watermark-{self.fingerprint}.lock")):
-            paths = [Path(self.folder, name) for name in (CONFIG, WEIGHTS)]
+            paths = [Path(self.folder, name) for name in self.files]
             if all(map(Path.is_file, paths)):
                 here = {path.name: path.read_bytes() for path in paths}
                 if _hash(here) == self.fingerprint:

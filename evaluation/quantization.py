@@ -41,7 +41,7 @@ def quantize(folder, folders, count: int, seed: int) -> str:
     Raises:
         FileNotFoundError, ValueError: the weights, the folders or the package NNCF are missing.
     """
-    weights = check_folder(folder)
+    _, weights = check_folder(folder)
     nncf, path = import_nncf(), Path(folder) / INT8
     nncf.set_log_level(logging.WARNING)
     settings = WatermarkSettings(image_size=SAMPLE_PX)
@@ -56,7 +56,7 @@ def quantize(folder, folders, count: int, seed: int) -> str:
         subset_size=count,
         ignored_scope=nncf.IgnoredScope(names=names, patterns=[HEADS]),
     )
-    quantized.set_rt_info(files_hash(*weights), MADE_OF)
+    quantized.set_rt_info(files_hash(weights), MADE_OF)
     write_network(quantized, path)
     size_mb = (os.path.getsize(path) + os.path.getsize(path.with_suffix(".bin"))) / 1e6
     return f"{path} and its .bin, {size_mb:.1f} MB, from {count} samples"
@@ -65,6 +65,7 @@ def quantize(folder, folders, count: int, seed: int) -> str:
 def import_nncf():
     """OpenVINO's package for quantization; ValueError if it is not installed."""
     try:
+        import_openvino()  # NNCF comes without it
         return import_openvino("nncf")
     except ModuleNotFoundError as error:
         raise ValueError(

@@ -74,13 +74,18 @@ def int8_network(core, folder: Path):
     """The folder's quantized network, and a name of it; an error if it is not of these weights."""
     make = "Make it: python evaluate.py --quantize --weights DIR --photos PHOTOS --logos LOGOS."
     path = folder / INT8
-    made_of = files_hash(*check_folder(folder))
+    _, weights = check_folder(folder)
     if not path.is_file():
         raise FileNotFoundError(f"No {INT8} in {folder}, which openvino-int8 needs. {make}")
-    network = core.read_model(path)
-    if not network.has_rt_info(MADE_OF) or network.get_rt_info(MADE_OF).astype(str) != made_of:
+    try:
+        network = core.read_model(path)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"{path} or its .bin cannot be read ({reason}). {make}") from error
+    made_of = network.get_rt_info(MADE_OF).astype(str) if network.has_rt_info(MADE_OF) else None
+    if made_of != files_hash(weights):
         raise ValueError(f"{path} was made of other weights than those beside it. {make}")
-    return network, f"int8 {made_of}"
+    return network, f"int8 {files_hash(path, path.with_suffix('.bin'))}"
 
 
 def files_hash(*paths: Path) -> str:
@@ -102,7 +107,8 @@ def openvino_network(core, folder: Path):
     if not os.access(folder, os.W_OK):
         import pooch  # slow to import
 
-        place = Path(pooch.os_cache("watermark-segmentation"))
+        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        place = Path(pooch.os_cache("watermark-segmentation")) / name
     path = place / f"openvino-{program}.xml"
     if path.exists():
         with suppress(RuntimeError):  # damaged: it is written anew

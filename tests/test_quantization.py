@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import evaluate
+from batch.scanner import Weights
 from evaluation import quantization
 from inference import runtime
 from inference.folder import CONFIG, SHIPPED_WEIGHTS, WEIGHTS
@@ -64,7 +66,8 @@ def test_integers_answer_nearly_as_floats_do():
 
 def test_each_backend_has_a_name_of_its_own(quantized):
     backends = [load_segmenter(quantized, "cpu", name) for name in (INT8, "openvino")]
-    assert len({segmenter.fingerprint() for segmenter in backends}) == 2
+    backends.append(load_segmenter(backend=INT8))  # of the same weights, by other samples
+    assert len({segmenter.fingerprint() for segmenter in backends}) == 3
     assert "int8" in backends[0].fingerprint()
 
 
@@ -87,6 +90,22 @@ def test_a_network_of_other_weights_is_refused(quantized, tmp_path, mark):
         load_segmenter(tmp_path, "cpu", INT8)
 
 
+@pytest.mark.parametrize("damage", ["int8.bin", "int8.xml"])
+def test_a_damaged_network_is_refused(quantized, tmp_path, damage):
+    shutil.copytree(quantized, tmp_path, dirs_exist_ok=True)
+    (tmp_path / damage).write_bytes((quantized / damage).read_bytes()[:99])
+    with pytest.raises(ValueError, match=r"int8.xml or its .bin cannot be read.*--quantize"):
+        load_segmenter(tmp_path, "cpu", INT8)
+
+
+def test_it_travels_with_a_scan_that_needs_it(quantized, tmp_path):
+    scan = Weights.read(str(quantized), int8=True)
+    assert Weights.read(str(quantized)).fingerprint != scan.fingerprint
+    assert Weights.read(str(quantized)).unpacked() == str(quantized)
+    elsewhere = replace(scan, folder=str(tmp_path / "none")).unpacked()
+    assert load_segmenter(elsewhere, "cpu", INT8).fingerprint()
+
+
 def test_gpus_and_a_missing_package_are_said(quantized, monkeypatch):
     with pytest.raises(ValueError, match="openvino-int8 runs on the cpu, not on 'cuda'"):
         load_segmenter(quantized, "cuda", INT8)
@@ -97,8 +116,9 @@ def test_gpus_and_a_missing_package_are_said(quantized, monkeypatch):
 
 @pytest.mark.parametrize(
     "wrong, message",
-    [(["--calibrate", "0.1"], "first the one"), (["--card", "README.md"], "the whole table")],
-)
+    [(["--calibrate", "0.1"], "first the one"), (["--card", "README.md"], "the whole table"),
+     (["--together", "3"], "go without --together")],
+)  # fmt: skip
 def test_one_thing_at_a_time(arguments, wrong, message, capsys):
     with pytest.raises(SystemExit):
         evaluate.main([*arguments, "--quantize", *wrong])

@@ -149,6 +149,7 @@ def machines(*resources) -> list[dict]:
         ([(16, 2)], 99, {}, (2, 8, 1, "cuda")), ([(16, 1), (8, 0)], 99, {}, (1, 16, 1, "cuda")),
         ([(16, 2)] * 3, 99, dict(gpus_per_actor=0.25), (24, 2, 0.25, "cuda")),
         ([(16, 2)], 99, dict(device="cpu"), (16, 1, 0, "cpu")),
+        ([(16, 2)], 99, dict(backend="openvino-int8"), (16, 1, 0, "cpu")),
     ],
 )  # fmt: skip
 def test_actors_take_equal_shares(nodes, shards, options, expected):

@@ -30,7 +30,7 @@ from inference.deploy import (
     load_torch_segmenter,
 )
 from inference.devices import best_device
-from inference.folder import SHIPPED_WEIGHTS
+from inference.folder import INT8, SHIPPED_WEIGHTS
 from inference.parallel import core_count, shared_network
 from inference.runtime import load_segmenter
 from inference.segmenter import predict_any_size
@@ -69,8 +69,9 @@ def segmenters(device: str) -> dict:
     """Name to segmenter of each program that can run the shipped weights on the device."""
     found = {"torch": load_torch_segmenter(SHIPPED_WEIGHTS, device)}
     if device == "cpu" and find_spec("openvino"):
-        for name in ("openvino", "openvino-int8"):
-            found[name] = load_segmenter(SHIPPED_WEIGHTS, device, name)
+        found["openvino"] = load_segmenter(SHIPPED_WEIGHTS, device, "openvino")
+        if (SHIPPED_WEIGHTS / INT8).exists():
+            found["openvino-int8"] = load_segmenter(SHIPPED_WEIGHTS, device, "openvino-int8")
     return found
 
 
