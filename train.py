@@ -86,14 +86,21 @@ class WatermarkData(pl.LightningDataModule):
             self.train_data, self.val_data = mixed
 
     def trained_on(self):
-        """The manifest of all files that the model has been trained on; validation's are not."""
+        """The manifest of all files that the model has been trained on; validation's are not.
+
+        None if the starting weights do not say theirs.
+        """
+        if self.trained_before is None:
+            return None
         return merge_manifests(self.trained_before, make_manifest(**self.train_data.files))
 
     def state_dict(self):
         return {"trained_on": self.trained_on()}
 
     def load_state_dict(self, state):
-        self.trained_before = merge_manifests(self.trained_before, state["trained_on"])
+        before, listed = self.trained_before, state["trained_on"]
+        known = before is not None and listed is not None
+        self.trained_before = merge_manifests(before, listed) if known else None
 
     def train_dataloader(self):
         return make_loader(self.train_data, self.batch_size, self.workers, train=True)
@@ -107,9 +114,12 @@ class CLI(LightningCLI):
         parser.add_lightning_class_args(BeforeAfter, "before_after")
         parser.add_argument("--init_from", type=str | None, help="weights folder to start from")
         # Our loaders share the samples out themselves: see `loading.FreshSampler`.
-        parser.set_defaults(
-            {"trainer.precision": best_precision(), "trainer.use_distributed_sampler": False}
-        )
+        parser.set_defaults({"trainer.use_distributed_sampler": False})
+
+    def before_instantiate_classes(self):
+        trainer = self.config[self.subcommand].trainer
+        if trainer.precision is None:
+            trainer.precision = best_precision(trainer.accelerator)
 
     def before_fit(self):
         if self.config[self.subcommand].trainer.logger in (None, True):
@@ -132,8 +142,10 @@ class CLI(LightningCLI):
         if folder:
             self.model.start_from(Path(folder) / WEIGHTS, "this network")
             trained_on = Path(folder) / "trained_on.json"
-            if trained_on.exists():
-                self.datamodule.trained_before = read_manifest(trained_on)
+            known = trained_on.exists()
+            if not known:
+                print(f"No {trained_on}, so the new weights cannot say what they were trained on.")
+            self.datamodule.trained_before = read_manifest(trained_on) if known else None
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let the checkpoint's settings override the command line's.

@@ -15,6 +15,7 @@ from evaluation.visibility import (
     PHOTOS_PER_CELL,
     SIZES,
     examples,
+    fitting_photo,
     measure,
     table,
     write_cells,
@@ -49,9 +50,9 @@ def main(arguments=None) -> None:
         photos = find_images(options.photos) if options.photos else sample_photos()
         grid = (options.opacities, options.sizes)
         cells = measure(segmenter, mark, photos, *grid, options.count, options.seed)
-        figure = examples(
-            segmenter, mark, photos[0].read(), options.opacities, max(options.sizes), options.seed
-        )
+        size = max(options.sizes)
+        photo = fitting_photo(photos, mark, size, options.seed)
+        figure = examples(segmenter, mark, photo, options.opacities, size, options.seed)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"visibility.py: {error}")
     write_cells(cells, figure, options.output)

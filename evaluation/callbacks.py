@@ -41,7 +41,7 @@ class ProgressLines(pl.Callback):
         self.last_s, passed_s = now_s, now_s - self.start_s
         steps, loss = trainer.estimated_stepping_batches, trainer.callback_metrics["train/loss"]
         line = f"loss {loss:.3f}  {self.images / passed_s:.1f} images/s"
-        if math.isfinite(steps):
+        if math.isfinite(steps) and step > self.start_step:
             left_s = passed_s * (steps - step) / (step - self.start_step)
             print(f"step {step}/{steps}  {line}  {left_s / 60:.1f} min left", flush=True)
         else:
@@ -94,7 +94,9 @@ class AveragedWeights(EMAWeightAveraging):
     def on_validation_epoch_end(self, trainer, model):
         if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero:
             model.save(self.folder, half=True)
-            write_manifest(trainer.datamodule.trained_on(), self.folder / "trained_on.json")
+            trained_on = trainer.datamodule.trained_on()
+            if trained_on is not None:
+                write_manifest(trained_on, self.folder / "trained_on.json")
         super().on_validation_epoch_end(trainer, model)
 
 

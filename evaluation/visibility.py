@@ -148,6 +148,18 @@ def heat_map(cells: list[Cell]):
     return heat_maps(grids.values(), titles, opacities, sizes, "opacity", "size of the mark")
 
 
+def fitting_photo(photos, mark, size: float, seed: int = 0) -> np.ndarray:
+    """The first photo on which the mark fits; DoesNotFit if there is none."""
+    for photo in photos:
+        try:
+            rgb = photo.read()
+            lay_on(rgb, mark, 1.0, size, Random(f"{seed} 0"))
+            return rgb
+        except DoesNotFit as error:
+            refused = error
+    raise refused
+
+
 def examples(segmenter, mark, photo: np.ndarray, opacities=OPACITIES, size: float = 0.4, seed=0):
     """Figure: one photo with the mark in each opacity."""
     samples = [lay_on(photo, mark, opacity, size, Random(f"{seed} 0")) for opacity in opacities]

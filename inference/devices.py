@@ -41,11 +41,14 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def best_precision() -> str:
+def best_precision(accelerator: str = "auto") -> str:
     """Lightning's `precision` for a training here: bf16-mixed where it is faster, else 32-true.
 
     On CPUs with AVX512-BF16 alone it is, thanks to `network.DepthwiseConv`.
+
+    Args:
+        accelerator: Lightning's; "cpu" leaves a GPU of this machine unused.
     """
-    device = best_device()
+    device = torch.device("cpu") if accelerator == "cpu" else best_device()
     native = bf16_is_fast(device) or (device.type == "cpu" and cpu_has("avx512_bf16"))
     return "bf16-mixed" if native else "32-true"

@@ -28,13 +28,14 @@ NORMALISATIONS = {  # of smp's encoders that timm does not know by their name, o
 
 
 class DepthwiseConv(nn.Conv2d):
-    """In training under the CPU's autocast it computes in fp32, several times as fast as in bf16.
+    """With fp32 weights, under the CPU's autocast, it computes in fp32: trained in bf16 it is slow.
 
     The dense convolutions, which gain by bf16, stay in it: EXPERIMENTS.md, 2026-11-25.
     """
 
     def forward(self, image: Tensor) -> Tensor:
-        if not (self.training and image.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
+        autocast = image.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if not autocast or self.weight.dtype != torch.float32:
             return super().forward(image)
         with torch.autocast("cpu", enabled=False):
             return super().forward(image.float()).to(image.dtype)

@@ -71,11 +71,16 @@ def upright(image: Image.Image) -> Image.Image:
     `ImageOps.exif_transpose` also writes the whole block anew, which fails on damaged ones.
     """
     image.load()  # first: Pillow itself turns TIFFs, and then drops their orientation
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (SyntaxError, TypeError, ValueError, struct.error):
-        return image
+    orientation = _orientation(image)
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """That of EXIF, 1 to 8; None without any, or if the EXIF block is damaged."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, TypeError, ValueError, struct.error):
+        return None
 
 
 def upright_size(path) -> tuple[int, int]:
@@ -87,8 +92,7 @@ def upright_size(path) -> tuple[int, int]:
         if image.format == "TIFF":
             image.load()
             return image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
-        return image.size[::-1] if turned else image.size
+        return image.size[::-1] if _orientation(image) in range(5, 9) else image.size
 
 
 def _pil_to_rgb(image: Image.Image) -> np.ndarray:

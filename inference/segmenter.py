@@ -114,7 +114,7 @@ def decide(
     if score < min_score:
         mask[:] = 0
     if dilation_px:
-        size = (2 * dilation_px + 1, 2 * dilation_px + 1)
+        size = (2 * int(dilation_px) + 1,) * 2
         mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size))
     return Segmentation(probability, mask.view(bool), score, cv2.countNonZero(mask) / mask.size)
 

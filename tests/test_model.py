@@ -117,7 +117,7 @@ def test_layers_that_no_output_needs_are_not_trained(make_model):
 
 
 @pytest.mark.parametrize("name", ["timm-tf_efficientnet_lite0", "mobilenet_v2"])
-def test_depthwise_convolutions_train_in_fp32_under_the_cpus_autocast(name):
+def test_depthwise_convolutions_compute_in_fp32_under_the_cpus_autocast(name):
     encoder = copy.deepcopy(make_encoder(name))
     convs = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1]
     assert len(convs) > 10 and {type(conv) for conv in convs} == {DepthwiseConv}
@@ -125,10 +125,11 @@ def test_depthwise_convolutions_train_in_fp32_under_the_cpus_autocast(name):
     exact = super(DepthwiseConv, conv).forward(image.float())
     with torch.autocast("cpu", torch.bfloat16):
         training, evaluating = conv.train()(image), conv.eval()(image)
-    assert torch.equal(training, exact.bfloat16())
-    assert torch.equal(conv.train()(image.float()), exact)
-    assert training.dtype == evaluating.dtype == torch.bfloat16
-    assert not torch.equal(training, evaluating)  # the weights are rounded
+        rounded = copy.deepcopy(conv).bfloat16()(image)
+    for answer in (training, evaluating):
+        assert answer.dtype == torch.bfloat16 and torch.equal(answer, exact.bfloat16())
+    assert torch.equal(conv(image.float()), exact)
+    assert rounded.dtype == torch.bfloat16 and not torch.equal(rounded, training)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,9 @@ def test_precision_is_what_the_cpu_is_fast_in(instructions, precision, inference
     monkeypatch.setattr(devices, "best_device", lambda: cpu)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
     assert (devices.best_precision(), devices.bf16_is_fast(cpu)) == (precision, inference)
+    monkeypatch.setattr(devices, "best_device", lambda: torch.device("mps"))
+    assert devices.best_precision() == "32-true"
+    assert devices.best_precision("cpu") == precision  # a GPU is left unused
 
 
 # --- Losses -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from conftest import BAD_FILES, ODD_NAMES, paint_photo
 from PIL import Image, ImageOps
 
-from inference.reading import read_image
+from inference.reading import read_image, upright_size
 from samples import files as image_files
 from samples.files import check_images, find_images, sample_photos
 
@@ -208,6 +208,7 @@ def test_files_with_damaged_exif_are_left_out_or_readable(tmp_path, suffix):
         warnings.simplefilter("ignore")
         files = find_images(tmp_path)
     assert {file.read().shape for file in files} == {(20, 30, 3)}
+    assert all(upright_size(file.path) == (30, 20) for file in files)
 
 
 def test_missing_and_empty_folders_are_told_apart(tmp_path):

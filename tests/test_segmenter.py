@@ -102,6 +102,13 @@ def test_pooled_score_by_hand():
     assert 0.999 < pooled_score(1.0, [[1.0]]) <= 1
 
 
+def test_masks_widen_by_whole_pixels_of_any_type():
+    probability = np.zeros((7, 7), np.float32)
+    probability[3, 3] = 1
+    masks = [decide(probability, 1.0, 0.5, px, 0.5).mask for px in (1, 1.0, np.int64(1))]
+    assert all(np.array_equal(mask, masks[0]) for mask in masks) and masks[0].sum() == 5
+
+
 def test_a_low_score_empties_the_mask_and_keeps_the_probability():
     predict, _ = network(whole=0.9, scores=(0.2, 0))
     found = decide(*predict_any_size(predict, noise(20, 20)), 0.5, 3, 0.3)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from safetensors.torch import load_file
 
 from dataset import ROOT, WatermarkSettings
+from evaluation.callbacks import ProgressLines
 from model import WatermarkSegmenter, keep_loss, rate_at
 from samples.own_mark import find_mark
 from samples.splits import make_manifest, read_manifest, split_by_hash, write_manifest
@@ -357,6 +359,32 @@ def test_cli_resumes_and_the_command_line_decides(trained, cli_run):
     assert (checkpoint["epoch"], checkpoint["global_step"]) == (2, 6)
     with pytest.raises(SystemExit, match=r"decoder_channels is \[8, 8.* this model's is \[16"):
         cli_run(last, "--model.decoder_channels=[16, 8, 8, 8]")
+
+
+def test_cli_says_no_list_of_files_trained_on_if_its_start_has_none(
+    trained, cli_run, tmp_path, capsys
+):
+    WatermarkSegmenter.load(trained / "weights").save(tmp_path / "bare")
+    run = cli_run(f"--init_from={tmp_path / 'bare'}")
+    assert "cannot say what they were trained on" in capsys.readouterr().out
+    assert (run / "weights" / "model.safetensors").exists()
+    assert not (run / "weights" / "trained_on.json").exists()
+    again = cli_run(f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}", "--trainer.max_epochs=3")
+    assert not (again / "weights" / "trained_on.json").exists()
+
+
+def test_progress_can_be_told_before_the_first_step(capsys):
+    trainer = SimpleNamespace(
+        global_step=0, world_size=1, is_global_zero=True, estimated_stepping_batches=9,
+        callback_metrics={"train/loss": torch.tensor(0.5)},
+    )  # fmt: skip
+    progress = ProgressLines(every_s=0)
+    progress.on_train_start(trainer, None)
+    for trainer.global_step in (0, 1):
+        progress.on_train_batch_end(trainer, None, None, {"image": torch.zeros(4)}, 0)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("step 0  loss 0.500") and "left" not in first
+    assert second.startswith("step 1/9") and second.endswith("min left")
 
 
 def test_cli_keeps_the_list_of_files_trained_on_when_it_resumes(make_data):

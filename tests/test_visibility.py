@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from functools import partial
 from random import Random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,15 @@ from conftest import paint_photo
 from PIL import Image
 
 import visibility
-from evaluation.visibility import Cell, DoesNotFit, heat_map, lay_on, measure, table
+from evaluation.visibility import (
+    Cell,
+    DoesNotFit,
+    fitting_photo,
+    heat_map,
+    lay_on,
+    measure,
+    table,
+)
 from samples.own_mark import find_mark
 
 
@@ -82,6 +92,14 @@ def test_text_that_does_not_fit_leaves_an_empty_cell_unless_all_are(text_mark, p
         pytest.fail("the line should fit at full size")
     with pytest.raises(DoesNotFit, match="too small to read"):
         measure(Oracle(), text_mark, photos[:2], (0.9,), (0.1,), count=2)
+
+
+def test_the_example_is_the_first_photo_on_which_the_mark_fits(text_mark):
+    small, large = (SimpleNamespace(read=partial(paint_photo, 0, px, px)) for px in (12, 160))
+    photo = fitting_photo([small, large], text_mark, 1.0)
+    assert np.array_equal(photo, large.read())
+    with pytest.raises(DoesNotFit):
+        fitting_photo([small], text_mark, 1.0)
 
 
 def test_heat_map_has_opacity_downwards_and_size_to_the_right():
