@@ -11,9 +11,9 @@ Writes results.json, results.md (the table it prints), reliability.png and a gal
 median and worst images of each slice into --output. What the slices are, evaluation/testset.py
 says; what the numbers mean, evaluation/metrics.py. With --together: what images that share a mark
 gain from each other, in together.json and together.md. With --card: also the header and the table
-of a model card. With --calibrate: makes the score a
-probability, on the validation files of a training, and writes it into the weights. With --quantize:
-writes the network in 8-bit integers beside them, for the backend openvino-int8.
+of a model card. With --calibrate: makes the score a probability, on the validation files of a
+training, and writes it into the weights. With --quantize: writes the network in 8-bit integers
+beside them, for the backend openvino-int8.
 """
 
 import argparse

@@ -36,7 +36,7 @@ from batch.scanner import (
 from batch.shards import MANIFEST, Shard, list_shards
 from batch.stores import Store
 from inference.folder import SHIPPED_WEIGHTS
-from inference.runtime import check_backend
+from inference.runtime import INT8_BACKEND, OPENVINO, check_backend
 from inference.segmenter import MIN_SCORE, THRESHOLD, check_limits
 
 METHOD = 1  # raise it with every change in the code that changes rows
@@ -179,7 +179,7 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
     """
     options, start_s = options or ScanOptions(), time.monotonic()
     check_ray(options.address)
-    weights = Weights.read(options.weights, int8=options.backend.endswith("int8"))
+    weights = Weights.read(options.weights, int8=options.backend == INT8_BACKEND)
     origin, target = Store(source), Store(output)
     if origin.path == target.path:
         raise UsageError(
@@ -328,7 +328,7 @@ def plan_pool(nodes: list[dict], shards: int, options: ScanOptions) -> Pool:
     gpus = [node["Resources"].get("GPU", 0) for node in nodes]
     device = options.device
     if device == "auto":
-        device = "cuda" if any(gpus) and not options.backend.startswith("openvino") else "cpu"
+        device = "cuda" if any(gpus) and options.backend not in OPENVINO else "cpu"
     share = options.gpus_per_actor if device.startswith("cuda") else 0
     room = [int(gpu / share) for gpu in gpus] if share else [int(core) for core in cores]
     wanted = options.actors or max(1, min(sum(room), shards))

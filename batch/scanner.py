@@ -235,10 +235,8 @@ class Weights:
         Args:
             int8: also the quantized network, where there is one.
         """
-        paths = [
-            *check_folder(folder),
-            *(Path(folder).glob(f"{Path(INT8).stem}.*") if int8 else ()),
-        ]
+        wanted = [Path(folder, name) for name in INT8] if int8 else []
+        paths = [*check_folder(folder), *filter(Path.is_file, wanted)]
         files = {path.name: path.read_bytes() for path in paths}
         return cls(os.path.abspath(folder), files, _hash(files))
 

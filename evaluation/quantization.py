@@ -42,7 +42,7 @@ def quantize(folder, folders, count: int, seed: int) -> str:
         FileNotFoundError, ValueError: the weights, the folders or the package NNCF are missing.
     """
     _, weights = check_folder(folder)
-    nncf, path = import_nncf(), Path(folder) / INT8
+    nncf, paths = import_nncf(), [Path(folder) / name for name in INT8]
     nncf.set_log_level(logging.WARNING)
     settings = WatermarkSettings(image_size=SAMPLE_PX)
     data = make_datasets(*folders, settings, train_length=count, seed=seed)[0]
@@ -57,9 +57,9 @@ def quantize(folder, folders, count: int, seed: int) -> str:
         ignored_scope=nncf.IgnoredScope(names=names, patterns=[HEADS]),
     )
     quantized.set_rt_info(files_hash(weights), MADE_OF)
-    write_network(quantized, path)
-    size_mb = (os.path.getsize(path) + os.path.getsize(path.with_suffix(".bin"))) / 1e6
-    return f"{path} and its .bin, {size_mb:.1f} MB, from {count} samples"
+    write_network(quantized, paths[0])
+    size_mb = sum(map(os.path.getsize, paths)) / 1e6
+    return f"{paths[0]} and its .bin, {size_mb:.1f} MB, from {count} samples"
 
 
 def import_nncf():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # the files of a weights folder
-INT8 = "int8.xml"  # and, if it was quantized, int8.bin: for OpenVINO
+INT8 = "int8.xml", "int8.bin"  # and, if it was quantized, these: for OpenVINO
 
 
 def check_folder(folder) -> tuple[Path, Path]:

@@ -73,19 +73,19 @@ class OpenVinoSegmenter(Segmenter):
 def int8_network(core, folder: Path):
     """The folder's quantized network, and a name of it; an error if it is not of these weights."""
     make = "Make it: python evaluate.py --quantize --weights DIR --photos PHOTOS --logos LOGOS."
-    path = folder / INT8
+    paths = [folder / name for name in INT8]
     _, weights = check_folder(folder)
-    if not path.is_file():
-        raise FileNotFoundError(f"No {INT8} in {folder}, which openvino-int8 needs. {make}")
+    if not paths[0].is_file():
+        raise FileNotFoundError(f"No {INT8[0]} in {folder}, which openvino-int8 needs. {make}")
     try:
-        network = core.read_model(path)
+        network = core.read_model(paths[0])
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"{path} or its .bin cannot be read ({reason}). {make}") from error
+        raise ValueError(f"{paths[0]} or its .bin cannot be read ({reason}). {make}") from error
     made_of = network.get_rt_info(MADE_OF).astype(str) if network.has_rt_info(MADE_OF) else None
     if made_of != files_hash(weights):
-        raise ValueError(f"{path} was made of other weights than those beside it. {make}")
-    return network, f"int8 {files_hash(path, path.with_suffix('.bin'))}"
+        raise ValueError(f"{paths[0]} was made of other weights than those beside it. {make}")
+    return network, f"int8 {files_hash(*paths)}"
 
 
 def files_hash(*paths: Path) -> str:

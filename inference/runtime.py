@@ -8,7 +8,9 @@ from inference.folder import SHIPPED_WEIGHTS
 from inference.openvino_backend import OpenVinoSegmenter
 from inference.segmenter import Segmenter
 
-BACKENDS = ("auto", "torch", "openvino", "openvino-int8")
+INT8_BACKEND = "openvino-int8"
+OPENVINO = ("openvino", INT8_BACKEND)
+BACKENDS = ("auto", "torch", *OPENVINO)
 # Of drivers on Linux: NVIDIA, its Jetson boards, AMD, WSL.
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 
@@ -29,14 +31,14 @@ def load_segmenter(
     """
     check_backend(backend)
     installed = find_spec("openvino") is not None
-    asked = backend.startswith("openvino")
+    asked = backend in OPENVINO
     if asked and not installed:
         raise ValueError(f"The backend {backend} needs a package: pip install openvino.")
     on_cpu = device == "cpu" or (device == "auto" and (asked or not has_gpu()))
     if asked and not on_cpu:
         raise ValueError(f"The backend {backend} runs on the cpu, not on {device!r}.")
     if installed and on_cpu and backend != "torch":
-        return OpenVinoSegmenter(folder, int8=backend == "openvino-int8")
+        return OpenVinoSegmenter(folder, int8=backend == INT8_BACKEND)
     from inference.deploy import load_torch_segmenter  # slow to import
 
     return load_torch_segmenter(folder, device)

@@ -32,7 +32,7 @@ from inference.deploy import (
 from inference.devices import best_device
 from inference.folder import INT8, SHIPPED_WEIGHTS
 from inference.parallel import core_count, shared_network
-from inference.runtime import load_segmenter
+from inference.runtime import INT8_BACKEND, load_segmenter
 from inference.segmenter import predict_any_size
 from inference.weights import load_network
 from model import WatermarkSegmenter
@@ -70,8 +70,8 @@ def segmenters(device: str) -> dict:
     found = {"torch": load_torch_segmenter(SHIPPED_WEIGHTS, device)}
     if device == "cpu" and find_spec("openvino"):
         found["openvino"] = load_segmenter(SHIPPED_WEIGHTS, device, "openvino")
-        if (SHIPPED_WEIGHTS / INT8).exists():
-            found["openvino-int8"] = load_segmenter(SHIPPED_WEIGHTS, device, "openvino-int8")
+        if (SHIPPED_WEIGHTS / INT8[0]).exists():
+            found[INT8_BACKEND] = load_segmenter(SHIPPED_WEIGHTS, device, INT8_BACKEND)
     return found
 
 
