@@ -29,6 +29,7 @@ FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
 LATIN = string.ascii_letters + string.digits
 SIGNS = ":'#_"  # of dates and file numbers
 PROBE_PX = (10, 40)  # some fonts fail at small sizes only, some at large ones
+WIDEST_SPACE = 4.0  # em; the fonts of jsMath have one of 65, and lines of 10,000 px
 STOCK_WORDS = """
     SAMPLE PREVIEW PROOF DRAFT COPYRIGHT CONFIDENTIAL stock photo images studio gallery media press
     archive design creative art lens light pixel free trial demo watermark do not copy
@@ -78,10 +79,16 @@ def code_points(path: Path) -> frozenset[int]:
 
 
 def can_draw(path: Path) -> bool:
-    """Whether Pillow draws the Latin letters: some fonts' instructions make FreeType give up."""
+    """Whether Pillow draws the Latin letters, and a space that is not endless.
+
+    Some fonts' instructions make FreeType give up.
+    """
     try:
         for size_px in PROBE_PX:
-            ImageFont.truetype(str(path), size_px).getmask(LATIN)
+            font = ImageFont.truetype(str(path), size_px)
+            font.getmask(LATIN)
+            if font.getlength(" ") > WIDEST_SPACE * size_px:
+                return False
     except OSError:  # "invalid opcode", "execution context too long"
         return False
     return True

@@ -68,6 +68,9 @@ def test_fonts_that_pillow_cannot_draw_are_passed_over(monkeypatch, tmp_path, al
             if self.fails:
                 raise OSError("invalid opcode")
 
+        def getlength(self, text):
+            return 3.0
+
     monkeypatch.setattr("samples.text.ImageFont.truetype", Stubborn)
     found = find_fonts(tmp_path, shipped=False)
     assert [font.path.name for font in found] == ["good.ttf"]
@@ -80,6 +83,16 @@ def test_a_font_without_its_glyphs_cannot_be_drawn(tmp_path, all_fonts):
         font.save(tmp_path / "hollow.ttf")
     assert set(map(ord, LATIN)) <= code_points(tmp_path / "hollow.ttf")
     assert can_draw(all_fonts[0].path) and not can_draw(tmp_path / "hollow.ttf")
+
+
+@pytest.mark.parametrize("space_em, drawn", [(2, True), (65, False)])
+def test_a_font_with_an_endless_space_is_passed_over(space_em, drawn, tmp_path, all_fonts):
+    with TTFont(all_fonts[0].path) as font:
+        name, em = font.getBestCmap()[ord(" ")], font["head"].unitsPerEm
+        font["hmtx"][name] = min(65535, round(space_em * em)), 0
+        font["head"].unitsPerEm = em if drawn else 1000
+        font.save(tmp_path / "wide.ttf")
+    assert can_draw(tmp_path / "wide.ttf") == drawn
 
 
 def test_flaws_of_fonts_are_not_logged_and_others_are(caplog, all_fonts, monkeypatch):
