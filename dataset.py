@@ -97,7 +97,8 @@ class WatermarkSettings:
     noise_std_range: Range = (1.0, 8.0)  # of 255 levels
     jpeg_probability: float = 0.5  # recompress
     jpeg_quality_range: Range = (35, 95)
-
+    enlarge_probability: float = 0.0  # all that at a smaller size, and enlarged at last
+    enlarge_range: Range = (1.0, 2.0)
     ignore_undecidable: bool = True  # False: such pixels are labelled by coverage, as elsewhere
 
     def __post_init__(self):

@@ -16,6 +16,7 @@ LIMITS = {  # of ranges that end before infinity
     "usual_opacity_range": (0, 1),
     "downscale_range": (0.1, 1),
     "jpeg_quality_range": (1, 100),
+    "enlarge_range": (1, 10),
 }
 
 

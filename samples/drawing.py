@@ -31,6 +31,7 @@ class SampleParams:
     noise_seed: int
     jpeg_quality: int  # 0: none
     exposure: "Exposure | None" = None  # another photo that shines through
+    enlarge: float = 1.0  # 1: not at all
 
 
 SCENE = ("photo", "crop", "flip", "exposure")  # what samples of one crop share
@@ -109,7 +110,14 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
         exposure=_draw_exposure(settings, rng, n_photos),
+        enlarge=_draw_enlarge(settings, rng),
     )
+
+
+def _draw_enlarge(settings, rng) -> float:
+    if not settings.enlarge_probability:  # nothing is drawn: old samples stay
+        return 1.0
+    return _maybe(rng, settings.enlarge_probability, settings.enlarge_range, 1.0)
 
 
 def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:

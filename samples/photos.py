@@ -40,6 +40,10 @@ def photo_square(params, photo: np.ndarray, size: int, second: np.ndarray | None
 
 def degrade(image: np.ndarray, params) -> np.ndarray:
     """What happens to a picture on its way through the web, as `drawing.SampleParams` say."""
+    size = image.shape[1::-1]
+    if params.enlarge > 1:
+        smaller = [max(1, round(side / params.enlarge)) for side in size]
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
     if params.downscale < 1:
         small = cv2.resize(image, None, fx=params.downscale, fy=params.downscale,
                            interpolation=cv2.INTER_AREA)  # fmt: skip
@@ -55,4 +59,6 @@ def degrade(image: np.ndarray, params) -> np.ndarray:
         bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         encoded = cv2.imencode(".jpg", bgr, quality)[1]
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    if params.enlarge > 1:
+        image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
     return image

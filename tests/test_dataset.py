@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -52,6 +53,22 @@ def clean_params(make_dataset):
 def test_without_degradation_the_image_stays(clean_params):
     image = paint_photo(0, 64, 64)
     assert np.array_equal(degrade(image, clean_params), image)
+
+
+def test_a_picture_is_enlarged_after_its_recompression(clean_params):
+    """JPEG's blocks of 8 px are 16 px wide then."""
+    photo, params = paint_photo(0, 64, 64), replace(clean_params, jpeg_quality=40)
+    as_is, enlarged = (degrade(photo, replace(params, enlarge=zoom)) for zoom in (1.0, 2.0))
+    small = cv2.resize(photo, (32, 32), interpolation=cv2.INTER_AREA)
+    expected = cv2.resize(degrade(small, params), (64, 64), interpolation=cv2.INTER_CUBIC)
+    assert np.array_equal(enlarged, expected) and not np.array_equal(enlarged, as_is)
+
+
+def test_enlargement_changes_nothing_else_that_is_drawn(make_dataset):
+    without = make_dataset().params(3)
+    enlarged = make_dataset(enlarge_probability=1.0, enlarge_range=(1.5, 2.0)).params(3)
+    assert without.enlarge == 1 and 1.5 <= enlarged.enlarge <= 2
+    assert replace(enlarged, enlarge=1.0) == without
 
 
 @pytest.mark.parametrize(
