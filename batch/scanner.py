@@ -13,6 +13,7 @@ import pickle
 import tempfile
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -33,7 +34,15 @@ from inference.folder import INT8, check_folder
 from inference.parallel import Budget, cancelling_pool, in_order, shared_network
 from inference.reading import read_image
 from inference.runtime import load_segmenter
-from inference.segmenter import NATIVE_PX, Predict, Segmentation, decide, predict_any_size
+from inference.segmenter import (
+    NATIVE_PX,
+    Predict,
+    Segmentation,
+    decide,
+    mean_of_views,
+    native_views,
+    predict_any_size,
+)
 
 ROWS, KEPT = "rows", "kept"  # folders in the output
 NOTE = "scan"  # of a file of rows: the shard's `Report`
@@ -129,11 +138,18 @@ def predict_by_size(predict: Predict, photos: list[np.ndarray]) -> list[tuple[np
     Args:
         photos: uint8, H x W x 3, RGB.
     """
-    small = [i for i, photo in enumerate(photos) if max(photo.shape[:2]) <= NATIVE_PX]
-    small.sort(key=lambda i: photos[i].shape)
-    found = dict(zip(small, predict([photos[i] for i in small]) if small else ()))
+    views = [
+        (i, view)
+        for i, photo in enumerate(photos)
+        if max(photo.shape[:2]) <= NATIVE_PX
+        for view in native_views(photo)
+    ]
+    views.sort(key=lambda one: one[1].shape)  # of a photo the enlarged one stays behind
+    found = defaultdict(list)
+    for (i, _), answer in zip(views, predict([view for _, view in views]) if views else ()):
+        found[i].append(answer)
     return [
-        found[i] if i in found else predict_any_size(predict, photo)
+        mean_of_views(found[i]) if i in found else predict_any_size(predict, photo)
         for i, photo in enumerate(photos)
     ]
 

@@ -1,10 +1,11 @@
 """From views of a fixed cost to an image of any size: probability, mask and score.
 
-The network sees an image of up to NATIVE_PX as it is. Of a larger one it sees the whole frame
-reduced to WHOLE_PX, for marks across the frame, and overlapping tiles in native size, for small
-ones; of a very large one also tiles of the image at a quarter of its size, and so on. The higher
-probability counts, but what only a reduced view shows must be more certain. Tiles fade into each
-other, so that no seams appear.
+The network sees an image of up to NATIVE_PX as it is, and a small one once more, enlarged to
+SMALL_PX; the mean of both counts. Of a larger one it sees the whole frame reduced to WHOLE_PX, for
+marks across the frame, and overlapping tiles in native size, for small ones; of a very large one
+also tiles of the image at a quarter of its size, and so on. The higher probability counts, but
+what only a reduced view shows must be more certain. Tiles fade into each other, so that no seams
+appear.
 """
 
 import math
@@ -17,6 +18,8 @@ import numpy as np
 
 from inference.reading import read_image
 
+SMALL_PX = 512  # longest side below which an image is seen twice: EXPERIMENTS.md, 2026-11-27
+MAX_ENLARGEMENT = 2.0  # of the second view: JPEG's blocks grow with it, as in training
 NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
 TILE_PX = 768  # longest side of a tile
@@ -123,7 +126,7 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
     """Probability (float32, H x W) and score (0..1) of a uint8 RGB image of H x W pixels."""
     side = max(rgb.shape[:2])
     if side <= NATIVE_PX:
-        return predict([rgb])[0]
+        return mean_of_views(predict(native_views(rgb)))
     whole, score = predict([reduced(rgb, WHOLE_PX / side)])[0]
     probability, tile_scores = _predict_tiles(predict, rgb)
     scores, zoom = [tile_scores], LEVEL_ZOOM
@@ -133,6 +136,27 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
         scores.append(tile_scores)
         zoom *= LEVEL_ZOOM
     return _merge_reduced(probability, whole), pooled_score(score, scores)
+
+
+def native_views(rgb: np.ndarray) -> list[np.ndarray]:
+    """What the network sees of an image up to NATIVE_PX: itself and, if it is small, an enlarged
+    copy."""
+    zoom = min(MAX_ENLARGEMENT, SMALL_PX / max(rgb.shape[:2]))
+    if zoom <= 1:
+        return [rgb]
+    size = [round(side * zoom) for side in rgb.shape[1::-1]]
+    return [rgb, cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)]
+
+
+def mean_of_views(found: list[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
+    """The image's probability and score from those of its `native_views`: the mean probability,
+    and the score of the mean logit."""
+    (probability, score), *enlarged = found
+    for larger, larger_score in enlarged:
+        larger = cv2.resize(larger, probability.shape[::-1], interpolation=cv2.INTER_AREA)
+        probability = (probability + larger) / 2
+        score = 1 / (1 + math.exp(-(logit(score, 1e-6) + logit(larger_score, 1e-6)) / 2))
+    return probability, score
 
 
 def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:

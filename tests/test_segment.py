@@ -6,13 +6,18 @@ import torch
 from conftest import paint_photo
 from PIL import Image
 
+from inference import segmenter
 from inference.deploy import TorchSegmenter
 from inference.reading import read_image
 
 
-def answer(model, monkeypatch, *spots, score_logit=0.0):
-    """Lets the network find exactly the (row, column, logit) spots; returns the shapes it saw."""
+def answer(model, monkeypatch, *spots, score_logit=0.0, small_px=0):
+    """Lets the network find exactly the (row, column, logit) spots; returns the shapes it saw.
+
+    Small images are not seen enlarged, unless `small_px` says so.
+    """
     seen = []
+    monkeypatch.setattr(segmenter, "SMALL_PX", small_px)
 
     def forward(image):
         seen.append(tuple(image.shape[2:]))
@@ -74,7 +79,7 @@ def test_bad_arrays_are_refused(tiny_model):
         tiny_model.segment(np.full((4, 4), 255.0))
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
+@pytest.mark.parametrize("size", [(32, 512), (544, 64)])
 def test_multiples_of_32_are_not_padded(tiny_model, size):
     photo = paint_photo(1, *size)
     result = tiny_model.segment(photo)
@@ -119,10 +124,36 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
     assert wide.coverage == pytest.approx((5 + 3) / 1024)
 
 
-def test_small_images_are_never_enlarged(tiny_model, monkeypatch):
-    seen = answer(tiny_model, monkeypatch)
-    tiny_model.segment(np.zeros((20, 40), np.uint8))
-    assert seen == [(32, 64)]
+@pytest.mark.parametrize(
+    "size, views",
+    [
+        ((20, 40), [(32, 64), (64, 96)]),  # twice its size
+        ((20, 400), [(32, 416), (32, 512)]),  # 26 x 512
+        ((512, 8), [(512, 32)]),
+        ((20, 520), [(32, 544)]),
+    ],
+)
+def test_small_images_are_also_seen_enlarged(tiny_model, monkeypatch, size, views):
+    seen = answer(tiny_model, monkeypatch, small_px=512)
+    tiny_model.segment(np.zeros(size, np.uint8))
+    assert seen == views
+
+
+def test_the_mean_of_both_views_counts(tiny_model, monkeypatch):
+    """Of a photo of 32 x 32 px, and of it at twice the size, where a pixel is four."""
+    seen = answer(tiny_model, monkeypatch, (6, 9, 20.0), small_px=512, score_logit=1.0)
+    result = tiny_model.segment(np.zeros((32, 32), np.uint8), min_score=0)
+    assert seen == [(32, 32), (64, 64)]
+    found = {tuple(place): result.probability[tuple(place)] for place in [(6, 9), (3, 4)]}
+    assert found == pytest.approx({(6, 9): 0.5, (3, 4): 0.125}, abs=1e-6)
+    assert result.score == pytest.approx(1 / (1 + np.exp(-1.0)))
+
+
+def test_the_score_is_that_of_the_mean_logit():
+    flat = np.zeros((4, 4), np.float32)
+    _, score = segmenter.mean_of_views([(flat, 0.9), (flat, 0.5)])
+    assert score == pytest.approx(0.75)  # odds 3, between 9 and 1
+    assert segmenter.mean_of_views([(flat, 0.3)]) == (flat, 0.3)
 
 
 def test_large_images_are_seen_whole_and_in_native_tiles(tiny_model, monkeypatch):

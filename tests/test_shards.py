@@ -14,7 +14,7 @@ from batch.report import OutputError
 from batch.scanner import predict_by_size, report_in, rows_name
 from batch.shards import FOLDER_IMAGES, list_shards
 from batch.stores import Store
-from inference.segmenter import NATIVE_PX
+from inference.segmenter import NATIVE_PX, predict_any_size
 
 
 def test_a_tar_becomes_a_row_for_each_sample(tmp_path):
@@ -81,9 +81,10 @@ def test_a_folder_becomes_portions_and_keeps_what_lies_beside(tmp_path, monkeypa
     reports = go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
     assert [report.name for report in reports] == ["sub-00000", "sub-00001"]
     found = rows(tmp_path / "out", "sub-00000") + rows(tmp_path / "out", "sub-00001")
-    assert [(row["source"], row["key"], row["score"], row["txt"]) for row in found] == [
-        ("sub", "0.png", 0.2, "dark"), ("sub", "1.png", 0.8, None), ("sub", "2.png", 0, None),
+    assert [(row["source"], row["key"], row["txt"]) for row in found] == [
+        ("sub", "0.png", "dark"), ("sub", "1.png", None), ("sub", "2.png", None),
     ]  # fmt: skip
+    assert [row["score"] for row in found] == pytest.approx([0.2, 0.8, 0], abs=1e-5)
     kept = tmp_path / "out" / "kept"
     assert {p.relative_to(kept).as_posix() for p in kept.rglob("*") if p.is_file()} == {
         "sub/0.png", "sub/0.txt", "sub/2.png",
@@ -177,7 +178,11 @@ def test_photos_of_equal_size_are_looked_at_together():
     segmenter = Bright()
     with segmenter.predicting() as predict:
         found = predict_by_size(predict, photos)
-    assert segmenter.seen[:4] == [(2, 4), (2, 4), (3, 3), (3, 3)]
+    small, enlarged = [(2, 4), (2, 4), (3, 3), (3, 3)], [(4, 8), (4, 8), (6, 6), (6, 6)]
+    assert segmenter.seen[:8] == small + enlarged
+    for i in range(5):  # as each of them alone
+        alone, score = predict_any_size(predict, photos[i])
+        assert np.array_equal(found[i][0], alone) and found[i][1] == score
     assert [probability.shape for probability, _ in found] == shapes
     assert [score for _, score in found] == pytest.approx(
         [40 * i / 255 for i in range(5)], abs=0.01
