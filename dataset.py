@@ -57,11 +57,11 @@ class WatermarkSettings:
 
     clean_probability: float = 0.2  # photos without any mark
     several_probability: float = 0.1  # two or three marks instead of one
-    kinds: Weights = _table(logo=5, text=5, lockup=3, signature=1, ai_label=1, date_id=1)
+    kinds: Weights = _table(logo=5, text=5, lockup=3, signature=1, ai_label=1, date_id=2)
     texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
     text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
     layouts: Weights = _table(
-        single=4, inside=4, centre=4, corner=4, diagonal=2, grid=2, brick=2, band=1, lattice=1
+        single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1
     )  # fmt: skip
     kind_layouts: Mapping[str, Weights] = _table(  # of kinds with a place of their own
         signature={"inside": 1, "corner": 2, "lower_right": 1}, ai_label={"lower_right": 1},
@@ -69,9 +69,9 @@ class WatermarkSettings:
     )  # fmt: skip
     # Long side of the mark over the image's width (diagonal: over the image's diagonal).
     scales: Mapping[str, Range] = _table(
-        single=(0.15, 1.1), inside=(0.15, 0.9), corner=(0.08, 0.4), diagonal=(0.6, 1.0),
-        grid=(0.12, 0.6), brick=(0.12, 0.6), centre=(0.2, 0.95), lower_right=(0.04, 0.25),
-        band=(0.3, 0.95), lattice=(0.12, 0.6),
+        single=(0.15, 1.8), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.5),
+        grid=(0.12, 1.0), brick=(0.12, 1.0), centre=(0.2, 1.6), lower_right=(0.04, 0.25),
+        band=(0.3, 0.95), lattice=(0.12, 1.0),
     )  # fmt: skip
     rotations_deg: Mapping[str, Range] = _table(
         single=(-180, 180), inside=(-180, 180), corner=(0, 0), diagonal=(-5, 5), grid=(-50, 50),
@@ -97,7 +97,7 @@ class WatermarkSettings:
     noise_std_range: Range = (1.0, 8.0)  # of 255 levels
     jpeg_probability: float = 0.5  # recompress
     jpeg_quality_range: Range = (35, 95)
-    enlarge_probability: float = 0.0  # all that at a smaller size, and enlarged at last
+    enlarge_probability: float = 0.5  # all that at a smaller size, then enlarged as in `segment`
     enlarge_range: Range = (1.0, 2.0)
     ignore_undecidable: bool = True  # False: such pixels are labelled by coverage, as elsewhere
 

@@ -47,7 +47,8 @@ def test_photos_of_any_size_can_be_cropped(height, width):
 def clean_params(make_dataset):
     """Params of a photo that stays as it is."""
     params = make_dataset(clean_probability=1.0).params(0)
-    return replace(params, downscale=1.0, blur_sigma_px=0.0, noise_std=0.0, jpeg_quality=0)
+    nothing = dict(downscale=1.0, blur_sigma_px=0.0, noise_std=0.0, jpeg_quality=0, enlarge=1.0)
+    return replace(params, **nothing)
 
 
 def test_without_degradation_the_image_stays(clean_params):
@@ -65,7 +66,7 @@ def test_a_picture_is_enlarged_after_its_recompression(clean_params):
 
 
 def test_enlargement_changes_nothing_else_that_is_drawn(make_dataset):
-    without = make_dataset().params(3)
+    without = make_dataset(enlarge_probability=0).params(3)
     enlarged = make_dataset(enlarge_probability=1.0, enlarge_range=(1.5, 2.0)).params(3)
     assert without.enlarge == 1 and 1.5 <= enlarged.enlarge <= 2
     assert replace(enlarged, enlarge=1.0) == without
@@ -329,7 +330,8 @@ def test_too_few_samples_for_all_processes_are_refused(make_dataset, monkeypatch
 
 def test_another_photo_can_shine_through(make_dataset):
     settings = dict(clean_probability=1.0, jpeg_probability=0, noise_probability=0,
-                    blur_probability=0, downscale_probability=0, flip_probability=0)  # fmt: skip
+                    blur_probability=0, downscale_probability=0, flip_probability=0,
+                    enlarge_probability=0)  # fmt: skip
     data = make_dataset(double_exposure_probability=1.0, **settings)
     params = data.params(3)
     photos = [data.photos[item.photo].read() for item in (params, params.exposure)]
