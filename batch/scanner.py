@@ -144,12 +144,12 @@ def predict_by_size(predict: Predict, photos: list[np.ndarray]) -> list[tuple[np
         if max(photo.shape[:2]) <= NATIVE_PX
         for view in native_views(photo)
     ]
-    views.sort(key=lambda one: one[1].shape)  # of a photo the enlarged one stays behind
+    views.sort(key=lambda one: one[1].shape)
     found = defaultdict(list)
     for (i, _), answer in zip(views, predict([view for _, view in views]) if views else ()):
         found[i].append(answer)
     return [
-        mean_of_views(found[i]) if i in found else predict_any_size(predict, photo)
+        mean_of_views(found[i], photo.shape[:2]) if i in found else predict_any_size(predict, photo)
         for i, photo in enumerate(photos)
     ]
 

@@ -1,11 +1,11 @@
 """From views of a fixed cost to an image of any size: probability, mask and score.
 
-The network sees an image of up to NATIVE_PX as it is, and a small one once more, enlarged to
-SMALL_PX; the mean of both counts. Of a larger one it sees the whole frame reduced to WHOLE_PX, for
-marks across the frame, and overlapping tiles in native size, for small ones; of a very large one
-also tiles of the image at a quarter of its size, and so on. The higher probability counts, but
-what only a reduced view shows must be more certain. Tiles fade into each other, so that no seams
-appear.
+The network sees an image of up to NATIVE_PX as it is, and twice if it is small (once more enlarged
+to SMALL_PX) or from HALVED_PX on (once more at half its size); the mean of both counts. Of a larger
+one it sees the whole frame reduced to WHOLE_PX, for marks across the frame, and overlapping tiles
+in native size, for small ones; of a very large one also tiles of the image at a quarter of its
+size, and so on. The higher probability counts, but what only a reduced view shows must be more
+certain. Tiles fade into each other, so that no seams appear.
 """
 
 import math
@@ -18,8 +18,9 @@ import numpy as np
 
 from inference.reading import read_image
 
-SMALL_PX = 512  # longest side below which an image is seen twice: EXPERIMENTS.md, 2026-11-27
+SMALL_PX = 512  # longest side below which a second view is larger: EXPERIMENTS.md, 2026-11-27
 MAX_ENLARGEMENT = 2.0  # of the second view: JPEG's blocks grow with it, as in training
+HALVED_PX = 1024  # longest side from which the second view is half as large
 NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
 TILE_PX = 768  # longest side of a tile
@@ -126,7 +127,7 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
     """Probability (float32, H x W) and score (0..1) of a uint8 RGB image of H x W pixels."""
     side = max(rgb.shape[:2])
     if side <= NATIVE_PX:
-        return mean_of_views(predict(native_views(rgb)))
+        return mean_of_views(predict(native_views(rgb)), rgb.shape[:2])
     whole, score = predict([reduced(rgb, WHOLE_PX / side)])[0]
     probability, tile_scores = _predict_tiles(predict, rgb)
     scores, zoom = [tile_scores], LEVEL_ZOOM
@@ -139,24 +140,36 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
 
 
 def native_views(rgb: np.ndarray) -> list[np.ndarray]:
-    """What the network sees of an image up to NATIVE_PX: itself and, if it is small, an enlarged
-    copy."""
-    zoom = min(MAX_ENLARGEMENT, SMALL_PX / max(rgb.shape[:2]))
-    if zoom <= 1:
-        return [rgb]
-    size = [round(side * zoom) for side in rgb.shape[1::-1]]
-    return [rgb, cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)]
+    """What the network sees of an image up to NATIVE_PX: itself, and a copy of another size
+    if it is small or large."""
+    side = max(rgb.shape[:2])
+    if side < SMALL_PX:
+        zoom = min(MAX_ENLARGEMENT, SMALL_PX / side)
+        size = [round(length * zoom) for length in rgb.shape[1::-1]]
+        return [rgb, cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)]
+    return [rgb, reduced(rgb, 0.5)] if side >= HALVED_PX else [rgb]
 
 
-def mean_of_views(found: list[tuple[np.ndarray, float]]) -> tuple[np.ndarray, float]:
-    """The image's probability and score from those of its `native_views`: the mean probability,
-    and the score of the mean logit."""
-    (probability, score), *enlarged = found
-    for larger, larger_score in enlarged:
-        larger = cv2.resize(larger, probability.shape[::-1], interpolation=cv2.INTER_AREA)
-        probability = (probability + larger) / 2
-        score = 1 / (1 + math.exp(-(logit(score, 1e-6) + logit(larger_score, 1e-6)) / 2))
-    return probability, score
+def mean_of_views(
+    found: list[tuple[np.ndarray, float]], shape: tuple[int, int]
+) -> tuple[np.ndarray, float]:
+    """Mean probability of an image's `native_views` in any order, and score of their mean logit.
+
+    Args:
+        found: probability (float32) and score of each.
+        shape: height, width of the image.
+    """
+    if len(found) == 1:
+        return found[0]
+    probabilities, scores = zip(*found)
+    mean = sum(_resized(probability, shape) for probability in probabilities) / len(found)
+    return mean, float(1 / (1 + np.exp(-np.mean([logit(score, 1e-6) for score in scores]))))
+
+
+def _resized(probability: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    smaller = probability.shape[0] < shape[0] or probability.shape[1] < shape[1]
+    way = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
+    return cv2.resize(probability, shape[::-1], interpolation=way)
 
 
 def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:

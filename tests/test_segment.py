@@ -131,9 +131,13 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
         ((20, 400), [(32, 416), (32, 512)]),  # 26 x 512
         ((512, 8), [(512, 32)]),
         ((20, 520), [(32, 544)]),
+        ((8, 1024), [(32, 1024), (32, 512)]),  # half its size
+        ((8, 1023), [(32, 1024)]),
     ],
 )
-def test_small_images_are_also_seen_enlarged(tiny_model, monkeypatch, size, views):
+def test_small_images_are_also_seen_enlarged_and_large_ones_reduced(
+    tiny_model, monkeypatch, size, views
+):
     seen = answer(tiny_model, monkeypatch, small_px=512)
     tiny_model.segment(np.zeros(size, np.uint8))
     assert seen == views
@@ -149,11 +153,20 @@ def test_the_mean_of_both_views_counts(tiny_model, monkeypatch):
     assert result.score == pytest.approx(1 / (1 + np.exp(-1.0)))
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_views_come_back_to_the_size_of_the_image(order):
+    large, small = np.full((8, 12), 0.2, np.float32), np.full((4, 6), 0.8, np.float32)
+    found = [(large, 0.5), (small, 0.5)][::order]
+    for shape in (large.shape, small.shape):
+        probability, _ = segmenter.mean_of_views(found, shape)
+        assert probability.shape == shape and probability == pytest.approx(0.5)
+
+
 def test_the_score_is_that_of_the_mean_logit():
     flat = np.zeros((4, 4), np.float32)
-    _, score = segmenter.mean_of_views([(flat, 0.9), (flat, 0.5)])
+    _, score = segmenter.mean_of_views([(flat, 0.9), (flat, 0.5)], (4, 4))
     assert score == pytest.approx(0.75)  # odds 3, between 9 and 1
-    assert segmenter.mean_of_views([(flat, 0.3)]) == (flat, 0.3)
+    assert segmenter.mean_of_views([(flat, 0.3)], (4, 4)) == (flat, 0.3)
 
 
 def test_large_images_are_seen_whole_and_in_native_tiles(tiny_model, monkeypatch):
