@@ -69,9 +69,9 @@ class WatermarkSettings:
     )  # fmt: skip
     # Long side of the mark over the image's width (diagonal: over the image's diagonal).
     scales: Mapping[str, Range] = _table(
-        single=(0.15, 1.8), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.5),
-        grid=(0.12, 1.0), brick=(0.12, 1.0), centre=(0.2, 1.6), lower_right=(0.04, 0.25),
-        band=(0.3, 0.95), lattice=(0.12, 1.0),
+        single=(0.15, 1.3), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.1),
+        grid=(0.12, 0.7), brick=(0.12, 0.7), centre=(0.2, 1.1), lower_right=(0.04, 0.25),
+        band=(0.3, 0.95), lattice=(0.12, 0.7),
     )  # fmt: skip
     rotations_deg: Mapping[str, Range] = _table(
         single=(-180, 180), inside=(-180, 180), corner=(0, 0), diagonal=(-5, 5), grid=(-50, 50),
