@@ -33,7 +33,6 @@ from evaluation.testset import SLICES
 from evaluation.together import compare_together, write_together
 from inference.folder import SHIPPED_WEIGHTS
 from inference.runtime import BACKENDS, load_segmenter
-from inference.segmenter import THRESHOLD
 
 
 def parse(arguments=None):
@@ -51,8 +50,7 @@ def parse(arguments=None):
     add("--slices", nargs="+", default=list(SLICES), choices=SLICES, metavar="SLICE")
     add("--count", type=int, default=100, help="images, or groups, of each slice")
     add("--seed", type=int, default=0)
-    marked = "probability from which a pixel is marked"
-    add("--threshold", type=float, default=THRESHOLD, help=marked)
+    add("--threshold", type=float, default=0.5, help="probability from which a pixel is marked")
     add("--output", type=Path, default=Path("results"), help="folder to write to")
     add("--card", type=Path, metavar="FILE", help="model card to write header and table into")
     add("--together", nargs="+", type=int, metavar="N", help="groups of N photos with one mark")
