@@ -35,7 +35,6 @@ from inference.parallel import Budget, cancelling_pool, in_order, shared_network
 from inference.reading import read_image
 from inference.runtime import load_segmenter
 from inference.segmenter import (
-    NATIVE_PX,
     Predict,
     Segmentation,
     decide,
@@ -138,12 +137,7 @@ def predict_by_size(predict: Predict, photos: list[np.ndarray]) -> list[tuple[np
     Args:
         photos: uint8, H x W x 3, RGB.
     """
-    views = [
-        (i, view)
-        for i, photo in enumerate(photos)
-        if max(photo.shape[:2]) <= NATIVE_PX
-        for view in native_views(photo)
-    ]
+    views = [(i, view) for i, photo in enumerate(photos) for view in native_views(photo)]
     views.sort(key=lambda one: one[1].shape)
     found = defaultdict(list)
     for (i, _), answer in zip(views, predict([view for _, view in views]) if views else ()):

@@ -125,9 +125,9 @@ def decide(
 
 def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, float]:
     """Probability (float32, H x W) and score (0..1) of a uint8 RGB image of H x W pixels."""
+    if views := native_views(rgb):
+        return mean_of_views(predict(views), rgb.shape[:2])
     side = max(rgb.shape[:2])
-    if side <= NATIVE_PX:
-        return mean_of_views(predict(native_views(rgb)), rgb.shape[:2])
     whole, score = predict([reduced(rgb, WHOLE_PX / side)])[0]
     probability, tile_scores = _predict_tiles(predict, rgb)
     scores, zoom = [tile_scores], LEVEL_ZOOM
@@ -141,8 +141,10 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
 
 def native_views(rgb: np.ndarray) -> list[np.ndarray]:
     """What the network sees of an image up to NATIVE_PX: itself, and a copy of another size
-    if it is small or large."""
+    if it is small or large. Nothing of a larger one."""
     side = max(rgb.shape[:2])
+    if side > NATIVE_PX:
+        return []
     if side < SMALL_PX:
         zoom = min(MAX_ENLARGEMENT, SMALL_PX / side)
         size = [round(length * zoom) for length in rgb.shape[1::-1]]
@@ -163,10 +165,14 @@ def mean_of_views(
         return found[0]
     probabilities, scores = zip(*found)
     mean = sum(_resized(probability, shape) for probability in probabilities) / len(found)
-    return mean, float(1 / (1 + np.exp(-np.mean([logit(score, 1e-6) for score in scores]))))
+    marked = math.prod(scores) ** (1 / len(scores))  # over `clean`: the odds of the mean logit
+    clean = math.prod(1 - score for score in scores) ** (1 / len(scores))
+    return mean, marked / max(marked + clean, 1e-12)
 
 
 def _resized(probability: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    if probability.shape == shape:
+        return probability
     smaller = probability.shape[0] < shape[0] or probability.shape[1] < shape[1]
     way = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
     return cv2.resize(probability, shape[::-1], interpolation=way)

@@ -81,10 +81,9 @@ def test_a_folder_becomes_portions_and_keeps_what_lies_beside(tmp_path, monkeypa
     reports = go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
     assert [report.name for report in reports] == ["sub-00000", "sub-00001"]
     found = rows(tmp_path / "out", "sub-00000") + rows(tmp_path / "out", "sub-00001")
-    assert [(row["source"], row["key"], row["txt"]) for row in found] == [
-        ("sub", "0.png", "dark"), ("sub", "1.png", None), ("sub", "2.png", None),
+    assert [(row["source"], row["key"], row["score"], row["txt"]) for row in found] == [
+        ("sub", "0.png", 0.2, "dark"), ("sub", "1.png", 0.8, None), ("sub", "2.png", 0, None),
     ]  # fmt: skip
-    assert [row["score"] for row in found] == pytest.approx([0.2, 0.8, 0], abs=1e-5)
     kept = tmp_path / "out" / "kept"
     assert {p.relative_to(kept).as_posix() for p in kept.rglob("*") if p.is_file()} == {
         "sub/0.png", "sub/0.txt", "sub/2.png",

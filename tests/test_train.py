@@ -237,7 +237,7 @@ def cli_run(tmp_path_factory, photo_folder, logo_folder):
         small = {
             "data.photos": photo_folder, "data.logos": logo_folder, "data.workers": 0,
             "data.train_length": 8, "data.val_length": 4, "data.batch_size": 4,
-            "data.settings.image_size": 32, "data.settings.clean_probability": 0.1,
+            "data.settings.image_size": 32, "data.settings.clean_probability": 1.0,
             "model.encoder": TINY["encoder"], "model.decoder_channels": "[8, 8, 8, 8]",
             "model.bridge_channels": 8, "model.encoder_weights": "null",
             "model.learning_rate": 0.01,
