@@ -67,8 +67,7 @@ class WatermarkSettings:
         signature={"inside": 1, "corner": 2, "lower_right": 1}, ai_label={"lower_right": 1},
         date_id={"corner": 1},
     )  # fmt: skip
-    # Long side of the mark over the image's width (diagonal: over the image's diagonal).
-    scales: Mapping[str, Range] = _table(
+    scales: Mapping[str, Range] = _table(  # long side over the image's width, or its diagonal
         single=(0.15, 1.3), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.1),
         grid=(0.12, 0.7), brick=(0.12, 0.7), centre=(0.2, 1.1), lower_right=(0.04, 0.25),
         band=(0.3, 0.95), lattice=(0.12, 0.7),
@@ -79,14 +78,16 @@ class WatermarkSettings:
     )  # fmt: skip
     upright_probability: float = 0.4  # rotation 0 whatever the range: most real marks are upright
     stretch_range: Range = (0.6, 1.6)  # width over height, against the mark's own shape
+    logo_stretch_range: Range = (0.25, 4.0)  # of plain logos: no logo's own shape is learnt
     tile_gap_range: Range = (0.1, 1.0)  # space between tiles, fraction of the mark's long side
 
-    colors: Weights = _table(original=4, desaturated=1, white=4, black=2, grey=2, tint=2)
+    colors: Weights = _table(original=4, desaturated=1, white=4, black=3, grey=3, tint=4)
     effects: Weights = _table(none=12, outline=2, shadow=3, emboss=1, hollow=1)
-    blend_modes: Weights = _table(normal=14, multiply=1, screen=1, overlay=2, soft_light=2)
+    blend_modes: Weights = _table(normal=12, multiply=2, screen=2, overlay=2, soft_light=2)
     opacity_range: Range = (0.08, 1.0)
     opacity_power: float = 1.6  # 1: all opacities alike; above: more faint marks
-    usual_look_probability: float = 0.3  # whatever the above: white, plain, half-transparent
+    highest_opacity_probability: float = 0.12  # the range's highest, whatever the above
+    usual_look_probability: float = 0.2  # whatever the above: white, plain, half-transparent
     usual_opacity_range: Range = (0.3, 0.6)
 
     downscale_probability: float = 0.2  # shrink and enlarge again
@@ -220,8 +221,7 @@ def render_sample(
 ) -> dict[str, np.ndarray]:
     """A training sample of size x size pixels: the photo's crop, then `add_watermark`.
 
-    Args:
-        second: the photo of `params.exposure`.
+    `second` is the photo of `params.exposure`.
     """
     return add_watermark(photo_square(params, photo, size, second), params)
 

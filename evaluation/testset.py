@@ -75,11 +75,12 @@ _PLAIN = WatermarkSettings(  # every field that matters here: no training defaul
             "diagonal": (0.6, 1.0), "grid": (0.12, 0.6), "brick": (0.12, 0.6)},
     rotations_deg={"single": (-180, 180), "inside": (-180, 180), "corner": (0, 0),
                    "diagonal": (-5, 5), "grid": (-50, 50), "brick": (-50, 50)},
-    upright_probability=0.4, stretch_range=(0.6, 1.6), tile_gap_range=(0.1, 1.0),
+    upright_probability=0.4, stretch_range=(0.6, 1.6), logo_stretch_range=(0.6, 1.6),
+    tile_gap_range=(0.1, 1.0),
     colors={"original": 4, "desaturated": 1, "white": 4, "black": 2, "grey": 2, "tint": 2},
     effects={"none": 12, "outline": 2, "shadow": 3, "emboss": 1},
     blend_modes={"normal": 1}, opacity_range=(0.2, 0.9), opacity_power=1,
-    usual_look_probability=0, usual_opacity_range=(0.3, 0.6),
+    highest_opacity_probability=0, usual_look_probability=0, usual_opacity_range=(0.3, 0.6),
     crop_range=(1, 1), downscale_probability=0, downscale_range=(0.5, 0.9),
     blur_probability=0, noise_probability=0, jpeg_probability=1, jpeg_quality_range=(85, 95),
     enlarge_probability=0,
@@ -90,7 +91,7 @@ def _paper(low: float, high: float, color: str = "original") -> WatermarkSetting
     """One logo of a paper's protocol: size and opacity in the same range, any angle."""
     return replace(
         _PLAIN, kinds={"logo": 1}, layouts={"inside": 1}, scales={"inside": (low, high)},
-        upright_probability=0, stretch_range=(1, 1), colors={color: 1}, effects={"none": 1},
+        upright_probability=0, logo_stretch_range=(1, 1), colors={color: 1}, effects={"none": 1},
         opacity_range=(low, high), jpeg_probability=0,
     )  # fmt: skip
 

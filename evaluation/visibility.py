@@ -24,7 +24,7 @@ PHOTOS_PER_CELL = 10
 PLAIN = WatermarkSettings(  # as the owner would lay it on a photo
     layouts={"inside": 1}, kind_layouts={}, scales={"inside": (1, 1)}, upright_probability=1,
     stretch_range=(1, 1), colors={"original": 1}, effects={"none": 1}, blend_modes={"normal": 1},
-    usual_look_probability=0,
+    highest_opacity_probability=0, usual_look_probability=0,
 )  # fmt: skip
 JPEG_QUALITY = 90
 

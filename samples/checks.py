@@ -12,6 +12,7 @@ from samples.text import TEXTS
 LIMITS = {  # of ranges that end before infinity
     "crop_range": (0.05, 1),
     "stretch_range": (0.1, 10),
+    "logo_stretch_range": (0.1, 10),
     "opacity_range": (0, 1),
     "usual_opacity_range": (0, 1),
     "downscale_range": (0.1, 1),

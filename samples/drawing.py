@@ -58,8 +58,11 @@ def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -
 def draw_mark(settings, rng: Random, logos, fonts) -> MarkParams:
     """All random numbers of one mark."""
     mark = _draw_mark(settings, rng, logos, fonts)
+    probability = settings.highest_opacity_probability
+    if probability and rng.random() < probability:  # at 0 nothing is drawn: old samples stay
+        mark = replace(mark, opacity=settings.opacity_range[1])
     probability = settings.usual_look_probability
-    if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
+    if not probability or rng.random() >= probability:
         return mark
     effect, opacity = rng.choice(USUAL_EFFECTS), rng.uniform(*settings.usual_opacity_range)
     return replace(mark, color="white", effect=effect, opacity=opacity, blend_mode="normal")
@@ -72,7 +75,7 @@ def _draw_mark(settings, rng, logos, fonts) -> MarkParams:
     color = _pick(rng, settings.colors)
     grey = (rng.randint(40, 215),) * 3
     low, high = settings.opacity_range
-    narrow, wide = settings.stretch_range
+    narrow, wide = settings.logo_stretch_range if kind == "logo" else settings.stretch_range
     return MarkParams(
         kind=kind,
         logo=rng.choice(logos).path if kind in LOGO_KINDS else None,

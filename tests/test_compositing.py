@@ -31,6 +31,7 @@ from samples.loading import MIN_MARK_PIXELS, image_label
         (dict(opacity_range=(float("nan"), 1)), "opacity_range"),
         (dict(crop_range=(0, 1)), "crop_range"),
         (dict(stretch_range=(0, 1)), "stretch_range"),
+        (dict(logo_stretch_range=(1, 11)), r"logo_stretch_range is \(1, 11\).*from 0.1 to 10"),
         (dict(noise_std_range=(-1, 3)), "noise_std_range"),
         (dict(jpeg_quality_range=(50, 101)), "jpeg_quality_range.*from 1 to 100"),
         (dict(usual_opacity_range=(0.5, 2)), r"usual_opacity_range is \(0.5, 2\).*from 0 to 1"),

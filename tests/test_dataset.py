@@ -152,6 +152,30 @@ def test_the_usual_look_is_white_plain_and_half_transparent(make_dataset):
     assert len({mark.color for mark in looks(usual_look_probability=0.0)}) == 6
 
 
+def test_the_highest_opacity_can_be_asked_for_more_often(make_dataset):
+    def opacities(probability):
+        data = make_dataset(
+            length=200, clean_probability=0.0, opacity_range=(0.2, 0.6), several_probability=0.0,
+            usual_look_probability=0.0, highest_opacity_probability=probability,
+        )  # fmt: skip
+        return [data.params(index).marks[0].opacity for index in range(200)]
+
+    assert min(opacities(0.0)) >= 0.2 and max(opacities(0.0)) < 0.6
+    assert 70 <= opacities(0.5).count(0.6) <= 130
+    assert set(opacities(1.0)) == {0.6}
+
+
+def test_only_plain_logos_are_stretched_far(make_dataset):
+    data = make_dataset(
+        length=200, clean_probability=0.0, stretch_range=(0.8, 1.25), logo_stretch_range=(2.0, 4.0)
+    )
+    marks = [mark for index in range(200) for mark in data.params(index).marks]
+    assert {mark.kind for mark in marks if mark.stretch >= 2} == {"logo"}
+    for mark in marks:
+        low, high = (2, 4) if mark.kind == "logo" else (0.8, 1.25)
+        assert low <= mark.stretch <= high
+
+
 def test_some_kinds_have_a_place_of_their_own(make_dataset):
     places = {"signature": {"centre": 1}}
     data = make_dataset(length=60, clean_probability=0.0, layouts={"grid": 1}, kind_layouts=places)

@@ -40,6 +40,7 @@ def test_logos_lines_and_font_of_a_folder_make_a_mark(mark_folder):
     settings = mark.settings(SMALL)
     assert settings.texts == mark.texts and settings.kinds == {"logo": 1, "text": 2}
     assert settings.image_size == 32
+    assert settings.logo_stretch_range == SMALL.stretch_range  # one's own logo keeps its shape
 
 
 def test_without_a_font_of_its_own_text_takes_fonts_that_can_write_it(tmp_path):
