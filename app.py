@@ -32,6 +32,7 @@ from inference.segmenter import MIN_SCORE, THRESHOLD
 UPLOAD_LIMIT = "200mb"  # of one file
 MAX_WAITING = 64  # requests; a further one is told that the queue is full
 MAX_FILES = 24  # of the tab for many images
+MAX_TEXT = 60  # characters of a mark
 SWEEP_S, KEEP_S = 60, 840  # how often files are looked at, and from which age on deleted
 DOCS = Path(__file__).with_name("docs")
 EXAMPLES = {
@@ -117,8 +118,8 @@ def find(answers: Answers, path: str, *settings):
     """
     with explained(path):
         answers.ask(path)
-        answer, _ = answers.decide(path, *settings)
-    return path, answer.probability_picture(), *decide(answers, path, *settings)
+        probability = answers.get(path).probability_picture()
+    return path, probability, *decide(answers, path, *settings)
 
 
 def decide(answers: Answers, path: str | None, *settings):
@@ -149,6 +150,8 @@ def look(answers: Answers, logo, text: str, photo, opacity: float, size: float):
 
     photo = photo or EXAMPLES["No mark"]
     with explained(logo, photo):
+        if len(text) > MAX_TEXT:  # the page's own limit holds in browsers alone
+            raise ValueError(f"The text has {len(text)} characters. Give {MAX_TEXT} at most.")
         for path in filter(None, (logo, photo)):
             check_photo(path)
         trial = answers.run(try_mark, logo, text, read_image(photo), opacity, size)
@@ -189,8 +192,9 @@ def make_page(answers: Answers) -> gr.Blocks:
         with gr.Tab("Many images"):
             many_tab(answers)
         gr.Markdown(
-            "Everything is computed on this machine; nothing is sent anywhere. A photo is deleted "
-            f"after the answer, other files within {(SWEEP_S + KEEP_S) // 60} minutes."
+            "Everything is computed on this machine; nothing is sent anywhere. The photo of the "
+            "first tab is deleted after the answer, other files within "
+            f"{(SWEEP_S + KEEP_S) // 60} minutes."
         )
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
@@ -244,7 +248,7 @@ def photo_tab(answers: Answers) -> None:
 def mark_tab(answers: Answers) -> None:
     with gr.Column(scale=2, min_width=COLUMN_PX):
         logo = drop("Logo with transparency (PNG or WebP)")
-        text = gr.Textbox(label="or a line of text", max_length=60)
+        text = gr.Textbox(label="or a line of text", max_length=MAX_TEXT)
         photo = drop("Photo (without one: our example)")
         opacity = gr.Slider(0.02, 1, 0.4, step=0.02, label="Opacity")
         size = gr.Slider(0.05, 1, 0.4, step=0.05, label="Size", info=SIZE)

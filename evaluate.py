@@ -33,6 +33,7 @@ from evaluation.testset import SLICES
 from evaluation.together import compare_together, write_together
 from inference.folder import SHIPPED_WEIGHTS
 from inference.runtime import BACKENDS, load_segmenter
+from inference.segmenter import THRESHOLD
 
 
 def parse(arguments=None):
@@ -50,7 +51,12 @@ def parse(arguments=None):
     add("--slices", nargs="+", default=list(SLICES), choices=SLICES, metavar="SLICE")
     add("--count", type=int, default=100, help="images, or groups, of each slice")
     add("--seed", type=int, default=0)
-    add("--threshold", type=float, default=0.5, help="probability from which a pixel is marked")
+    add(
+        "--threshold",
+        type=float,
+        default=THRESHOLD,
+        help="probability from which a pixel is marked",
+    )
     add("--output", type=Path, default=Path("results"), help="folder to write to")
     add("--card", type=Path, metavar="FILE", help="model card to write header and table into")
     add("--together", nargs="+", type=int, metavar="N", help="groups of N photos with one mark")
@@ -75,8 +81,10 @@ def parse(arguments=None):
         parser.error("--calibrate changes the weights that --quantize takes: first the one")
     if changes_weights and (options.together or options.manifest):
         parser.error("--calibrate and --quantize go without --together and --manifest")
-    if options.card and (options.together or changes_weights):
-        parser.error("--card needs the whole table, and nothing else beside it")
+    if options.card and (options.images or options.together or changes_weights):
+        parser.error("--card needs the whole table of --photos and --logos, and nothing beside it")
+    if changes_weights and options.weights == SHIPPED_WEIGHTS:  # an absolute path: the default
+        parser.error("--calibrate and --quantize write into the weights: name them by --weights")
     return options
 
 
@@ -93,7 +101,7 @@ def run(options) -> None:
         read_card(options.card)  # what is wrong with it shows before the evaluation
     segmenter = load_segmenter(options.weights, backend=options.backend)
     if options.images:
-        slices = real_pairs(options.images, options.masks)
+        slices = real_pairs(options.images, options.masks, options.weights)
     else:
         files = find_test_files(*folders, options.manifest, options.weights)
         which = options.slices, options.count, options.seed

@@ -70,7 +70,7 @@ def find_shared_mark(predict: Predict, items: list[Input], output: Path) -> Shar
     if shared is None:
         (output / name).unlink(missing_ok=True)  # of an earlier run with other images
     else:
-        write_whole(encode(mask_bytes(shared.mask), ".png"), name, output)
+        write_whole(encode(mask_bytes(shared.mask), ".png"), name, output, needed=True)
     return shared
 
 

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from batch.inputs import JOURNAL
+from batch.inputs import JOURNAL, LIST_SUFFIX
 from batch.report import COLUMNS, to_json
 from batch.run import Options, segment_files
 
@@ -18,8 +18,8 @@ def segment_handful(
 ) -> list[dict]:
     """Masks, overlays and report.jsonl of some files, in folder/masks.
 
-    Only images reach `segment_files`: it would follow the paths in a .txt file. The report has the
-    files' names in place of their paths.
+    Only images reach `segment_files`, which would follow the paths in a .txt file: an image of that
+    ending fails. The report has the files' names in place of their paths.
 
     Args:
         paths: files; of two with the same name the second gets a "~" before it.
@@ -33,6 +33,8 @@ def segment_handful(
     for path in map(Path, paths):
         try:
             check(path)
+            if path.name.lower().endswith(LIST_SUFFIX):  # an image, too, can be read as a list
+                raise ValueError(f"{path.name} has the ending of a list; rename it as an image.")
             images.append(_copy(path, folder / PHOTOS))
         except (OSError, ValueError) as error:
             record = {**dict.fromkeys(COLUMNS), "boxes": [], "error": str(error)}

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from inference.reading import IMAGE_SUFFIXES
 
 MAX_NAME_BYTES = 255  # of one file name, on every usual file system
+LIST_SUFFIX = ".txt"  # of a list of paths
 CONSENSUS = "consensus-"  # begins the names of masks that several images share
 JOURNAL = ".progress."  # begins the names of what `journal.py` keeps in an output folder
 # Path, relative path of its outputs (None: the path goes up or is absolute), error
@@ -78,7 +79,7 @@ def _expand(source: str, output: Path, others: Counter) -> Iterator[Found]:
                 f"{output} is both input and output. Give the masks a folder of their own."
             )
         yield from _walk(source, output, others)
-    elif source.lower().endswith(".txt") and os.path.isfile(source):
+    elif source.lower().endswith(LIST_SUFFIX) and os.path.isfile(source):
         yield from _read_list(Path(source), output, others)
     elif os.path.lexists(source):
         yield source, _given_path(source), None

@@ -21,11 +21,14 @@ class OutputError(OSError):
     """The output folder no longer takes files; what is done so far stays."""
 
 
-def write_whole(data: bytes, name: str, output: Path) -> None:
+def write_whole(data: bytes, name: str, output: Path, needed: bool = False) -> None:
     """Writes a file below the output folder: under a temporary name, then renamed.
 
+    Args:
+        needed: the file is one of the whole run, which is worth nothing without it.
+
     Raises:
-        OutputError: the disk is full or read-only.
+        OutputError: the disk is full or read-only, or a file that is needed cannot be written.
         OSError: this file cannot be written.
     """
     temporary = output / PARTIAL / secrets.token_hex(8)
@@ -35,7 +38,7 @@ def write_whole(data: bytes, name: str, output: Path) -> None:
         os.replace(temporary, output / name)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        kind = OutputError if error.errno in FATAL else OSError
+        kind = OutputError if needed or error.errno in FATAL else OSError
         raise kind(f"{output / name} cannot be written: {error.strerror}") from error
 
 
@@ -67,7 +70,7 @@ def write_report(records: list[dict], output: Path, kind: str) -> Path:
     extra = (name for name in EXTRA_COLUMNS if any(name in record for record in records))
     columns = [*COLUMNS, *extra]
     rows = [{name: record.get(name) for name in columns} for record in records]
-    write_whole(WRITERS[kind](rows, columns), report_name(kind), output)
+    write_whole(WRITERS[kind](rows, columns), report_name(kind), output, needed=True)
     return output / report_name(kind)
 
 

@@ -252,17 +252,23 @@ class Weights:
 
     def unpacked(self) -> str:
         """A folder with these files on this machine: the same one, or else a copy."""
-        with FileLock(Path(tempfile.gettempdir(), f"watermark-{self.fingerprint}.lock")):
+        with FileLock(_shared_path(f"{self.fingerprint}.lock")):
             paths = [Path(self.folder, name) for name in self.files]
             if all(map(Path.is_file, paths)):
                 here = {path.name: path.read_bytes() for path in paths}
                 if _hash(here) == self.fingerprint:
                     return self.folder
-            copy = Path(tempfile.gettempdir(), f"watermark-{self.fingerprint}")
+            copy = _shared_path(self.fingerprint)
             copy.mkdir(exist_ok=True)
             for name, data in self.files.items():
                 (copy / name).write_bytes(data)
             return str(copy)
+
+
+def _shared_path(name: str) -> Path:
+    """Of a temporary file that all actors of this user on this machine share."""
+    user = os.getuid() if hasattr(os, "getuid") else ""  # Windows' folder is the user's own
+    return Path(tempfile.gettempdir(), f"watermark-{user}-{name}")
 
 
 def _hash(files: dict[str, bytes]) -> str:
@@ -286,14 +292,14 @@ class ShardScanner:
             folder = weights.unpacked()
             with self._first_alone(weights):
                 self.segmenter = load_segmenter(folder, options.device, options.backend)
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             self.error = str(error)
 
     def _first_alone(self, weights: Weights):
         """On a CPU the first may convert the network for all; the others wait for it."""
         if self.options.device != "cpu":
             return nullcontext()
-        return FileLock(Path(tempfile.gettempdir(), f"watermark-{weights.fingerprint}.load.lock"))
+        return FileLock(_shared_path(f"{weights.fingerprint}.load.lock"))
 
     def __call__(self, row: dict) -> dict:
         """Returns {"report": pickled `Report`, ValueError or OutputError}."""

@@ -61,9 +61,18 @@ def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> di
     }
 
 
-def real_pairs(images, masks) -> dict[str, list]:
-    """As `synthetic_slices`, of pairs in two folders; raises as `pairs.pair_files` does."""
+def real_pairs(images, masks, weights=None) -> dict[str, list]:
+    """As `synthetic_slices`, of pairs in two folders.
+
+    Args:
+        weights: folder of the network to test.
+
+    Raises:
+        FileNotFoundError, ValueError: see `pairs.pair_files`; the network was trained on a pair.
+    """
     pairs = pair_files(images, masks)
     for pair in pairs:
         pair.check_sizes()
+    if weights:
+        refuse_trained({"photos": pairs}, Path(weights) / "trained_on.json")
     return {"pairs": [pair.read for pair in pairs]}

@@ -88,14 +88,18 @@ class Answers:
             ValueError: an argument is off, or the answer is no longer kept.
         """
         check_limits(threshold, dilation_px, min_score)
+        answer, limits = self.get(path), (threshold, dilation_px, min_score)
+        return answer, decide(answer.probability, answer.score, *limits)
+
+    def get(self, path: str) -> Answer:
+        """A kept answer; ValueError if it is no longer kept."""
         with self.lock:
             answer = self.kept.get(path)
         if answer is None:
             raise ValueError(
                 "The answer to this photo is no longer in memory. Choose the photo again."
             )
-        limits = threshold, dilation_px, min_score
-        return answer, decide(answer.probability, answer.score, *limits)
+        return answer
 
 
 def _answer(segmenter: Segmenter, path: str) -> Answer:

@@ -171,6 +171,7 @@ def test_a_mark_is_drawn_searched_and_measured(answers, logo_folder, photo, logo
         ("opaque.png", "", 0.4, "opaque.png (has no transparency: a mark needs"),
         ("zero.png", "", 0.4, "zero.png is empty"),
         (None, "a line of text that is long", 0.1, "too small to read"),
+        (None, "x" * 61, 0.4, "The text has 61 characters. Give 60 at most"),
     ],
 )
 def test_marks_that_cannot_be_used_are_explained(
@@ -198,6 +199,15 @@ def test_many_images_come_by_score_with_masks_and_report(answers, photo, tmp_pat
         assert archive.read("same.png") == expected_file(photo, *SETTINGS)
         lines = list(map(json.loads, archive.read("report.jsonl").splitlines()))
     assert [line["path"] for line in lines] == [row[0] for row in table] and min(sheet.size) > 100
+
+
+def test_an_image_that_is_also_a_list_of_paths_is_not_followed(answers, photo, tmp_path):
+    for name in ("evil.txt", ".TXT"):
+        Image.open(photo).save(tmp_path / name, "GIF")
+        with open(tmp_path / name, "ab") as file:
+            file.write(f"\n{photo}\n".encode())
+        _, ((shown, score, _, error),), _ = app.find_many(answers, [str(tmp_path / name)])
+        assert shown == name and score is None and "has the ending of a list" in error
 
 
 def test_many_images_that_are_none_still_give_a_report(answers, bad_file):

@@ -80,6 +80,12 @@ def test_other_tables_are_not_for_the_card(capsys, other):
     assert "--card needs the whole table" in capsys.readouterr().err
 
 
+def test_pairs_are_not_for_the_card(capsys):
+    with pytest.raises(SystemExit):
+        evaluate.parse(["--images", "a", "--masks", "b", "--card", "c"])
+    assert "--card needs the whole table of --photos and --logos" in capsys.readouterr().err
+
+
 def test_evaluation_writes_its_own_numbers(arguments, card, tmp_path):
     evaluate.main([*arguments, "--card", str(card)])
     written = ModelCard.load(card)

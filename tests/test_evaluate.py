@@ -12,6 +12,7 @@ from evaluation.tables import markdown
 from evaluation.test_files import find_test_files
 from evaluation.testset import SLICES
 from samples import IGNORE
+from samples.pairs import pair_files
 from samples.splits import make_manifest, write_manifest
 
 
@@ -68,6 +69,16 @@ def test_files_that_were_trained_on_are_refused(arguments, weights, photos):
         evaluate.main(arguments)
 
 
+def test_pairs_that_were_trained_on_are_refused(arguments, weights, tmp_path):
+    evaluate.main([*arguments, "--save-images"])
+    folders = tmp_path / "out/images", tmp_path / "out/masks"
+    write_manifest(make_manifest(photos=pair_files(*folders)[:3]), weights / "trained_on.json")
+    with pytest.raises(SystemExit, match="3 of 4 photos to test with were trained on"):
+        evaluate.main(
+            ["--weights", str(weights), "--images", str(folders[0]), "--masks", str(folders[1])]
+        )
+
+
 def test_fonts_that_were_trained_on_are_noted(arguments, weights, photos, fonts, capsys):
     write_manifest(make_manifest(fonts=fonts), weights / "trained_on.json")
     cut = arguments.index("--fonts")
@@ -99,6 +110,8 @@ def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path)
         (["--images", "a", "--masks", "b", "--photos", "c"], "give either"),
         (["--images", "a", "--masks", "b", "--count", "0"], "--count is 0"),
         (["--images", "a", "--masks", "b", "--slices", "nothing"], "invalid choice: 'nothing'"),
+        (["--photos", "a", "--logos", "b", "--calibrate", "0.1"], "name them by --weights"),
+        (["--photos", "a", "--logos", "b", "--quantize"], "name them by --weights"),
     ],
 )
 def test_wrong_usage_is_explained(capsys, wrong, message):

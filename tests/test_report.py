@@ -93,6 +93,15 @@ def test_a_failed_write_leaves_nothing_behind(output, monkeypatch, number, kind)
     assert not list((output / report.PARTIAL).iterdir())
 
 
+def test_a_run_ends_where_its_report_cannot_be_written(output, monkeypatch):
+    def fail(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")  # open in Excel
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OutputError, match=r"report\.csv cannot be written: Permission denied"):
+        write_report(RECORDS, output, "csv")
+
+
 RECORDS = [
     dict(path="ä.jpg", mask="ä.png", width=3, height=2, score=0.5, coverage=0.25,
          boxes=[[0, 0, 1, 2]], error=None, seconds=0.1),

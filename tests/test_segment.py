@@ -6,6 +6,7 @@ import torch
 from conftest import paint_photo
 from PIL import Image
 
+from batch import run, scan
 from inference import segmenter
 from inference.deploy import TorchSegmenter
 from inference.reading import read_image
@@ -168,6 +169,28 @@ def test_the_score_is_that_of_the_mean_logit():
     _, score = segmenter.mean_of_views([(flat, 0.9), (flat, 0.5)], (4, 4))
     assert score == pytest.approx(0.75)  # odds 3, between 9 and 1
     assert segmenter.mean_of_views([(flat, 0.3)], (4, 4)) == (flat, 0.3)
+
+
+def test_a_run_of_other_views_is_not_continued():
+    """Who changes which views are seen or how they are joined raises METHOD, and this with it."""
+    seen = []
+
+    def predict(views):
+        seen.extend(view.shape[:2] for view in views)
+        return [
+            (np.full(view.shape[:2], max(view.shape) % 9 / 8, np.float32), 0.5) for view in views
+        ]
+
+    joined = []
+    for shape in [(90, 200), (300, 511), (512, 40), (20, 1023), (1024, 30), (16, 1600), (20, 1700)]:
+        probability, _ = segmenter.predict_any_size(predict, np.zeros((*shape, 3), np.uint8))
+        joined.append(float(probability.mean()))
+    assert seen == [
+        (90, 200), (180, 400), (300, 511), (301, 512), (512, 40), (20, 1023), (1024, 30), (512, 15),
+        (16, 1600), (8, 800), (12, 1024), (20, 640), (20, 640), (20, 640),
+    ]  # fmt: skip
+    assert joined == pytest.approx([0.375, 0.9375, 1, 0.75, 0.9375, 0.9375, 0.4375], abs=1e-6)
+    assert (run.METHOD, scan.METHOD) == (3, 2)
 
 
 def test_large_images_are_seen_whole_and_in_native_tiles(tiny_model, monkeypatch):
