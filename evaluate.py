@@ -4,6 +4,7 @@
     python evaluate.py --photos PHOTOS --logos LOGOS
     python evaluate.py --images IMAGES --masks MASKS
     python evaluate.py --photos PHOTOS --logos LOGOS --together 3 10 30 --slices faint
+    python evaluate.py --average RUN/weights START --weights DIR
     python evaluate.py --photos PHOTOS --logos LOGOS --calibrate 0.1 --count 20 --weights DIR
     python evaluate.py --photos PHOTOS --logos LOGOS --quantize --weights DIR
 
@@ -11,9 +12,9 @@ Writes results.json, results.md (the table it prints), reliability.png and a gal
 median and worst images of each slice into --output. What the slices are, evaluation/testset.py
 says; what the numbers mean, evaluation/metrics.py. With --together: what images that share a mark
 gain from each other, in together.json and together.md. With --card: also the header and the table
-of a model card. With --calibrate: makes the score a probability, on the validation files of a
-training, and writes it into the weights. With --quantize: writes the network in 8-bit integers
-beside them, for the backend openvino-int8.
+of a model card. With --average: writes the mean of trained networks. With --calibrate: makes the
+score a probability, on the validation files of a training, and writes it into the weights. With
+--quantize: writes the network in 8-bit integers beside them, for the backend openvino-int8.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from evaluation.averaging import average
 from evaluation.calibration import calibrate
 from evaluation.card import read_card, write_card
 from evaluation.quantization import quantize
@@ -60,6 +62,8 @@ def parse(arguments=None):
     add("--output", type=Path, default=Path("results"), help="folder to write to")
     add("--card", type=Path, metavar="FILE", help="model card to write header and table into")
     add("--together", nargs="+", type=int, metavar="N", help="groups of N photos with one mark")
+    add("--average", nargs="+", metavar="FOLDER",
+        help="write the mean of these weights; a folder given twice weighs twice")  # fmt: skip
     add("--calibrate", type=float, metavar="VAL_FRACTION",
         help="fit the score on this share of the files, that of the training")  # fmt: skip
     add("--quantize", action="store_true",
@@ -67,6 +71,10 @@ def parse(arguments=None):
     add("--backend", choices=BACKENDS, default="auto", help="what computes")
     add("--save-images", action="store_true", help="write the test images and masks, too")
     options = parser.parse_args(arguments)
+    if options.average:
+        if len(options.average) < 2 or options.weights == SHIPPED_WEIGHTS:
+            parser.error("--average takes two folders or more, and --weights for their mean")
+        return options
     synthetic, real = (options.photos, options.logos), (options.images, options.masks)
     if not (all(synthetic) or all(real)) or (any(synthetic) and any(real)):
         parser.error("give either --photos and --logos, or --images and --masks")
@@ -90,6 +98,9 @@ def parse(arguments=None):
 
 def run(options) -> None:
     folders = options.photos, options.logos, options.fonts
+    if options.average:
+        print(average(options.average, options.weights))
+        return
     if options.calibrate is not None:
         numbers = options.calibrate, options.count, options.seed
         print(calibrate(options.weights, folders, *numbers))

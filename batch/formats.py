@@ -1,6 +1,6 @@
 """Photos out of shards, a few at a time, and the chosen ones into new shards of the same format.
 
-A new format is one class and an entry in FORMATS.
+A new format is one class and an entry in FORMATS, and its ending in shards.py.
 """
 
 import io

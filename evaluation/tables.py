@@ -24,6 +24,18 @@ def _mask_table(slices: dict, truth: str) -> list[str]:
     return lines
 
 
+def _means(slices: dict) -> list[str]:
+    """A Markdown line with the mean IoU of the slices, which all weigh the same."""
+    iou = {name: row["decidable"]["iou"][0] for name, row in slices.items() if row["marked"]}
+    older = [value for name, value in iou.items() if name != "real-look"]  # in all former tables
+    if len(older) < 2:
+        return []
+    line = f"Mean IoU of these {len(iou)} slices: {sum(iou.values()) / len(iou):.3f}"
+    if len(older) < len(iou):
+        line += f"; of the {len(older)} without real-look: {sum(older) / len(older):.3f}"
+    return [f"{line}.", ""]
+
+
 def markdown(results: dict) -> str:
     """The tables of `accuracy.summarise`, with 95 % bootstrap intervals in brackets."""
     slices, score = results["slices"], results["score"]
@@ -31,6 +43,7 @@ def markdown(results: dict) -> str:
         "Mean over the marked images of each slice; pooled: all pixels together. AUROC: the score "
         "against clean photos. In brackets 95 % bootstrap intervals.", "",
         "Truth without undecidable pixels:", "", *_mask_table(slices, "decidable"), "",
+        *_means(slices),
         'Truth "alpha > 0", as papers have it:', "", *_mask_table(slices, "alpha"),
     ]  # fmt: skip
     for name, row in slices.items():

@@ -239,12 +239,13 @@ class ModuleSegmenter(Segmenter):
         return TorchSegmenter(self.network, self.device)
 
     def export_onnx(self, path) -> None:
-        """Writes one .onnx file that takes images and gives what `segment` decides on.
+        """Writes one .onnx file that takes images and gives what the network says of one view.
 
         Input `image`: uint8, N x 3 x H x W, RGB in 0..255, any N, H and W. Outputs: `probability`,
         float32, N x 1 x H x W, of a marked pixel, and `score`, float32, N, of a marked image; both
-        0..1. Padding and normalisation are inside. What `segment` adds for images above
-        `segmenter.NATIVE_PX` (tiles) and for low scores (an empty mask) is not.
+        0..1. Padding and normalisation are inside. What `segment` adds is not: a second view of
+        most images, tiles of large ones (`segmenter.predict_any_size` does both with any network),
+        an empty mask at low scores.
 
         Raises:
             ImportError: the packages onnx and onnxscript are missing.

@@ -1,4 +1,4 @@
-"""The network, the devices it runs on, and the folder that holds a trained one."""
+"""The network: an smp encoder, a U-Net decoder to half size, and a head for the score."""
 
 import warnings
 from collections.abc import Sequence

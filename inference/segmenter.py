@@ -1,11 +1,11 @@
 """From views of a fixed cost to an image of any size: probability, mask and score.
 
 The network sees an image of up to NATIVE_PX as it is, and twice if it is small (once more enlarged
-to SMALL_PX) or from HALVED_PX on (once more at half its size); the mean of both counts. Of a larger
-one it sees the whole frame reduced to WHOLE_PX, for marks across the frame, and overlapping tiles
-in native size, for small ones; of a very large one also tiles of the image at a quarter of its
-size, and so on. The higher probability counts, but what only a reduced view shows must be more
-certain. Tiles fade into each other, so that no seams appear.
+to SMALL_PX, or twofold) or from HALVED_PX on (once more at half its size); the mean of both counts.
+Of a larger one it sees the whole frame reduced to WHOLE_PX, for marks across the frame, and
+overlapping tiles in native size, for small ones; of a very large one also tiles of the image at a
+quarter of its size, and so on. The higher probability counts, but what only a reduced view shows
+must be more certain. Tiles fade into each other, so that no seams appear.
 """
 
 import math
@@ -72,7 +72,7 @@ class Segmenter:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """A hash of all that the answers depend on: weights, device, precision, program."""
+        """Changes with all that the answers depend on: weights, device, precision, program."""
         raise NotImplementedError
 
     def segment(

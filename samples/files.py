@@ -49,8 +49,8 @@ class ImageFile:
 def find_images(folder, check=None) -> list[ImageFile]:
     """All images below a folder that can be decoded, sorted by path.
 
-    Hidden files are passed over, links to folders are not followed. Files that fail are named
-    in one warning and left out.
+    Hidden files and folders are passed over, links to folders are not followed. Files that fail are
+    named in one warning and left out.
 
     Args:
         folder: searched recursively for IMAGE_SUFFIXES.
@@ -68,12 +68,11 @@ def find_images(folder, check=None) -> list[ImageFile]:
 
 def list_image_paths(folder: Path) -> list[Path]:
     """Paths of all files below a folder that are named like images, sorted, hidden ones not."""
-    return sorted(
-        Path(root, name)
-        for root, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
-    )
+    paths = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # as of thumbnails
+        paths += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES))
 
 
 def check_images(paths, check=None, where="in the list") -> list[ImageFile]:

@@ -39,6 +39,16 @@ def test_table_averages_marked_images_and_counts_false_alarms():
     table = markdown(results)
     assert table.count("| text | 2 | 0.62 (") == 2  # once for each truth
     assert "clean: 50.0 (" in table and "text: 1 images left out" in table
+    assert "Mean IoU" not in table  # of one slice
+
+
+def test_the_mean_over_slices_is_said():
+    rights = {"text": 4, "faint": 1, "real-look": 2}
+    slices = {name: [outcome(1, right, 0.9)] for name, right in rights.items()}
+    both = markdown(summarise({**slices, "clean": [outcome(0, 0, 0.1)]}))
+    assert "\nMean IoU of these 3 slices: 0.583; of the 2 without real-look: 0.625.\n" in both
+    del slices["real-look"]
+    assert "\nMean IoU of these 2 slices: 0.625.\n" in markdown(summarise(slices))
 
 
 def test_evaluation_writes_everything_and_twice_the_same(arguments, tmp_path, capsys):

@@ -147,8 +147,9 @@ def test_found_files_read_as_read_image_does(odd_image):
 
 
 def test_find_images_searches_below_and_sorts(tmp_path):
-    (tmp_path / "sub").mkdir()
-    for name in ("z.PNG", "sub/a.jpg", "b.webp", "notes.txt", ".hidden.png"):
+    for folder in ("sub", ".thumbnails"):
+        (tmp_path / folder).mkdir()
+    for name in ("z.PNG", "sub/a.jpg", "b.webp", "notes.txt", ".hidden.png", ".thumbnails/z.png"):
         Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
     names = [str(file.path.relative_to(tmp_path)) for file in find_images(tmp_path)]
     assert names == ["b.webp", "sub/a.jpg", "z.PNG"]

@@ -1,0 +1,57 @@
+"""The mean of several trained networks: points of one training, or of one and its start.
+
+Their mean is better than each of them, as long as one grew out of the other (EXPERIMENTS.md).
+Source: Wortsman et al., "Model soups", arXiv:2203.05482.
+"""
+
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+
+import torch
+
+from inference.weights import load_network, save_network
+from samples.splits import merge_manifests, read_manifest, write_manifest
+
+TRAINED_ON = "trained_on.json"
+
+
+def average(folders: Sequence, output) -> str:
+    """Writes the mean of weights folders to a folder, and what any of them was trained on.
+
+    Args:
+        folders: two or more; one that is given twice weighs twice.
+        output: folder; made if missing, weights in it are replaced.
+
+    Returns:
+        A sentence that says what was written.
+
+    Raises:
+        FileNotFoundError, ValueError: a folder cannot be read, or holds another network.
+    """
+    networks = [load_network(folder) for folder in folders]
+    mean, states = networks[0], [network.state_dict() for network in networks]
+    for folder, network in zip(folders, networks):
+        if network.names != mean.names:
+            raise ValueError(
+                f"{folder} holds the network {network.names}, {folders[0]} holds {mean.names}: "
+                "only weights of the same network have a mean."
+            )
+    mean.load_state_dict(
+        {
+            name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
+            for name, value in states[0].items()
+        }
+    )
+    lists = [Path(folder) / TRAINED_ON for folder in folders]
+    silent = [str(path.parent) for path in lists if not path.is_file()]
+    manifest = None if silent else reduce(merge_manifests, map(read_manifest, lists))
+    save_network(mean, output)
+    if manifest:
+        write_manifest(manifest, Path(output) / TRAINED_ON)
+        return f"{output}: the mean of {len(folders)} networks"
+    (Path(output) / TRAINED_ON).unlink(missing_ok=True)
+    return (
+        f"{output}: the mean of {len(folders)} networks; nobody can tell what it was trained on, "
+        f"for there is no {TRAINED_ON} in {', '.join(silent)}"
+    )
