@@ -53,12 +53,8 @@ def parse(arguments=None):
     add("--slices", nargs="+", default=list(SLICES), choices=SLICES, metavar="SLICE")
     add("--count", type=int, default=100, help="images, or groups, of each slice")
     add("--seed", type=int, default=0)
-    add(
-        "--threshold",
-        type=float,
-        default=THRESHOLD,
-        help="probability from which a pixel is marked",
-    )
+    add("--threshold", type=float, default=THRESHOLD,
+        help="probability from which a pixel is marked")  # fmt: skip
     add("--output", type=Path, default=Path("results"), help="folder to write to")
     add("--card", type=Path, metavar="FILE", help="model card to write header and table into")
     add("--together", nargs="+", type=int, metavar="N", help="groups of N photos with one mark")
@@ -74,6 +70,9 @@ def parse(arguments=None):
     if options.average:
         if len(options.average) < 2 or options.weights == SHIPPED_WEIGHTS:
             parser.error("--average takes two folders or more, and --weights for their mean")
+        given = {name for name, value in vars(options).items() if value != parser.get_default(name)}
+        if given != {"average", "weights"}:
+            parser.error("--average goes with --weights, and with nothing else")
         return options
     synthetic, real = (options.photos, options.logos), (options.images, options.masks)
     if not (all(synthetic) or all(real)) or (any(synthetic) and any(real)):

@@ -26,7 +26,7 @@ from samples.loading import make_loader
 from samples.mixing import mix_in
 from samples.own_mark import find_mark
 from samples.pairs import find_pairs
-from samples.splits import make_manifest, merge_manifests, read_manifest
+from samples.splits import TRAINED_ON, make_manifest, merge_manifests, read_manifest
 
 __all__ = ["AveragedWeights", "BeforeAfter", "ProgressLines", "SamplePictures", "WatermarkData"]
 
@@ -141,7 +141,7 @@ class CLI(LightningCLI):
         folder = self.config[self.subcommand].init_from
         if folder:
             self.model.start_from(Path(folder) / WEIGHTS, "this network")
-            trained_on = Path(folder) / "trained_on.json"
+            trained_on = Path(folder) / TRAINED_ON
             known = trained_on.exists()
             if not known:
                 print(f"No {trained_on}, so the new weights cannot say what they were trained on.")

@@ -11,9 +11,7 @@ from pathlib import Path
 import torch
 
 from inference.weights import load_network, save_network
-from samples.splits import merge_manifests, read_manifest, write_manifest
-
-TRAINED_ON = "trained_on.json"
+from samples.splits import TRAINED_ON, merge_manifests, read_manifest, write_manifest
 
 
 def average(folders: Sequence, output) -> str:
@@ -45,13 +43,14 @@ def average(folders: Sequence, output) -> str:
     )
     lists = [Path(folder) / TRAINED_ON for folder in folders]
     silent = [str(path.parent) for path in lists if not path.is_file()]
-    manifest = None if silent else reduce(merge_manifests, map(read_manifest, lists))
+    manifests = [] if silent else list(map(read_manifest, lists))  # `output` may be one of them
     save_network(mean, output)
-    if manifest:
-        write_manifest(manifest, Path(output) / TRAINED_ON)
-        return f"{output}: the mean of {len(folders)} networks"
+    said = f"{output}: the mean of {len(folders)} networks"
+    if manifests:
+        write_manifest(reduce(merge_manifests, manifests), Path(output) / TRAINED_ON)
+        return said
     (Path(output) / TRAINED_ON).unlink(missing_ok=True)
     return (
-        f"{output}: the mean of {len(folders)} networks; nobody can tell what it was trained on, "
-        f"for there is no {TRAINED_ON} in {', '.join(silent)}"
+        f"{said}; nobody can tell what it was trained on, for there is no {TRAINED_ON} in "
+        f"{', '.join(silent)}"
     )

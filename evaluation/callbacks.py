@@ -14,7 +14,7 @@ from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import score_mask
 from evaluation.testset import SLICES, render_cases
 from evaluation.visibility import measure
-from samples.splits import write_manifest
+from samples.splits import TRAINED_ON, write_manifest
 
 
 def run_folder(trainer) -> Path:
@@ -96,7 +96,7 @@ class AveragedWeights(EMAWeightAveraging):
             model.save(self.folder, half=True)
             trained_on = trainer.datamodule.trained_on()
             if trained_on is not None:
-                write_manifest(trained_on, self.folder / "trained_on.json")
+                write_manifest(trained_on, self.folder / TRAINED_ON)
         super().on_validation_epoch_end(trainer, model)
 
 

@@ -7,7 +7,13 @@ from evaluation.testset import render_case
 from samples.files import find_images, find_photos
 from samples.marks import check_logo
 from samples.pairs import pair_files
-from samples.splits import check_disjoint, make_manifest, pick_listed, read_manifest
+from samples.splits import (
+    TRAINED_ON,
+    check_disjoint,
+    make_manifest,
+    pick_listed,
+    read_manifest,
+)
 from samples.text import find_fonts
 
 
@@ -36,12 +42,13 @@ def find_test_files(photos, logos, fonts=None, manifest=None, weights=None) -> d
         for kind in ("photos", "logos", "fonts") if fonts else ("photos", "logos"):
             files[kind] = pick_listed(files[kind], listed[kind], kind)
     if weights:
-        refuse_trained(files, Path(weights) / "trained_on.json")
+        refuse_trained(files, weights)
     return files
 
 
-def refuse_trained(files: dict[str, list], path: Path) -> None:
-    """Raises ValueError if a manifest, `trained_on.json`, lists one of the photos or logos."""
+def refuse_trained(files: dict[str, list], weights) -> None:
+    """Raises ValueError if the network in a weights folder was trained on a photo or logo."""
+    path = Path(weights) / TRAINED_ON
     if not path.exists():
         print(f"No {path}: nobody can tell whether these files were trained on.")
         return
@@ -74,5 +81,5 @@ def real_pairs(images, masks, weights=None) -> dict[str, list]:
     for pair in pairs:
         pair.check_sizes()
     if weights:
-        refuse_trained({"photos": pairs}, Path(weights) / "trained_on.json")
+        refuse_trained({"photos": pairs}, weights)
     return {"pairs": [pair.read for pair in pairs]}

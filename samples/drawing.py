@@ -55,14 +55,17 @@ def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -
     return value if rng.random() < probability else otherwise
 
 
+def _happens(rng: Random, probability: float) -> bool:
+    """At 0 nothing is drawn: samples from before a setting existed stay as they were."""
+    return probability > 0 and rng.random() < probability
+
+
 def draw_mark(settings, rng: Random, logos, fonts) -> MarkParams:
     """All random numbers of one mark."""
     mark = _draw_mark(settings, rng, logos, fonts)
-    probability = settings.highest_opacity_probability
-    if probability and rng.random() < probability:  # at 0 nothing is drawn: old samples stay
+    if _happens(rng, settings.highest_opacity_probability):
         mark = replace(mark, opacity=settings.opacity_range[1])
-    probability = settings.usual_look_probability
-    if not probability or rng.random() >= probability:
+    if not _happens(rng, settings.usual_look_probability):
         return mark
     effect, opacity = rng.choice(USUAL_EFFECTS), rng.uniform(*settings.usual_opacity_range)
     return replace(mark, color="white", effect=effect, opacity=opacity, blend_mode="normal")
@@ -124,8 +127,7 @@ def _draw_enlarge(settings, rng) -> float:
 
 
 def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:
-    probability = settings.double_exposure_probability
-    if not probability or rng.random() >= probability:  # at 0 nothing is drawn: old samples stay
+    if not _happens(rng, settings.double_exposure_probability):
         return None
     return Exposure(
         rng.randrange(n_photos), draw_crop(settings.crop_range, rng), rng.uniform(0.3, 0.7)

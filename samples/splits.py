@@ -16,6 +16,7 @@ from samples.files import ImageFile, find_images, find_photos
 from samples.marks import check_logo
 from samples.text import find_fonts
 
+TRAINED_ON = "trained_on.json"  # beside the weights
 FORMAT = "watermark-segmentation files"
 KINDS = ("photos", "logos", "fonts")
 DIGITS = 16

@@ -55,3 +55,6 @@ def test_other_networks_and_too_few_are_refused(two, make_model, tmp_path, capsy
         with pytest.raises(SystemExit):
             evaluate.main(wrong)
         assert "--average takes two folders or more" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        evaluate.main(["--average", *two, "--weights", "c", "--calibrate", "0.1"])
+    assert "--average goes with --weights, and with nothing else" in capsys.readouterr().err
