@@ -1,10 +1,17 @@
-"""How the commands of this package end: `segment.py`, `scan.py`."""
+"""What the commands of this package share, `segment.py` and `scan.py`: how they begin and end."""
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from batch.inputs import UsageError
 from batch.report import OutputError
+
+
+def check_installed(package: str) -> None:
+    """Raises ValueError if an optional package is missing."""
+    if find_spec(package) is None:
+        raise ValueError(f"This needs {package}, which is missing: pip install {package}.")
 
 
 def escape_odd_names() -> None:

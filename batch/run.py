@@ -6,7 +6,6 @@ again, and the report is made of it.
 """
 
 import hashlib
-import importlib.util
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from batch.command import check_installed
 from batch.groups import by_size, consensus_name, find_shared_mark, group_inputs
 from batch.inputs import Input, list_inputs
 from batch.journal import Journal, locked, stamp_of
@@ -35,6 +35,7 @@ from batch.report import (
 )
 from inference.folder import SHIPPED_WEIGHTS
 from inference.parallel import (
+    PIXELS_AT_ONCE,
     Budget,
     Stopped,
     cancelling_pool,
@@ -55,7 +56,6 @@ from inference.runtime import check_backend, load_segmenter
 from inference.segmenter import MIN_SCORE, THRESHOLD, Predict, check_limits, decide
 
 METHOD = 3  # raise it with every change in the code that changes outputs
-PIXELS_AT_ONCE = 64_000_000  # of images in work together; a larger image is in work alone
 COMPARED = 4  # times the memory of an image that is compared with a shared mark
 WAITING = 4  # images handed out ahead, per thread
 
@@ -88,8 +88,8 @@ class Options:
             raise ValueError(f"report is {self.report!r}; use {', '.join(WRITERS)}.")
         check_backend(self.backend)
         for wanted, package in ((self.rle, "pycocotools"), (self.report == "parquet", "pyarrow")):
-            if wanted and importlib.util.find_spec(package) is None:
-                raise ValueError(f"This needs {package}, which is missing: pip install {package}.")
+            if wanted:
+                check_installed(package)
 
     def pictures(self) -> dict[str, Callable]:
         """Ending of each output to the function of (found, rgb) that draws it."""

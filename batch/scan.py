@@ -6,7 +6,6 @@ actor: no pixel leaves its process, its file of rows is renamed into place once,
 rows says of itself is all that a later run needs to know.
 """
 
-import importlib.util
 import json
 import os
 import pickle
@@ -17,10 +16,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from pyarrow import fs
 
+from batch.command import check_installed
 from batch.formats import FORMATS, SourceError
 from batch.inputs import UsageError
 from batch.journal import locked
@@ -83,8 +84,8 @@ class ScanOptions:
         for name in ("gpus_per_actor", "dollars_per_hour"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0.")
-        if self.rle and importlib.util.find_spec("pycocotools") is None:
-            raise ValueError("This needs pycocotools, which is missing: pip install pycocotools.")
+        if self.rle:
+            check_installed("pycocotools")
 
     def manifest(self, source: str, fingerprint: str) -> dict:
         """Everything that rows depend on, apart from their shard."""
@@ -259,7 +260,7 @@ def probe(source: Store, shards: list[Shard]) -> None:
 
 def find_ray() -> bool:
     """Whether Ray is installed."""
-    return importlib.util.find_spec("ray") is not None
+    return find_spec("ray") is not None
 
 
 def check_ray(address: str | None) -> None:

@@ -31,7 +31,7 @@ from batch.report import OutputError, arrow_table, measures, reason_of
 from batch.shards import Shard
 from batch.stores import Store
 from inference.folder import INT8, check_folder
-from inference.parallel import Budget, cancelling_pool, in_order, shared_network
+from inference.parallel import PIXELS_AT_ONCE, Budget, cancelling_pool, in_order, shared_network
 from inference.reading import read_image
 from inference.runtime import load_segmenter
 from inference.segmenter import (
@@ -46,7 +46,6 @@ from inference.segmenter import (
 ROWS, KEPT = "rows", "kept"  # folders in the output
 NOTE = "scan"  # of a file of rows: the shard's `Report`
 COLUMNS = ("key", "source", "width", "height", "score", "coverage", "boxes", "error")
-PIXELS_AT_ONCE = 64_000_000  # of photos decoded together by one process; a larger window is alone
 FAILURES_NAMED = 100  # of one shard, in its report
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from inference.segmenter import Predict, Segmenter
 
+PIXELS_AT_ONCE = 64_000_000  # of photos in work together; a larger one is in work alone
 VIEW_PIXELS_AT_ONCE = 4_000_000  # of views in the network together: 0.4 GB for each million
 
 

@@ -63,16 +63,16 @@ def find_images(folder, check=None) -> list[ImageFile]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder at {folder}. Check the path.")
-    return check_images(list_image_paths(folder), check, where=f"below {folder}")
+    return check_images(list_paths(folder, IMAGE_SUFFIXES), check, where=f"below {folder}")
 
 
-def list_image_paths(folder: Path) -> list[Path]:
-    """Paths of all files below a folder that are named like images, sorted, hidden ones not."""
+def list_paths(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Paths of all files below a folder with one of the endings, sorted, hidden ones not."""
     paths = []
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]  # as of thumbnails
         paths += [Path(root, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES))
+    return sorted(path for path in paths if path.name.lower().endswith(suffixes))
 
 
 def check_images(paths, check=None, where="in the list") -> list[ImageFile]:

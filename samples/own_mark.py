@@ -7,9 +7,10 @@ font of the text (.ttf, .otf, .ttc).
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from samples.files import ImageFile, list_image_paths, sort_out
+from inference.reading import IMAGE_SUFFIXES
+from samples.files import ImageFile, list_paths, sort_out
 from samples.marks import check_logo
-from samples.text import Font, code_points, find_fonts, list_font_paths
+from samples.text import FONT_SUFFIXES, Font, code_points, find_fonts
 
 MAX_TEXTS = 10  # lines of one mark; more are hardly a mark
 
@@ -43,10 +44,10 @@ def find_mark(folder) -> OwnMark:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder of a mark at {folder}. Check the path.")
-    logos, bad = sort_out(list_image_paths(folder), check_logo)
+    logos, bad = sort_out(list_paths(folder, IMAGE_SUFFIXES), check_logo)
     if bad:
         raise ValueError(f"{len(bad)} logos cannot be used: {'; '.join(bad)}.")
-    texts = tuple(line for path in sorted(folder.rglob("*.txt")) for line in _read_lines(path))
+    texts = tuple(line for path in list_paths(folder, (".txt",)) for line in _read_lines(path))
     if len(texts) > MAX_TEXTS:
         raise ValueError(
             f"The .txt files in {folder} have {len(texts)} lines; each is a text mark, and at most "
@@ -57,7 +58,7 @@ def find_mark(folder) -> OwnMark:
             f"No mark in {folder}. Put in one or more logos (PNG or WebP with transparency), or a "
             ".txt file with a line of text and, if it has one, its font (.ttf, .otf, .ttc)."
         )
-    return OwnMark(logos, texts, _fonts_for("".join(texts), list_font_paths(folder)))
+    return OwnMark(logos, texts, _fonts_for("".join(texts), list_paths(folder, FONT_SUFFIXES)))
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -14,6 +14,8 @@ from random import Random
 from fontTools.ttLib import TTFont, TTLibError
 from PIL import ImageFont
 
+from samples.files import list_paths
+
 SCRIPTS = {  # first and last code point
     "cyrillic": (0x0410, 0x044F),
     "greek": (0x03B1, 0x03C9),
@@ -108,11 +110,6 @@ def read_font(path: Path) -> "Font | None":
     return Font(path, {"latin": LATIN + extra, **letters}, signs)
 
 
-def list_font_paths(folder) -> list[Path]:
-    """Paths of all font files below a folder, sorted."""
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in FONT_SUFFIXES)
-
-
 def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
     """Fonts that cover Latin letters and digits, sorted by path.
 
@@ -130,7 +127,7 @@ def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
     if folder is not None:
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"No folder of fonts at {folder}. Check the path.")
-        paths += list_font_paths(folder)
+        paths += list_paths(folder, FONT_SUFFIXES)
     fonts = [font for font in map(read_font, paths) if font is not None]
     if not fonts:
         raise FileNotFoundError(

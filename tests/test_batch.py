@@ -412,7 +412,7 @@ def test_options_out_of_range_are_refused(options, message):
 
 
 def test_a_missing_package_is_named_before_the_work(monkeypatch):
-    monkeypatch.setattr(batch_run.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("batch.command.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install pycocotools"):
         Options(rle=True)
 

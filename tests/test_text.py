@@ -40,9 +40,10 @@ def test_scripts_are_those_that_a_font_covers(all_fonts):
     assert "©" in letters["latin"]
 
 
-def test_fonts_below_a_folder_are_added(tmp_path, all_fonts):
-    (tmp_path / "sub").mkdir()
-    shutil.copy(all_fonts[0].path, tmp_path / "sub" / "mine.TTF")
+def test_fonts_below_a_folder_are_added_but_hidden_ones(tmp_path, all_fonts):
+    for name in ("sub/mine.TTF", "sub/.other.ttf", ".cache/third.ttf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(all_fonts[0].path, tmp_path / name)
     added = [font.path.name for font in find_fonts(tmp_path)[len(all_fonts) :]]
     assert added == ["mine.TTF"]
 
