@@ -5,6 +5,7 @@
     python evaluate.py --images IMAGES --masks MASKS
     python evaluate.py --photos PHOTOS --logos LOGOS --together 3 10 30 --slices faint
     python evaluate.py --average RUN/weights START --weights DIR
+    python evaluate.py --photos PHOTOS --logos LOGOS --fit-score 0.1 --count 4000 --weights DIR
     python evaluate.py --photos PHOTOS --logos LOGOS --calibrate 0.1 --count 20 --weights DIR
     python evaluate.py --photos PHOTOS --logos LOGOS --quantize --weights DIR
 
@@ -12,9 +13,10 @@ Writes results.json, results.md (the table it prints), reliability.png and a gal
 median and worst images of each slice into --output. What the slices are, evaluation/testset.py
 says; what the numbers mean, evaluation/metrics.py. With --together: what images that share a mark
 gain from each other, in together.json and together.md. With --card: also the header and the table
-of a model card. With --average: writes the mean of trained networks. With --calibrate: makes the
-score a probability, on the validation files of a training, and writes it into the weights. With
---quantize: writes the network in 8-bit integers beside them, for the backend openvino-int8.
+of a model card. With --average: writes the mean of trained networks. With --fit-score: fits the
+score on whole photos of a training, and writes it into the weights. With --calibrate: makes it a
+probability, on the validation files. With --quantize: writes the network in 8-bit integers beside
+them, for the backend openvino-int8.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from evaluation.calibration import calibrate
 from evaluation.card import read_card, write_card
 from evaluation.quantization import quantize
 from evaluation.run import evaluate_slices, write_results
+from evaluation.score import fit_score
 from evaluation.test_files import find_test_files, real_pairs, synthetic_slices
 from evaluation.testset import SLICES
 from evaluation.together import compare_together, write_together
@@ -60,8 +63,11 @@ def parse(arguments=None):
     add("--together", nargs="+", type=int, metavar="N", help="groups of N photos with one mark")
     add("--average", nargs="+", metavar="FOLDER",
         help="write the mean of these weights; a folder given twice weighs twice")  # fmt: skip
+    add("--fit-score", type=float, metavar="VAL_FRACTION",
+        help="fit the score on --count photos; this share of the files, that of the training, "
+        "stays unseen")  # fmt: skip
     add("--calibrate", type=float, metavar="VAL_FRACTION",
-        help="fit the score on this share of the files, that of the training")  # fmt: skip
+        help="scale the score by this share of the files, that of the training")  # fmt: skip
     add("--quantize", action="store_true",
         help="make the network of openvino-int8, from --count training samples")  # fmt: skip
     add("--backend", choices=BACKENDS, default="auto", help="what computes")
@@ -81,17 +87,21 @@ def parse(arguments=None):
         parser.error(f"--count is {options.count}; give 1 or more")
     if options.together and (min(options.together) < 1 or options.images):
         parser.error("--together takes numbers of photos from 1, and needs --photos and --logos")
-    changes_weights = options.calibrate is not None or options.quantize
-    if changes_weights and options.images:
-        parser.error("--calibrate and --quantize need --photos and --logos")
-    if options.calibrate is not None and options.quantize:
-        parser.error("--calibrate changes the weights that --quantize takes: first the one")
-    if changes_weights and (options.together or options.manifest):
-        parser.error("--calibrate and --quantize go without --together and --manifest")
-    if options.card and (options.images or options.together or changes_weights):
+    changes = [name for name, value in (
+        ("--fit-score", options.fit_score is not None),
+        ("--calibrate", options.calibrate is not None),
+        ("--quantize", options.quantize),
+    ) if value]  # fmt: skip
+    if len(changes) > 1:
+        parser.error(f"{changes[0]} changes the weights that {changes[1]} takes: first the one")
+    if changes and options.images:
+        parser.error(f"{changes[0]} needs --photos and --logos")
+    if changes and (options.together or options.manifest):
+        parser.error(f"{changes[0]} must go without --together and --manifest")
+    if options.card and (options.images or options.together or changes):
         parser.error("--card needs the whole table of --photos and --logos, and nothing beside it")
-    if changes_weights and options.weights == SHIPPED_WEIGHTS:  # an absolute path: the default
-        parser.error("--calibrate and --quantize write into the weights: name them by --weights")
+    if changes and options.weights == SHIPPED_WEIGHTS:  # an absolute path: the default
+        parser.error(f"{changes[0]} writes into the weights: name them by --weights")
     return options
 
 
@@ -100,12 +110,15 @@ def run(options) -> None:
     if options.average:
         print(average(options.average, options.weights))
         return
+    numbers = options.count, options.seed
+    if options.fit_score is not None:
+        print(fit_score(options.weights, folders, options.fit_score, *numbers))
+        return
     if options.calibrate is not None:
-        numbers = options.calibrate, options.count, options.seed
-        print(calibrate(options.weights, folders, *numbers))
+        print(calibrate(options.weights, folders, options.calibrate, *numbers))
         return
     if options.quantize:
-        print(quantize(options.weights, folders, options.count, options.seed))
+        print(quantize(options.weights, folders, *numbers))
         return
     if options.card:
         read_card(options.card)  # what is wrong with it shows before the evaluation
@@ -114,7 +127,7 @@ def run(options) -> None:
         slices = real_pairs(options.images, options.masks, options.weights)
     else:
         files = find_test_files(*folders, options.manifest, options.weights)
-        which = options.slices, options.count, options.seed
+        which = options.slices, *numbers
         if options.together:
             found = compare_together(segmenter, files, *which, options.threshold, options.together)
             write_together(found, options.output)

@@ -65,11 +65,14 @@ class ScoreHead(nn.Module):
         return self.context(deepest.amax((2, 3)))[:, 0].float() + self.evidence * peak
 
     @torch.no_grad()
-    def rescale(self, scale: float, shift: float) -> None:
-        """Makes the score logit `scale * logit + shift`."""
+    def rescale(self, scale: float, shift: float, of_maxima: Tensor | None = None) -> None:
+        """Makes the score logit `scale * logit + shift`, plus `of_maxima` times the maxima of the
+        deepest features (float, one for each channel)."""
         self.context.weight.mul_(scale)
         self.context.bias.mul_(scale).add_(shift)
         self.evidence.mul_(scale)
+        if of_maxima is not None:
+            self.context.weight.add_(of_maxima.to(self.context.weight))
 
 
 class SegmentationNetwork(nn.Module):

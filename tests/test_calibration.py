@@ -1,10 +1,13 @@
-"""The score as a probability."""
+"""The score, fitted on whole photos and made a probability."""
 
 import numpy as np
 import pytest
+import torch
 
 import evaluate
+from dataset import WatermarkDataset
 from evaluation.calibration import fit_platt
+from evaluation.score import LARGE_PX, SETTINGS, collect_features, fit_linear, whole_photos
 from inference.segmenter import logit
 from model import WatermarkSegmenter
 
@@ -52,3 +55,55 @@ def test_command_rewrites_the_weights(make_model, photo_folder, logo_folder, tmp
     with pytest.raises(SystemExit, match="No folder at"):
         folders[1] = str(tmp_path / "missing")
         evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
+
+
+# --- Fitted on whole photos --------------------------------------------------------------------
+
+
+def test_a_linear_fit_finds_what_the_logit_lacks():
+    generator = torch.Generator().manual_seed(0)
+    maxima = torch.randn(20_000, 3, generator=generator) * torch.tensor([1.0, 10.0, 0.0]) + 5
+    logits = torch.randn(20_000, generator=generator)
+    truth = 0.5 * logits + 0.1 * (maxima[:, 1] - 5)
+    label = (torch.rand(20_000, generator=generator) < truth.sigmoid()).float()
+    scale, shift, weights, (before, after) = fit_linear(maxima, logits, label)
+    assert 0.08 < weights[1] < 0.1  # the penalty shrinks it
+    assert weights[[0, 2]].tolist() == pytest.approx([0, 0], abs=0.02)  # the last never varies
+    assert scale == pytest.approx(0.5, abs=0.05)
+    assert shift == pytest.approx(-5 * weights[1].item(), abs=0.05)
+    assert after < before - 0.05
+
+
+def test_features_are_what_the_score_of_each_view_is_made_of(make_model):
+    model, rng = make_model(), np.random.default_rng(0)
+    torch.nn.init.normal_(model.network.score_head.context.weight)
+    small, large = (rng.integers(0, 256, (side, 64, 3), np.uint8) for side in (600, 90))
+    photos = [(small, 1), (large, 255), (large, 0)]
+    maxima, logits, label = collect_features(model, photos)
+    assert label.tolist() == [1, 0, 0]  # one view, none of the undecidable photo, two views
+    of_maxima = torch.linspace(-1, 1, maxima.shape[1])
+    model.network.score_head.rescale(0.5, 0.25, of_maxima)
+    after = collect_features(model, photos)[1]
+    assert torch.allclose(after, 0.5 * logits + 0.25 + maxima @ of_maxima, atol=1e-4)
+
+
+def test_whole_photos_have_the_sides_and_labels_asked_for(photos, logos, fonts):
+    data = WatermarkDataset(photos, logos, SETTINGS, fonts=fonts)
+    found = list(whole_photos(data, 30))
+    assert {max(image.shape[:2]) for image, _ in found} <= {LARGE_PX, *range(320, 641)}
+    assert {0, 1} <= {label for _, label in found}
+    again = list(whole_photos(data, 30))
+    assert all(np.array_equal(one[0], other[0]) for one, other in zip(found, again))
+
+
+def test_command_fits_the_score_alone(make_model, photo_folder, logo_folder, tmp_path, capsys):
+    make_model().save(tmp_path, half=True)
+    before = WatermarkSegmenter.load(tmp_path)
+    folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
+    fit = ["--fit-score", "0.3", "--count", "12"]
+    evaluate.main(["--weights", str(tmp_path), *folders, *fit])
+    assert "of 12 photos" in capsys.readouterr().out
+    after = WatermarkSegmenter.load(tmp_path)
+    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
+    one, other = before.segment(image), after.segment(image)
+    assert np.array_equal(one.probability, other.probability) and one.score != other.score
