@@ -8,13 +8,13 @@ changes here, no mask. What it gains: EXPERIMENTS.md, 2026-11-27.
 from collections.abc import Iterator
 from random import Random
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dataset import WatermarkSettings, add_watermark, make_datasets
+from evaluation.testset import fit_photo
 from inference.segmenter import native_views
 from model import WatermarkSegmenter
 from samples import IGNORE
@@ -56,9 +56,8 @@ def whole_photos(data, count: int) -> Iterator[tuple[np.ndarray, int]]:
         side = LARGE_PX if rng.random() < LARGE_PROBABILITY else rng.randint(*SIDES_PX)
         photo = data.photos[params.photo].read()
         zoom = side / max(photo.shape[:2])
-        size = [max(1, round(length * zoom)) for length in photo.shape[1::-1]]
-        how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-        stages = add_watermark(cv2.resize(photo, size, interpolation=how), params)
+        size = tuple(max(1, round(length * zoom)) for length in photo.shape[1::-1])
+        stages = add_watermark(fit_photo(photo, size), params)
         yield stages["image"], image_label(stages["mask"])
 
 
@@ -67,6 +66,9 @@ def collect_features(model: WatermarkSegmenter, photos) -> tuple[Tensor, Tensor,
 
     Returns:
         Maxima of the deepest features (N x C), score logits (N) and labels (N), float32.
+
+    Raises:
+        ValueError: the photos are not of both kinds.
     """
     rows, seen = [], []
 
@@ -78,13 +80,16 @@ def collect_features(model: WatermarkSegmenter, photos) -> tuple[Tensor, Tensor,
     try:
         with model.predicting() as predict:
             for image, label in photos:
+                if label == IGNORE:
+                    continue
                 seen.clear()
                 for view in native_views(image):
                     predict([view])
-                if label != IGNORE:
-                    rows += [(*features, torch.tensor(float(label))) for features in seen]
+                rows += [(*features, torch.tensor(float(label))) for features in seen]
     finally:
         hook.remove()
+    if len({label.item() for *_, label in rows}) < 2:
+        raise ValueError("The score needs marked and clean photos to be fitted on: raise --count.")
     maxima, logits, labels = map(torch.stack, zip(*rows))
     return maxima, logits, labels
 

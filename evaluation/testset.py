@@ -198,14 +198,14 @@ def render_group(
         params = replace(marked, jpeg_quality=rng.randint(85, 95))
         if number == count:
             params = replace(params, marks=())
-        stages = add_watermark(_fit(photo.read(), GROUP_PX), params)
+        stages = add_watermark(fit_photo(photo.read(), GROUP_PX), params)
         alpha_mask = (stages["coverage"] > 0).astype(np.uint8)
         case = Case(f"{name}/{index:04d}/{number:02d}", stages["image"], stages["mask"], alpha_mask)
         cases.append(case)
     return cases
 
 
-def _fit(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fit_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The middle of a photo, at a size (width, height)."""
     zoom = max(side / own for side, own in zip(size, photo.shape[1::-1]))
     scaled = [max(side, round(own * zoom)) for side, own in zip(size, photo.shape[1::-1])]

@@ -107,3 +107,12 @@ def test_command_fits_the_score_alone(make_model, photo_folder, logo_folder, tmp
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
     one, other = before.segment(image), after.segment(image)
     assert np.array_equal(one.probability, other.probability) and one.score != other.score
+
+
+def test_photos_of_one_kind_fit_no_score(make_model, photo_folder, logo_folder, tmp_path):
+    make_model().save(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
+    with pytest.raises(SystemExit, match=r"marked and clean photos.*raise --count"):
+        evaluate.main(["--weights", str(tmp_path), *folders, "--fit-score", "0.3", "--count", "1"])
+    assert (tmp_path / "model.safetensors").read_bytes() == before
