@@ -22,7 +22,7 @@ from samples.drawing import draw_sample
 from samples.loading import image_label
 
 SETTINGS = WatermarkSettings(clean_probability=0.5, enlarge_probability=0.3)
-SIDES_PX = (320, 640)  # long side of a photo
+SIDES_PX = (192, 640)  # long side of a photo
 LARGE_PX, LARGE_PROBABILITY = 1225, 0.08  # of some: their views show what is large and smooth
 PENALTY = 0.01  # of squared weights, of features that vary by 1
 LEAST_SPREAD = 1e-6  # of a feature over all photos
