@@ -51,7 +51,7 @@ class WatermarkSettings:
     """
 
     image_size: int = 256  # side of the square samples, px; a multiple of 32
-    crop_range: Range = (0.5, 1.0)  # side of the crop, fraction of the photo's short side
+    crop_range: Range = (0.5, 1.0)  # side over the photo's short side; above 1 it is mirrored
     flip_probability: float = 0.5  # mirror the photo (never the mark)
     double_exposure_probability: float = 0.0  # another photo shines through: few become many
 

@@ -10,7 +10,7 @@ from samples.marks import LOGO_KINDS, MARKS
 from samples.text import TEXTS
 
 LIMITS = {  # of ranges that end before infinity
-    "crop_range": (0.05, 1),
+    "crop_range": (0.05, 4),
     "stretch_range": (0.1, 10),
     "logo_stretch_range": (0.1, 10),
     "opacity_range": (0, 1),

@@ -17,15 +17,29 @@ def draw_crop(crop_range, rng: Random) -> Crop:
 
 
 def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:
-    """A square of the photo at the training size, before any mark lies on it."""
+    """A square of the photo at the training size, before any mark lies on it.
+
+    Beyond its edges the photo is mirrored. Reduced so far, it has lost its JPEG's blocks.
+    """
+    side = max(1, round(crop[0] * min(photo.shape[:2])))
+    photo = _mirrored(photo, side, crop)
     height, width = photo.shape[:2]
-    side = max(1, round(crop[0] * min(height, width)))
     x, y = round(crop[1] * (width - side)), round(crop[2] * (height - side))
     square = photo[y : y + side, x : x + side]
     # Averaging matters only where pixels would be skipped, and costs five times as much.
-    method = cv2.INTER_AREA if side > 2 * size else cv2.INTER_LINEAR
+    method = cv2.INTER_AREA if side > 2 * size or crop[0] > 1 else cv2.INTER_LINEAR
     square = cv2.resize(square, (size, size), interpolation=method)
     return cv2.flip(square, 1) if flip else square
+
+
+def _mirrored(photo: np.ndarray, side: int, crop) -> np.ndarray:
+    """The photo, mirrored at its edges where it is shorter than `side`."""
+    missing_y, missing_x = (max(0, side - length) for length in photo.shape[:2])
+    if not missing_y and not missing_x:
+        return photo
+    left, top = round(crop[1] * missing_x), round(crop[2] * missing_y)
+    borders = top, missing_y - top, left, missing_x - left
+    return cv2.copyMakeBorder(photo, *borders, cv2.BORDER_REFLECT)
 
 
 def photo_square(params, photo: np.ndarray, size: int, second: np.ndarray | None) -> np.ndarray:

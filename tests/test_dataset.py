@@ -36,11 +36,27 @@ def test_crop_by_hand():
     assert not crop_photo(photo, (0.5, 0.0, 0.0), False, 2).any()
 
 
+@pytest.mark.parametrize("side", [0.7, 1.0, 2.5])
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 500), (3, 2), (300, 200)])
-def test_photos_of_any_size_can_be_cropped(height, width):
+def test_photos_of_any_size_can_be_cropped(height, width, side):
     photo = np.full((height, width, 3), 9, np.uint8)
-    square = crop_photo(photo, (0.7, 0.5, 0.5), True, 32)
+    square = crop_photo(photo, (side, 0.5, 0.5), True, 32)
     assert square.shape == (32, 32, 3) and (square == 9).all()
+
+
+def test_a_crop_larger_than_the_photo_mirrors_it():
+    photo = np.zeros((4, 6, 3), np.uint8)
+    photo[:, 0], photo[0] = 90, 200  # its left column, its upper row
+    square = crop_photo(photo, (2.0, 1.0, 0.5), False, 8)[..., 0]  # 8 px: 2 to the left, 2 above
+    assert np.array_equal(square[2:6, 2:], photo[..., 0])
+    assert np.array_equal(square[2:6, 1], photo[:, 0, 0])  # mirrored at the left edge
+    assert (square[1, 2:] == 200).all() and (square[0, 3:] == 0).all()
+
+
+def test_a_crop_larger_than_the_photo_is_averaged():
+    photo = np.zeros((8, 8, 3), np.uint8)
+    photo[1] = 150  # the first of 8 rows covers 1.5 of 12
+    assert (crop_photo(photo, (1.5, 0.0, 0.0), False, 8)[0] == 50).all()
 
 
 @pytest.fixture
