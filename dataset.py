@@ -53,6 +53,8 @@ class WatermarkSettings:
     image_size: int = 256  # side of the square samples, px; a multiple of 32
     crop_range: Range = (0.5, 1.0)  # side over the photo's short side; above 1 it is mirrored
     flip_probability: float = 0.5  # mirror the photo (never the mark)
+    reduce_probability: float = 0.0  # shrink the photo before its crop: JPEG's blocks go
+    reduce_range: Range = (0.35, 0.6)
     double_exposure_probability: float = 0.0  # another photo shines through: few become many
 
     clean_probability: float = 0.2  # photos without any mark
@@ -219,10 +221,7 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
 def render_sample(
     params: SampleParams, photo: np.ndarray, size: int, second: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """A training sample of size x size pixels: the photo's crop, then `add_watermark`.
-
-    `second` is the photo of `params.exposure`.
-    """
+    """A sample of size x size px: a crop (`second` shines through), then `add_watermark`."""
     return add_watermark(photo_square(params, photo, size, second), params)
 
 

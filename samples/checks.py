@@ -15,6 +15,7 @@ LIMITS = {  # of ranges that end before infinity
     "logo_stretch_range": (0.1, 10),
     "opacity_range": (0, 1),
     "usual_opacity_range": (0, 1),
+    "reduce_range": (0.1, 1),
     "downscale_range": (0.1, 1),
     "jpeg_quality_range": (1, 100),
     "enlarge_range": (1, 10),

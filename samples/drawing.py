@@ -32,9 +32,10 @@ class SampleParams:
     jpeg_quality: int  # 0: none
     exposure: "Exposure | None" = None  # another photo that shines through
     enlarge: float = 1.0  # 1: not at all
+    reduce: float = 1.0  # of the photo, before the crop; 1: not at all
 
 
-SCENE = ("photo", "crop", "flip", "exposure")  # what samples of one crop share
+SCENE = ("photo", "crop", "flip", "exposure", "reduce")  # what samples of one crop share
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,14 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
         exposure=_draw_exposure(settings, rng, n_photos),
-        enlarge=_draw_enlarge(settings, rng),
+        enlarge=_draw_zoom(rng, settings.enlarge_probability, settings.enlarge_range),
+        reduce=_draw_zoom(rng, settings.reduce_probability, settings.reduce_range),
     )
 
 
-def _draw_enlarge(settings, rng) -> float:
-    if not settings.enlarge_probability:  # nothing is drawn: old samples stay
-        return 1.0
-    return _maybe(rng, settings.enlarge_probability, settings.enlarge_range, 1.0)
+def _draw_zoom(rng, probability: float, zoom_range: Range) -> float:
+    """1: none. At probability 0 nothing is drawn: old samples stay."""
+    return _maybe(rng, probability, zoom_range, 1.0) if probability else 1.0
 
 
 def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:

@@ -8,6 +8,8 @@ from random import Random
 import cv2
 import numpy as np
 
+from inference.segmenter import reduced
+
 Crop = tuple[float, float, float]  # side, x, y: fractions of what is possible
 
 
@@ -43,7 +45,9 @@ def _mirrored(photo: np.ndarray, side: int, crop) -> np.ndarray:
 
 
 def photo_square(params, photo: np.ndarray, size: int, second: np.ndarray | None) -> np.ndarray:
-    """The crop, flip and double exposure of `drawing.SampleParams`, size x size px."""
+    """What `drawing.SCENE` says, size x size px."""
+    if params.reduce < 1:
+        photo = reduced(photo, params.reduce)
     square = crop_photo(photo, params.crop, params.flip, size)
     if not params.exposure:
         return square

@@ -88,6 +88,16 @@ def test_enlargement_changes_nothing_else_that_is_drawn(make_dataset):
     assert replace(enlarged, enlarge=1.0) == without
 
 
+def test_a_photo_is_reduced_before_its_crop(make_dataset):
+    without = make_dataset(reduce_probability=0).params(3)
+    params = make_dataset(reduce_probability=1.0, reduce_range=(0.5, 0.5)).params(3)
+    assert params.reduce == 0.5 and replace(params, reduce=1.0) == without
+    photo = np.zeros((64, 64, 3), np.uint8)
+    photo[::2] = 200  # every second row: the mean of two is 100
+    params = replace(params, crop=(1.0, 0.0, 0.0), marks=(), flip=False)
+    assert (render_sample(params, photo, 32)["photo"] == 100).all()
+
+
 @pytest.mark.parametrize(
     "change",
     [dict(downscale=0.5), dict(blur_sigma_px=1.0), dict(noise_std=5.0), dict(jpeg_quality=40)],
