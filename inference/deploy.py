@@ -24,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from inference.devices import bf16_is_fast, find_device
 from inference.network import SegmentationNetwork
-from inference.segmenter import STRIDE, Predict, Segmenter
+from inference.segmenter import STRIDE, Predict, Segmenter, recompressed
 from inference.weights import load_network
 
 # Shape of a batch to record the network with: no side is 1, a multiple of STRIDE, or like another,
@@ -203,7 +203,7 @@ class TorchSegmenter(Segmenter):
         for _, group in itertools.groupby(views, key=lambda view: view.shape):
             group = list(group)
             for start in range(0, len(group), self.views_at_once):
-                batch = group[start : start + self.views_at_once]
+                batch = [recompressed(view) for view in group[start : start + self.views_at_once]]
                 images = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
                 with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
                     probability, score = self.network(images.to(self.device))

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from inference.folder import INT8, check_folder
-from inference.segmenter import Predict, Segmenter
+from inference.segmenter import Predict, Segmenter, recompressed
 
 LOG = logging.getLogger(__name__)
 MADE_OF = ["watermark_segmentation", "weights"]  # where a quantized network names its weights
@@ -56,7 +56,7 @@ class OpenVinoSegmenter(Segmenter):
         def one_view(view: np.ndarray) -> tuple[np.ndarray, float]:
             if not hasattr(own, "request"):
                 own.request = network.create_infer_request()
-            image = np.ascontiguousarray(view.transpose(2, 0, 1))[None]
+            image = np.ascontiguousarray(recompressed(view).transpose(2, 0, 1))[None]
             probability, score = own.request.infer([image], share_inputs=True).values()
             return probability[0, 0], float(score[0])
 

@@ -5,7 +5,8 @@ to SMALL_PX, or twofold) or from HALVED_PX on (once more at half its size); the 
 Of a larger one it sees the whole frame reduced to WHOLE_PX, for marks across the frame, and
 overlapping tiles in native size, for small ones; of a very large one also tiles of the image at a
 quarter of its size, and so on. The higher probability counts, but what only a reduced view shows
-must be more certain. Tiles fade into each other, so that no seams appear.
+must be more certain. Tiles fade into each other, so that no seams appear. Every view is made a
+JPEG first, as the photos are that the network was trained on.
 """
 
 import math
@@ -25,6 +26,7 @@ NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
 TILE_PX = 768  # longest side of a tile
 STRIDE = 32  # the encoder halves an image five times: sides are padded to multiples of this
+VIEW_QUALITY = 95  # of a view's JPEG: EXPERIMENTS.md, 2026-11-27
 OVERLAP_PX = 96  # of neighbouring tiles, at least
 LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
 REDUCED_CERTAINTY = 0.9  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
@@ -191,6 +193,13 @@ def reduced(image: np.ndarray, zoom: float) -> np.ndarray:
     """An image (uint8, H x W or H x W x 3) at `zoom` times its size, below 1."""
     size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def recompressed(image: np.ndarray, quality: int = VIEW_QUALITY) -> np.ndarray:
+    """An image (uint8, H x W x 3, RGB) as JPEG of a quality, 1..100, shows it."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
 
 
 def pooled_score(whole: float, levels: list[list[float]]) -> float:

@@ -8,7 +8,7 @@ from random import Random
 import cv2
 import numpy as np
 
-from inference.segmenter import reduced
+from inference.segmenter import recompressed, reduced
 
 Crop = tuple[float, float, float]  # side, x, y: fractions of what is possible
 
@@ -73,10 +73,7 @@ def degrade(image: np.ndarray, params) -> np.ndarray:
         noise = rng.standard_normal(image.shape[:2], dtype=np.float32) * params.noise_std
         image = cv2.add(image, cv2.merge([noise] * 3), dtype=cv2.CV_8U)
     if params.jpeg_quality:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, params.jpeg_quality]
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        encoded = cv2.imencode(".jpg", bgr, quality)[1]
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+        image = recompressed(image, params.jpeg_quality)
     if params.enlarge > 1:
         image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
     return image
