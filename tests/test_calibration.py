@@ -90,7 +90,7 @@ def test_features_are_what_the_score_of_each_view_is_made_of(make_model):
 def test_whole_photos_have_the_sides_and_labels_asked_for(photos, logos, fonts):
     data = WatermarkDataset(photos, logos, SETTINGS, fonts=fonts)
     found = list(whole_photos(data, 30))
-    assert {max(image.shape[:2]) for image, _ in found} <= {LARGE_PX, *range(320, 641)}
+    assert {max(image.shape[:2]) for image, _ in found} <= {LARGE_PX, *range(192, 641)}
     assert {0, 1} <= {label for _, label in found}
     again = list(whole_photos(data, 30))
     assert all(np.array_equal(one[0], other[0]) for one, other in zip(found, again))
