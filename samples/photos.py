@@ -28,8 +28,9 @@ def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:
     height, width = photo.shape[:2]
     x, y = round(crop[1] * (width - side)), round(crop[2] * (height - side))
     square = photo[y : y + side, x : x + side]
-    # Averaging matters only where pixels would be skipped, and costs five times as much.
-    method = cv2.INTER_AREA if side > 2 * size or crop[0] > 1 else cv2.INTER_LINEAR
+    # Averaging costs five times as much: where pixels would be skipped, or blocks shall go.
+    limit = size if crop[0] > 1 else 2 * size
+    method = cv2.INTER_AREA if side > limit else cv2.INTER_LINEAR
     square = cv2.resize(square, (size, size), interpolation=method)
     return cv2.flip(square, 1) if flip else square
 
@@ -60,8 +61,7 @@ def degrade(image: np.ndarray, params) -> np.ndarray:
     """What happens to a picture on its way through the web, as `drawing.SampleParams` say."""
     size = image.shape[1::-1]
     if params.enlarge > 1:
-        smaller = [max(1, round(side / params.enlarge)) for side in size]
-        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+        image = reduced(image, 1 / params.enlarge)
     if params.downscale < 1:
         small = cv2.resize(image, None, fx=params.downscale, fy=params.downscale,
                            interpolation=cv2.INTER_AREA)  # fmt: skip
