@@ -59,12 +59,6 @@ def test_a_crop_larger_than_the_photo_is_averaged():
     assert (crop_photo(photo, (1.5, 0.0, 0.0), False, 8)[0] == 50).all()
 
 
-def test_a_crop_larger_than_a_tiny_photo_is_enlarged_smoothly():
-    photo = np.repeat(np.arange(0, 200, 50, np.uint8)[:, None, None], 4, 1).repeat(3, 2)
-    column = crop_photo(photo, (1.5, 0.0, 0.0), False, 24)[:, 0, 0].astype(int)  # 6 px to 24
-    assert np.abs(np.diff(column)).max() < 25
-
-
 @pytest.fixture
 def clean_params(make_dataset):
     """Params of a photo that stays as it is."""
