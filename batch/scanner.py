@@ -137,10 +137,12 @@ def predict_by_size(predict: Predict, photos: list[np.ndarray]) -> list[tuple[np
         photos: uint8, H x W x 3, RGB.
     """
     views = [(i, view) for i, photo in enumerate(photos) for view in native_views(photo)]
-    views.sort(key=lambda one: one[1].shape)
+    order = sorted(range(len(views)), key=lambda number: views[number][1].shape)
+    answers = predict([views[number][1] for number in order]) if views else []
+    answers = dict(zip(order, answers))
     found = defaultdict(list)
-    for (i, _), answer in zip(views, predict([view for _, view in views]) if views else ()):
-        found[i].append(answer)
+    for number, (i, _) in enumerate(views):
+        found[i].append(answers[number])
     return [
         mean_of_views(found[i], photo.shape[:2]) if i in found else predict_any_size(predict, photo)
         for i, photo in enumerate(photos)

@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dataset import make_datasets
 from evaluation.metrics import expected_calibration_error
-from evaluation.testset import SLICES, render_cases
+from evaluation.testset import CLEAN, MARKED, SLICES, render_cases
 from inference.runtime import load_segmenter
 from inference.segmenter import logit
 from model import WatermarkSegmenter
@@ -53,7 +53,7 @@ def collect_scores(segmenter, data, count: int, seed: int) -> tuple[np.ndarray, 
     """Score and label (bool) of `count` photos of each slice, and of as many clean as marked."""
     score, label = [], []
     for name in SLICES:
-        n_images = count * (len(SLICES) - 1) if name == "clean" else count
+        n_images = count if name in MARKED else count * len(MARKED) // len(CLEAN)
         for case in render_cases(name, n_images, seed, data.photos, data.logos, data.fonts):
             score.append(segmenter.segment(case.image).score)
             label.append(image_label(case.mask) == 1)

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import score_mask
-from evaluation.testset import SLICES, render_cases
+from evaluation.testset import MARKED, render_cases
 from evaluation.visibility import measure
 from samples.splits import TRAINED_ON, write_manifest
 
@@ -168,8 +168,7 @@ class BeforeAfter(pl.Callback):
             if marked:
                 rows["pairs"] = mean_iou(model, marked)
         files = (general.photos, general.logos, general.fonts)
-        cases = (case for name in SLICES if name != "clean"
-                 for case in render_cases(name, self.count, 0, *files))  # fmt: skip
+        cases = (case for name in MARKED for case in render_cases(name, self.count, 0, *files))
         rows["general marks"] = mean_iou(model, cases)
         return rows
 

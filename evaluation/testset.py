@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from dataset import WatermarkSettings, add_watermark
+from inference.segmenter import reduced
 from samples.drawing import SampleParams, draw_sample
 from samples.files import ImageFile
 from samples.layouts import turned_size
@@ -42,6 +43,7 @@ class Slice:
     settings: WatermarkSettings
     square: bool = False  # a random square of the photo at PROTOCOL_PX, instead of the whole photo
     min_pixels: int = 0  # smaller photos are enlarged to this many pixels
+    reduce: float = 1  # of the photo's size: what its JPEG left in it goes
     adjust: Callable[[MarkParams, Random], MarkParams] = lambda mark, rng: mark
 
 
@@ -128,7 +130,10 @@ SLICES = {
     ),
     "clean": Slice(replace(_PLAIN, clean_probability=1)),
     "real-look": Slice(_REAL_LOOK),
+    "clean-reduced": Slice(replace(_PLAIN, clean_probability=1, jpeg_probability=0), reduce=0.5),
 }
+CLEAN = [name for name, kind in SLICES.items() if kind.settings.clean_probability == 1]
+MARKED = [name for name in SLICES if name not in CLEAN]
 
 
 def _enlarge(photo: np.ndarray, min_pixels: int) -> np.ndarray:
@@ -153,6 +158,8 @@ def render_case(
     )
     kind, rng = SLICES[name], Random(f"{seed} {name} {index}")
     photo = photos[index % len(photos)].read()
+    if kind.reduce < 1:
+        photo = reduced(photo, kind.reduce)
     for _ in range(MAX_DRAWS):
         params = draw_case(name, rng, logos, fonts)
         background = (

@@ -1,7 +1,7 @@
 """From views of a fixed cost to an image of any size: probability, mask and score.
 
-The network sees an image of up to NATIVE_PX as it is, and twice if it is small (once more enlarged
-to SMALL_PX, or twofold) or from HALVED_PX on (once more at half its size); the mean of both counts.
+The network sees an image of up to NATIVE_PX as it is; a small one also enlarged to SMALL_PX or
+twofold, upright and mirrored; one from HALVED_PX on also at half its size. The mean counts.
 Of a larger one it sees the whole frame reduced to WHOLE_PX, for marks across the frame, and
 overlapping tiles in native size, for small ones; of a very large one also tiles of the image at a
 quarter of its size, and so on. The higher probability counts, but what only a reduced view shows
@@ -19,8 +19,8 @@ import numpy as np
 
 from inference.reading import read_image
 
-SMALL_PX = 512  # longest side below which a second view is larger: EXPERIMENTS.md, 2026-11-27
-MAX_ENLARGEMENT = 2.0  # of the second view: JPEG's blocks grow with it, as in training
+SMALL_PX = 512  # longest side below which more views are larger: EXPERIMENTS.md, 2026-11-28
+MAX_ENLARGEMENT = 2.0  # of these views: JPEG's blocks grow with it, as in training
 HALVED_PX = 1024  # longest side from which the second view is half as large
 NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
@@ -142,30 +142,33 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
 
 
 def native_views(rgb: np.ndarray) -> list[np.ndarray]:
-    """What the network sees of an image up to NATIVE_PX: itself, and a copy of another size
-    if it is small or large. Nothing of a larger one."""
+    """What the network sees of an image up to NATIVE_PX: itself, and copies of another size if it
+    is small (the last one mirrored left to right) or large. Nothing of a larger one."""
     side = max(rgb.shape[:2])
     if side > NATIVE_PX:
         return []
     if side < SMALL_PX:
         zoom = min(MAX_ENLARGEMENT, SMALL_PX / side)
         size = [round(length * zoom) for length in rgb.shape[1::-1]]
-        return [rgb, cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)]
+        large = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
+        return [rgb, large, cv2.flip(large, 1)]
     return [rgb, reduced(rgb, 0.5)] if side >= HALVED_PX else [rgb]
 
 
 def mean_of_views(
     found: list[tuple[np.ndarray, float]], shape: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
-    """Mean probability of an image's `native_views` in any order, and score of their mean logit.
+    """Mean probability of an image's `native_views`, and score of their mean logit.
 
     Args:
-        found: probability (float32) and score of each.
+        found: probability (float32) and score of each, in the order of `native_views`.
         shape: height, width of the image.
     """
     if len(found) == 1:
         return found[0]
-    probabilities, scores = zip(*found)
+    probabilities, scores = map(list, zip(*found))
+    if max(shape) < SMALL_PX:
+        probabilities[-1] = cv2.flip(probabilities[-1], 1)
     mean = sum(_resized(probability, shape) for probability in probabilities) / len(found)
     marked = math.prod(scores) ** (1 / len(scores))  # over `clean`: the odds of the mean logit
     clean = math.prod(1 - score for score in scores) ** (1 / len(scores))

@@ -130,8 +130,8 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
 @pytest.mark.parametrize(
     "size, views",
     [
-        ((20, 40), [(32, 64), (64, 96)]),  # twice its size
-        ((20, 400), [(32, 416), (32, 512)]),  # 26 x 512
+        ((20, 40), [(32, 64), (64, 96), (64, 96)]),  # twice its size, upright and mirrored
+        ((20, 400), [(32, 416), (32, 512), (32, 512)]),  # 26 x 512
         ((512, 8), [(512, 32)]),
         ((20, 520), [(32, 544)]),
         ((8, 1024), [(32, 1024), (32, 512)]),  # half its size
@@ -146,14 +146,22 @@ def test_small_images_are_also_seen_enlarged_and_large_ones_reduced(
     assert seen == views
 
 
-def test_the_mean_of_both_views_counts(tiny_model, monkeypatch):
+def test_the_mean_of_all_views_counts(tiny_model, monkeypatch):
     """Of a photo of 32 x 32 px, and of it at twice the size, where a pixel is four."""
     seen = answer(tiny_model, monkeypatch, (6, 9, 20.0), small_px=512, score_logit=1.0)
     result = tiny_model.segment(np.zeros((32, 32), np.uint8), min_score=0)
-    assert seen == [(32, 32), (64, 64)]
-    found = {tuple(place): result.probability[tuple(place)] for place in [(6, 9), (3, 4)]}
-    assert found == pytest.approx({(6, 9): 0.5, (3, 4): 0.125}, abs=1e-6)
+    assert seen == [(32, 32), (64, 64), (64, 64)]
+    places = [(6, 9), (3, 4), (3, 27)]  # the last one is (3, 4) in the mirror
+    found = {place: result.probability[place] for place in places}
+    assert found == pytest.approx({(6, 9): 1 / 3, (3, 4): 1 / 12, (3, 27): 1 / 12}, abs=1e-6)
     assert result.score == pytest.approx(1 / (1 + np.exp(-1.0)))
+
+
+def test_the_mirrored_view_shows_the_mirror_image():
+    photo = paint_photo(2, 40, 60)
+    own, large, mirrored = segmenter.native_views(photo)
+    assert np.array_equal(own, photo) and large.shape == (80, 120, 3)
+    assert np.array_equal(mirrored, large[:, ::-1])
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -187,12 +195,13 @@ def test_a_run_of_other_views_is_not_continued():
         probability, _ = segmenter.predict_any_size(predict, np.zeros((*shape, 3), np.uint8))
         joined.append(float(probability.mean()))
     assert seen == [
-        (90, 200), (180, 400), (300, 511), (301, 512), (512, 40), (20, 1023), (1024, 30), (512, 15),
-        (16, 1600), (8, 800), (12, 1024), (20, 640), (20, 640), (20, 640),
+        (90, 200), (180, 400), (180, 400), (300, 511), (301, 512), (301, 512), (512, 40),
+        (20, 1023), (1024, 30), (512, 15), (16, 1600), (8, 800), (12, 1024),
+        (20, 640), (20, 640), (20, 640),
     ]  # fmt: skip
-    assert joined == pytest.approx([0.375, 0.9375, 1, 0.75, 0.9375, 0.9375, 0.4375], abs=1e-6)
+    assert joined == pytest.approx([5 / 12, 23 / 24, 1, 0.75, 0.9375, 0.9375, 0.4375], abs=1e-6)
     assert segmenter.VIEW_QUALITY == 95
-    assert (run.METHOD, scan.METHOD) == (4, 3)
+    assert (run.METHOD, scan.METHOD) == (5, 4)
 
 
 def test_large_images_are_seen_whole_and_in_native_tiles(tiny_model, monkeypatch):

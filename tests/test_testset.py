@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.testset import MEGAPIXEL, SLICES, draw_case, render_cases
+from evaluation.testset import CLEAN, MARKED, MEGAPIXEL, SLICES, draw_case, render_cases
 from samples import IGNORE
 from samples.files import find_images
 from samples.loading import image_label
@@ -26,7 +27,7 @@ def test_cases_carry_a_visible_mark_unless_clean(photos, logos, fonts, name):
     assert len({case.name for case in cases}) == 3
     for case in cases:
         assert case.image.dtype == np.uint8 and case.image.shape == (*case.mask.shape, 3)
-        assert image_label(case.mask) == (name != "clean")
+        assert image_label(case.mask) == (name in MARKED)
         assert np.array_equal(case.alpha_mask == 1, case.mask != 0)
         if name in SQUARE:
             assert case.mask.shape == (256, 256)
@@ -42,7 +43,7 @@ def test_cases_do_not_depend_on_file_names_or_order(photos, logos, fonts, tmp_pa
     other = list(render_cases(name, 2, 6, photos, logos, fonts))
     for one, same in zip(first, second):
         assert np.array_equal(one.image, same.image) and np.array_equal(one.mask, same.mask)
-    if name != "clean":
+    if name in MARKED:
         assert not all(np.array_equal(a.mask, b.mask) for a, b in zip(first, other))
 
 
@@ -95,7 +96,18 @@ def test_each_slice_draws_what_its_name_says(draws):
     assert all(0.04 <= mark.scale <= 0.1 for mark in marks("corner"))
     assert {mark.color for mark in marks("LOGO-gray")} == {"desaturated"}
     assert all(p.downscale < 1 and 35 <= p.jpeg_quality <= 60 for p in draws("recompressed"))
-    assert marks("clean") == []
+    assert CLEAN == ["clean", "clean-reduced"] and not any(marks(name) for name in CLEAN)
+    assert all(not params.jpeg_quality for params in draws("clean-reduced"))
+
+
+def test_reduced_photos_are_half_as_large_and_otherwise_untouched(photos, logos, fonts):
+    first = min(photos, key=lambda file: file.sha256).read()
+    case = next(render_cases("clean-reduced", 1, 0, photos, logos, fonts))
+    height, width = first.shape[:2]
+    assert case.image.shape == (round(height / 2), round(width / 2), 3)
+    assert np.array_equal(
+        case.image, cv2.resize(first, case.image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    )
 
 
 def _spell(params) -> str:
@@ -111,7 +123,7 @@ def test_test_set_is_frozen(draws):
     """If this fails, the published table no longer belongs to this code: measure it again."""
     digest = hashlib.sha256()
     for name in SLICES:
-        if name == "real-look":  # of later
+        if name in ("real-look", "clean-reduced"):  # of later
             continue
         for params in draws(name, 3):
             digest.update(_spell(params).encode())
