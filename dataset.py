@@ -240,7 +240,7 @@ class WatermarkDataset(Dataset):
     of its own: the photo is decoded once, and only the marks tell the samples apart.
 
     A sample is a dictionary of tensors:
-        image: uint8, 3 x S x S, RGB 0..255.
+        image: uint8, 3 x S x S, RGB 0..255; a JPEG, as all that `segment` shows the network.
         mask: uint8, 1 x S x S, 1 = mark, 0 = none, IGNORE = undecidable (`honest_mask`).
         label: uint8, scalar, 1 = the photo carries a visible mark, 0 = it does not, or IGNORE.
     """

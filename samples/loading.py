@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from inference.segmenter import recompressed
 from samples import IGNORE
 
 MIN_MARK_PIXELS = 16  # fewer mask pixels than this do not make a marked photo
@@ -20,7 +21,11 @@ def image_label(mask: np.ndarray) -> int:
 
 
 def to_tensors(image: np.ndarray, mask: np.ndarray) -> dict[str, torch.Tensor]:
-    """A sample of `WatermarkDataset` from image (uint8, S x S x 3) and mask (uint8, S x S)."""
+    """A sample of `WatermarkDataset` from image (uint8, S x S x 3) and mask (uint8, S x S).
+
+    The image is the JPEG that the network is given of every view (`segmenter.recompressed`).
+    """
+    image = recompressed(image)
     return {
         "image": torch.from_numpy(np.stack(cv2.split(image))),  # 3 x S x S
         "mask": torch.from_numpy(mask)[None],
