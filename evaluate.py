@@ -34,7 +34,7 @@ from evaluation.quantization import quantize
 from evaluation.run import evaluate_slices, write_results
 from evaluation.score import fit_score
 from evaluation.test_files import find_test_files, real_pairs, synthetic_slices
-from evaluation.testset import SLICES
+from evaluation.testset import MARKED, SLICES
 from evaluation.together import compare_together, write_together
 from inference.folder import SHIPPED_WEIGHTS
 from inference.runtime import BACKENDS, load_segmenter
@@ -98,6 +98,8 @@ def parse(arguments=None):
         parser.error(f"{changes[0]} needs --photos and --logos")
     if changes and (options.together or options.manifest):
         parser.error(f"{changes[0]} must go without --together and --manifest")
+    if options.images and options.manifest:
+        parser.error("--manifest lists photos, logos and fonts: --images and --masks go without it")
     if options.card and (options.images or options.together or changes):
         parser.error("--card needs the whole table of --photos and --logos, and nothing beside it")
     if changes and options.weights == SHIPPED_WEIGHTS:  # an absolute path: the default
@@ -127,12 +129,13 @@ def run(options) -> None:
         slices = real_pairs(options.images, options.masks, options.weights)
     else:
         files = find_test_files(*folders, options.manifest, options.weights)
-        which = options.slices, *numbers
         if options.together:
-            found = compare_together(segmenter, files, *which, options.threshold, options.together)
+            marked = [name for name in options.slices if name in MARKED]
+            how = *numbers, options.threshold, options.together
+            found = compare_together(segmenter, files, marked, *how)
             write_together(found, options.output)
             return
-        slices = synthetic_slices(*which, files)
+        slices = synthetic_slices(options.slices, *numbers, files)
     how = options.threshold, options.output, options.save_images
     results = evaluate_slices(slices, segmenter, *how)
     results = write_results(results, options.weights, vars(options), options.output)

@@ -16,9 +16,7 @@ from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
 from dataset import ROOT, WatermarkSettings, make_datasets
-
-# All of them, for older configurations name them by this file.
-from evaluation.callbacks import AveragedWeights, BeforeAfter, ProgressLines, SamplePictures
+from evaluation.callbacks import BeforeAfter
 from inference.devices import best_precision
 from inference.folder import WEIGHTS
 from model import WatermarkSegmenter
@@ -27,8 +25,6 @@ from samples.mixing import mix_in
 from samples.own_mark import find_mark
 from samples.pairs import find_pairs
 from samples.splits import TRAINED_ON, make_manifest, merge_manifests, read_manifest
-
-__all__ = ["AveragedWeights", "BeforeAfter", "ProgressLines", "SamplePictures", "WatermarkData"]
 
 
 class WatermarkData(pl.LightningDataModule):

@@ -17,6 +17,7 @@ MAX_NAME_BYTES = 255  # of one file name, on every usual file system
 LIST_SUFFIX = ".txt"  # of a list of paths
 CONSENSUS = "consensus-"  # begins the names of masks that several images share
 JOURNAL = ".progress."  # begins the names of what `journal.py` keeps in an output folder
+NOTES = f"{JOURNAL}jsonl"  # what a folder of masks has
 # Path, relative path of its outputs (None: the path goes up or is absolute), error
 Found = tuple[str, PurePosixPath | None, str | None]
 
@@ -115,6 +116,11 @@ def _given_path(path: str) -> PurePosixPath | None:
 
 def _walk(folder: str, output: Path, others: Counter) -> Iterator[Found]:
     """The images below a folder, sorted; a folder that cannot be read is an entry with an error."""
+    if os.path.exists(os.path.join(folder, NOTES)):
+        raise UsageError(
+            f"{folder} holds the masks of an earlier run. Name the photos themselves, or a folder "
+            "that they have for themselves."
+        )
     real = Path(folder).resolve()
     seen = {real, *real.parents, output.resolve()}  # a link upwards is not followed
     yield from _walk_below(folder, PurePosixPath(), seen, others)
@@ -129,7 +135,7 @@ def _walk_below(
         name = relative if relative.name else PurePosixPath(Path(folder).name or "folder")
         yield str(folder), name, f"folder cannot be read: {error.strerror}"
         return
-    if any(entry.name.startswith(JOURNAL) for entry in entries):
+    if relative.name and any(entry.name == NOTES for entry in entries):
         return  # masks of an earlier run
     for entry in entries:
         below = relative / entry.name

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from batch.inputs import CONSENSUS, JOURNAL, Input, UsageError
+from batch.inputs import CONSENSUS, JOURNAL, NOTES, Input, UsageError
 from batch.report import PARTIAL, OutputError, to_json
 
 ADVICE = "Give another output folder, or --overwrite to start afresh."
@@ -48,7 +48,7 @@ class Journal:
         Args:
             key: changes with everything that an output depends on, apart from its image.
         """
-        self.output, self.key, self.path = output, key, output / f"{JOURNAL}jsonl"
+        self.output, self.key, self.path = output, key, output / NOTES
         self.one_at_a_time = threading.Lock()
         self.keys, self.claimed, self.done = set(), {}, {}
         for note in self._notes():

@@ -6,6 +6,7 @@ changes here, no mask. What it gains: EXPERIMENTS.md, 2026-11-27.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -20,6 +21,13 @@ from model import WatermarkSegmenter
 from samples import IGNORE
 from samples.drawing import draw_sample
 from samples.loading import image_label
+from samples.splits import (
+    TRAINED_ON,
+    make_manifest,
+    merge_manifests,
+    read_manifest,
+    write_manifest,
+)
 
 SETTINGS = WatermarkSettings(clean_probability=0.5, enlarge_probability=0.3)
 SIDES_PX = (192, 640)  # long side of a photo
@@ -42,6 +50,9 @@ def fit_score(weights, folders, val_fraction: float, count: int, seed: int) -> s
     scale, shift, of_maxima, losses = fit_linear(*features)
     model.network.score_head.rescale(scale, shift, of_maxima)
     model.save(weights, half=True)
+    note = Path(weights) / TRAINED_ON
+    if note.exists():
+        write_manifest(merge_manifests(read_manifest(note), make_manifest(**data.files)), note)
     return (
         f"loss of the score {losses[0]:.3f} before, {losses[1]:.3f} after, on the "
         f"{len(features[2])} views of {count} photos that it was fitted on"

@@ -154,6 +154,6 @@ def check_disjoint(test: Manifest, trained_on: Manifest, where: str) -> None:
         if both:
             raise ValueError(
                 f"{len(both)} of {len(test[kind])} {kind} to test with were trained on, by "
-                f"{where}; the first has SHA-256 {both[0]}... Take them out of the folder, or give "
-                "--manifest held_out.json to use only files that training leaves out."
+                f"{where}; the first has SHA-256 {both[0]}... Take them out of the folder, or, for "
+                "photos and logos, give --manifest held_out.json: files that training leaves out."
             )

@@ -10,6 +10,7 @@ from evaluation.calibration import fit_platt
 from evaluation.score import LARGE_PX, SETTINGS, collect_features, fit_linear, whole_photos
 from inference.segmenter import logit
 from model import WatermarkSegmenter
+from samples.splits import read_manifest, write_manifest
 
 
 def test_fit_finds_scale_and_shift():
@@ -98,6 +99,7 @@ def test_whole_photos_have_the_sides_and_labels_asked_for(photos, logos, fonts):
 
 def test_command_fits_the_score_alone(make_model, photo_folder, logo_folder, tmp_path, capsys):
     make_model().save(tmp_path, half=True)
+    write_manifest({"photos": [], "logos": ["ab" * 8], "fonts": []}, tmp_path / "trained_on.json")
     before = WatermarkSegmenter.load(tmp_path)
     folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
     fit = ["--fit-score", "0.3", "--count", "12"]
@@ -106,6 +108,8 @@ def test_command_fits_the_score_alone(make_model, photo_folder, logo_folder, tmp
     after = WatermarkSegmenter.load(tmp_path)
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
     one, other = before.segment(image), after.segment(image)
+    listed = read_manifest(tmp_path / "trained_on.json")
+    assert listed["photos"] and "ab" * 8 in listed["logos"]
     assert np.array_equal(one.probability, other.probability) and one.score != other.score
 
 

@@ -43,8 +43,9 @@ def table_numbers(card: ModelCard) -> dict[tuple[str, str], float]:
         cells = [float(cell.split(" ")[0]) for cell in line[1].split(" | ")]
         for kind, index in (("iou", 0), ("f1", 1), ("roc_auc", 4)):
             numbers[line[0], kind] = cells[index]
-    clean = re.search(r"^clean: ([\d.]+) ", card.text, re.MULTILINE)
-    return {**numbers, ("clean", "false_positive_rate"): float(clean[1]) / 100}
+    for name, share in re.findall(r"^(clean[\w-]*): ([\d.]+) ", card.text, re.MULTILINE):
+        numbers[name, "false_positive_rate"] = float(share) / 100
+    return numbers
 
 
 def test_header_and_table_say_the_same(card, results):

@@ -19,11 +19,11 @@ from dataset import (
     make_layer,
     render_sample,
 )
-from inference.segmenter import recompressed
+from inference.segmenter import recompressed, reduced
 from samples import IGNORE, loading
 from samples.files import ImageFile
 from samples.loading import MIN_MARK_PIXELS, FreshSampler, image_label, make_loader
-from samples.photos import crop_photo, degrade
+from samples.photos import crop_photo, degrade, photo_square
 
 # --- One sample ---------------------------------------------------------------------------------
 
@@ -393,6 +393,10 @@ def test_another_photo_can_shine_through(make_dataset):
     expected = (1 - share) * one + share * other
     assert 0.3 <= share <= 0.7
     assert np.abs(data.stages(3)["image"] - expected).max() <= 1
+    halves = [reduced(photo, 0.5) for photo in photos]  # of which both are shrunk, if one is
+    shrunk = replace(params, reduce=0.5)
+    expected = photo_square(params, halves[0], 64, halves[1])
+    assert np.array_equal(photo_square(shrunk, photos[0], 64, photos[1]), expected)
     assert make_dataset(**settings).params(3).exposure is None
 
 

@@ -89,6 +89,12 @@ def test_pairs_that_were_trained_on_are_refused(arguments, weights, tmp_path):
         )
 
 
+def test_pairs_take_no_manifest(capsys):
+    with pytest.raises(SystemExit):
+        evaluate.parse(["--images", "a", "--masks", "b", "--manifest", "held_out.json"])
+    assert "--images and --masks go without it" in capsys.readouterr().err
+
+
 def test_fonts_that_were_trained_on_are_noted(arguments, weights, photos, fonts, capsys):
     write_manifest(make_manifest(fonts=fonts), weights / "trained_on.json")
     cut = arguments.index("--fonts")

@@ -111,6 +111,17 @@ def test_earlier_outputs_below_a_folder_are_no_inputs(tree):
     assert listed("in") == [("in/a.jpg", "a")]
 
 
+def test_a_refused_run_leaves_its_folder_usable(tree):
+    tree("in/a.jpg", "in/.progress.lock")
+    assert listed("in") == [("in/a.jpg", "a")]
+
+
+def test_a_folder_of_masks_is_no_source(tree):
+    tree("in/a.jpg", "masks/a.png", "masks/.progress.jsonl")
+    with pytest.raises(UsageError, match="masks holds the masks of an earlier run"):
+        listed("in", "masks")
+
+
 def test_a_mask_and_a_folder_of_one_name_are_both_kept(tree):
     tree("in/a.jpg", "in/a.png/b.jpg")
     assert listed("in") == [("in/a.jpg", "a~2"), ("in/a.png/b.jpg", "a.png/b")]

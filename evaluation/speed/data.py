@@ -23,7 +23,7 @@ STAGES = {  # of a sample, to the functions that do it; all else is "rest"
     "crop": ["samples.photos.crop_photo"],
     "marks": ["dataset.make_layer"],
     "blend": ["dataset.composite", "dataset.honest_mask"],
-    "recompress": ["dataset.degrade"],
+    "recompress": ["dataset.degrade", "samples.loading.recompressed"],
 }
 
 
