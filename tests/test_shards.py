@@ -174,11 +174,13 @@ def test_an_output_that_takes_no_file_is_told_and_left_clean(tmp_path):
 def test_photos_of_equal_size_are_looked_at_together():
     shapes = [(2, 4), (3, 3), (2, 4), (1, NATIVE_PX + 100), (3, 3), (1, 1200)]
     photos = [np.full((*shape, 3), 40 * i, np.uint8) for i, shape in enumerate(shapes)]
+    for photo in photos:
+        photo[:, 0] += 4  # left is not right
     segmenter = Bright()
     with segmenter.predicting() as predict:
         found = predict_by_size(predict, photos)
-    small, enlarged = [(2, 4), (2, 4), (3, 3), (3, 3)], [(4, 8), (4, 8), (6, 6), (6, 6)]
-    assert segmenter.seen[:10] == [(1, 600), (1, 1200)] + small + enlarged
+    small, enlarged = [(2, 4)] * 2 + [(3, 3)] * 2, [(4, 8)] * 4 + [(6, 6)] * 4
+    assert segmenter.seen[:14] == [(1, 600), (1, 1200)] + small + enlarged
     for i in range(6):  # as each of them alone
         alone, score = predict_any_size(predict, photos[i])
         assert np.array_equal(found[i][0], alone) and found[i][1] == score
