@@ -135,7 +135,7 @@ def _walk_below(
         name = relative if relative.name else PurePosixPath(Path(folder).name or "folder")
         yield str(folder), name, f"folder cannot be read: {error.strerror}"
         return
-    if relative.name and any(entry.name == NOTES for entry in entries):
+    if any(entry.name == NOTES for entry in entries):
         return  # masks of an earlier run
     for entry in entries:
         below = relative / entry.name

@@ -157,9 +157,7 @@ def render_case(
         sorted(files, key=lambda file: file.sha256) for files in (photos, logos, fonts)
     )
     kind, rng = SLICES[name], Random(f"{seed} {name} {index}")
-    photo = photos[index % len(photos)].read()
-    if kind.reduce < 1:
-        photo = reduced(photo, kind.reduce)
+    photo = reduced(photos[index % len(photos)].read(), kind.reduce)
     for _ in range(MAX_DRAWS):
         params = draw_case(name, rng, logos, fonts)
         background = (

@@ -193,7 +193,9 @@ def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:
 
 
 def reduced(image: np.ndarray, zoom: float) -> np.ndarray:
-    """An image (uint8, H x W or H x W x 3) at `zoom` times its size, below 1."""
+    """An image (uint8, H x W or H x W x 3) at `zoom` times its size; at 1 itself."""
+    if zoom == 1:
+        return image
     size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 

@@ -46,16 +46,12 @@ def _mirrored(photo: np.ndarray, side: int, crop) -> np.ndarray:
 
 def photo_square(params, photo: np.ndarray, size: int, second: np.ndarray | None) -> np.ndarray:
     """What `drawing.SCENE` says, size x size px."""
-    square = crop_photo(_shrunk(photo, params.reduce), params.crop, params.flip, size)
+    square = crop_photo(reduced(photo, params.reduce), params.crop, params.flip, size)
     if not params.exposure:
         return square
-    share, second = params.exposure.share, _shrunk(second, params.reduce)
+    share, second = params.exposure.share, reduced(second, params.reduce)
     other = crop_photo(second, params.exposure.crop, not params.flip, size)
     return cv2.addWeighted(square, 1 - share, other, share, 0)
-
-
-def _shrunk(photo: np.ndarray, zoom: float) -> np.ndarray:
-    return reduced(photo, zoom) if zoom < 1 else photo
 
 
 def degrade(image: np.ndarray, params) -> np.ndarray:
