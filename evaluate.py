@@ -100,7 +100,8 @@ def parse(arguments=None):
         parser.error(f"{changes[0]} must go without --together and --manifest")
     if options.images and options.manifest:
         parser.error("--manifest lists photos, logos and fonts: --images and --masks go without it")
-    if options.card and (options.images or options.together or changes):
+    partial = set(options.slices) != set(SLICES)
+    if options.card and (options.images or options.together or changes or partial):
         parser.error("--card needs the whole table of --photos and --logos, and nothing beside it")
     if changes and options.weights == SHIPPED_WEIGHTS:  # an absolute path: the default
         parser.error(f"{changes[0]} writes into the weights: name them by --weights")

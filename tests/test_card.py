@@ -10,6 +10,7 @@ from test_evaluate import outcome
 import evaluate
 from evaluation.accuracy import summarise
 from evaluation.card import BEGIN, END, read_card, write_card
+from evaluation.testset import SLICES
 from inference.folder import SHIPPED_WEIGHTS
 
 BODY = f"# A card\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
@@ -70,11 +71,13 @@ def test_a_card_without_room_is_explained_before_the_evaluation(arguments, tmp_p
     (tmp_path / "bare.md").write_text("# A card\n")
     for name, message in (("bare.md", "bare.md has no lines <!-- res"), ("no.md", "No model card")):
         with pytest.raises(SystemExit, match=message):
-            evaluate.main([*arguments, "--card", str(tmp_path / name)])
+            evaluate.main([*arguments, "--slices", *SLICES, "--card", str(tmp_path / name)])
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("other", [["--together", "3"], ["--calibrate", "0.1"]])
+@pytest.mark.parametrize(
+    "other", [["--together", "3"], ["--calibrate", "0.1"], ["--slices", "text", "clean"]]
+)
 def test_other_tables_are_not_for_the_card(capsys, other):
     with pytest.raises(SystemExit):
         evaluate.parse(["--photos", "a", "--logos", "b", "--card", "c", *other])
@@ -88,7 +91,7 @@ def test_pairs_are_not_for_the_card(capsys):
 
 
 def test_evaluation_writes_its_own_numbers(arguments, card, tmp_path):
-    evaluate.main([*arguments, "--card", str(card)])
+    evaluate.main([*arguments, "--slices", *SLICES, "--card", str(card)])
     written = ModelCard.load(card)
     assert header_numbers(written) == table_numbers(written)
     assert (tmp_path / "out/results.md").read_text() in written.text
