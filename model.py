@@ -144,6 +144,7 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
         score_weight: float = 0.2,
         pixel_loss: str = "bce",
         keep_weight: float = 0.0,
+        freeze_batch_norm: bool = False,
     ):
         """
         Args:
@@ -161,7 +162,9 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
             pixel_loss: a name in PIXEL_LOSSES, added to the Dice loss.
             keep_weight: above 0, the training starts from a trained network and must not forget:
                 on the batch's general samples (`mixing.MixedDataset`) the answer of that network is
-                the target, with this weight, and batch norm keeps its statistics.
+                the target, with this weight, and batch norm is frozen, too.
+            freeze_batch_norm: batch norm keeps the statistics that it has. Right for a short
+                training of trained weights: those of a few small samples are worse.
         """
         if pixel_loss not in PIXEL_LOSSES:
             raise ValueError(f"pixel_loss is {pixel_loss!r}; use {', '.join(PIXEL_LOSSES)}.")
@@ -199,8 +202,10 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
     def train(self, mode: bool = True) -> "WatermarkSegmenter":
         super().train(mode)
         if self.teacher is not None:
-            for module in [self.teacher, *self.network.modules()]:
-                if module is self.teacher or isinstance(module, nn.BatchNorm2d):
+            self.teacher.eval()
+        if self.teacher is not None or self.hparams.freeze_batch_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
 

@@ -632,6 +632,16 @@ def test_batch_norm_and_teacher_stand_still_while_adapting(
     assert not torch.equal(model.network.mask_head.weight, before["network.mask_head.weight"])
 
 
+def test_frozen_batch_norm_keeps_its_statistics_and_learns(make_model, make_data, tmp_path):
+    model = make_model(learning_rate=1e-2, freeze_batch_norm=True)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer = make_trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    trainer.fit(model.eval(), make_data())
+    moved = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+    assert not any("running_" in name or "num_batches" in name for name in moved)
+    assert {"network.bridge.0.weight", "network.bridge.1.weight"} <= moved  # its scale, too
+
+
 def test_keep_loss_by_hand():
     before = torch.tensor([0.0, 0.0])
     assert keep_loss(before, before).item() == 0
