@@ -55,6 +55,9 @@ class WatermarkSettings:
     flip_probability: float = 0.5  # mirror the photo (never the mark)
     reduce_probability: float = 0.0  # shrink the photo before its crop: JPEG's blocks go
     reduce_range: Range = (0.35, 0.6)
+    tone_probability: float = 0.0  # another contrast of the photo; as often another gamma
+    contrast_range: Range = (0.6, 1.6)
+    gamma_range: Range = (0.6, 1.7)
     double_exposure_probability: float = 0.0  # another photo shines through: few become many
 
     clean_probability: float = 0.2  # photos without any mark
@@ -151,14 +154,13 @@ def composite(image: np.ndarray, layer: Layer, opacity: float, blend_mode: str) 
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity is {opacity}; it must lie between 0 and 1.")
     result = image.copy()
-    blend = BLEND_MODES[blend_mode]
     *layer_planes, alpha = cv2.split(layer.rgba)
     per_alpha = 1 / np.maximum(alpha, np.float32(1))  # where alpha is 0, nothing is drawn
     strength = alpha * np.float32(opacity / 255)
     planes = []
     for base, premultiplied in zip(cv2.split(image[layer.window]), layer_planes):
         base = base * np.float32(1 / 255)
-        mixed = blend(base, np.minimum(premultiplied * per_alpha, 1)) - base
+        mixed = BLEND_MODES[blend_mode](base, np.minimum(premultiplied * per_alpha, 1)) - base
         mixed *= strength
         mixed += base
         mixed *= 255
@@ -213,8 +215,7 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
         layer = make_layer(mark, shape)
         after = composite(after, layer, mark.opacity, mark.blend_mode)
         coverage[layer.window] = cv2.max(coverage[layer.window], layer.rgba[..., 3])
-    mask = honest_mask(photo, after, coverage)
-    image = degrade(after, params)
+    image, mask = degrade(after, params), honest_mask(photo, after, coverage)
     return dict(photo=photo, composite=after, image=image, coverage=coverage, mask=mask)
 
 

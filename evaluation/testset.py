@@ -83,7 +83,8 @@ _PLAIN = WatermarkSettings(  # every field that matters here: no training defaul
     effects={"none": 12, "outline": 2, "shadow": 3, "emboss": 1},
     blend_modes={"normal": 1}, opacity_range=(0.2, 0.9), opacity_power=1,
     highest_opacity_probability=0, usual_look_probability=0, usual_opacity_range=(0.3, 0.6),
-    reduce_probability=0, crop_range=(1, 1), downscale_probability=0, downscale_range=(0.5, 0.9),
+    reduce_probability=0, tone_probability=0, crop_range=(1, 1), downscale_probability=0,
+    downscale_range=(0.5, 0.9),
     blur_probability=0, noise_probability=0, jpeg_probability=1, jpeg_quality_range=(85, 95),
     enlarge_probability=0,
 )  # fmt: skip

@@ -33,9 +33,13 @@ class SampleParams:
     exposure: "Exposure | None" = None  # another photo that shines through
     enlarge: float = 1.0  # 1: not at all
     reduce: float = 1.0  # of the photo, before the crop; 1: not at all
+    contrast: float = 1.0  # of the photo, before any mark; 1: as it is
+    gamma: float = 1.0  # the same
 
 
-SCENE = ("photo", "crop", "flip", "exposure", "reduce")  # what samples of one crop share
+SCENE = (  # what samples of one crop share
+    "photo", "crop", "flip", "exposure", "reduce", "contrast", "gamma",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,16 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
         exposure=_draw_exposure(settings, rng, n_photos),
-        enlarge=_draw_zoom(rng, settings.enlarge_probability, settings.enlarge_range),
-        reduce=_draw_zoom(rng, settings.reduce_probability, settings.reduce_range),
+        enlarge=_draw_factor(rng, settings.enlarge_probability, settings.enlarge_range),
+        reduce=_draw_factor(rng, settings.reduce_probability, settings.reduce_range),
+        contrast=_draw_factor(rng, settings.tone_probability, settings.contrast_range),
+        gamma=_draw_factor(rng, settings.tone_probability, settings.gamma_range),
     )
 
 
-def _draw_zoom(rng, probability: float, zoom_range: Range) -> float:
-    """1: none. At probability 0 nothing is drawn: old samples stay."""
-    return _maybe(rng, probability, zoom_range, 1.0) if probability else 1.0
+def _draw_factor(rng, probability: float, factor_range: Range) -> float:
+    """1: no change. At probability 0 nothing is drawn: old samples stay."""
+    return _maybe(rng, probability, factor_range, 1.0) if probability else 1.0
 
 
 def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:

@@ -47,11 +47,19 @@ def _mirrored(photo: np.ndarray, side: int, crop) -> np.ndarray:
 def photo_square(params, photo: np.ndarray, size: int, second: np.ndarray | None) -> np.ndarray:
     """What `drawing.SCENE` says, size x size px."""
     square = crop_photo(reduced(photo, params.reduce), params.crop, params.flip, size)
-    if not params.exposure:
-        return square
-    share, second = params.exposure.share, reduced(second, params.reduce)
-    other = crop_photo(second, params.exposure.crop, not params.flip, size)
-    return cv2.addWeighted(square, 1 - share, other, share, 0)
+    if params.exposure:
+        share, second = params.exposure.share, reduced(second, params.reduce)
+        other = crop_photo(second, params.exposure.crop, not params.flip, size)
+        square = cv2.addWeighted(square, 1 - share, other, share, 0)
+    return toned(square, params.contrast, params.gamma)
+
+
+def toned(image: np.ndarray, contrast: float, gamma: float) -> np.ndarray:
+    """The image with another tone curve: a gamma, then so much contrast about the middle grey."""
+    if contrast == gamma == 1:
+        return image
+    levels = ((np.arange(256) / 255) ** gamma - 0.5) * contrast + 0.5
+    return cv2.LUT(image, np.uint8(np.clip(levels, 0, 1) * 255 + 0.5))
 
 
 def degrade(image: np.ndarray, params) -> np.ndarray:

@@ -89,6 +89,21 @@ def test_enlargement_changes_nothing_else_that_is_drawn(make_dataset):
     assert replace(enlarged, enlarge=1.0) == without
 
 
+def test_a_photo_gets_another_tone_before_any_mark(make_dataset):
+    without = make_dataset(tone_probability=0).params(3)
+    tone = dict(contrast_range=(1.5, 1.5), gamma_range=(2, 2))
+    params = make_dataset(tone_probability=1.0, **tone).params(3)
+    assert (params.contrast, params.gamma) == (1.5, 2)
+    assert replace(params, contrast=1.0, gamma=1.0) == without
+    photo = np.repeat(np.uint8([0, 102, 153, 255]), 8)[None, :, None].repeat(32, 0).repeat(3, 2)
+    params = replace(params, crop=(1.0, 0.0, 0.0), flip=False)
+    stages = render_sample(params, photo, 32)
+    # (v / 255) ** 2, then 1.5 times the distance from the middle: .4 to 0, .6 to .29
+    assert stages["photo"][0, ::8, 0].tolist() == [0, 0, 74, 255]
+    mask = stages["coverage"] == 0
+    assert np.array_equal(stages["composite"][mask], stages["photo"][mask])
+
+
 def test_a_photo_is_reduced_before_its_crop(make_dataset):
     without = make_dataset(reduce_probability=0).params(3)
     params = make_dataset(reduce_probability=1.0, reduce_range=(0.5, 0.5)).params(3)
