@@ -27,7 +27,7 @@ from samples.layouts import turned_size
 from samples.loading import image_label
 from samples.marks import MarkParams, load_logo
 from samples.pairs import Case
-from samples.photos import crop_photo
+from samples.photos import crop_photo, toned
 from samples.text import Font
 
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
@@ -44,6 +44,7 @@ class Slice:
     square: bool = False  # a random square of the photo at PROTOCOL_PX, instead of the whole photo
     min_pixels: int = 0  # smaller photos are enlarged to this many pixels
     reduce: float = 1  # of the photo's size: what its JPEG left in it goes
+    contrast: float = 1  # of the photo: above 1 its highlights and shadows are clipped
     adjust: Callable[[MarkParams, Random], MarkParams] = lambda mark, rng: mark
 
 
@@ -132,6 +133,7 @@ SLICES = {
     "clean": Slice(replace(_PLAIN, clean_probability=1)),
     "real-look": Slice(_REAL_LOOK),
     "clean-reduced": Slice(replace(_PLAIN, clean_probability=1, jpeg_probability=0), reduce=0.5),
+    "clean-contrast": Slice(replace(_PLAIN, clean_probability=1), contrast=1.4),
 }
 CLEAN = [name for name, kind in SLICES.items() if kind.settings.clean_probability == 1]
 MARKED = [name for name in SLICES if name not in CLEAN]
@@ -159,6 +161,7 @@ def render_case(
     )
     kind, rng = SLICES[name], Random(f"{seed} {name} {index}")
     photo = reduced(photos[index % len(photos)].read(), kind.reduce)
+    photo = toned(photo, kind.contrast, gamma=1)
     for _ in range(MAX_DRAWS):
         params = draw_case(name, rng, logos, fonts)
         background = (

@@ -96,7 +96,8 @@ def test_each_slice_draws_what_its_name_says(draws):
     assert all(0.04 <= mark.scale <= 0.1 for mark in marks("corner"))
     assert {mark.color for mark in marks("LOGO-gray")} == {"desaturated"}
     assert all(p.downscale < 1 and 35 <= p.jpeg_quality <= 60 for p in draws("recompressed"))
-    assert CLEAN == ["clean", "clean-reduced"] and not any(marks(name) for name in CLEAN)
+    assert CLEAN == ["clean", "clean-reduced", "clean-contrast"]
+    assert not any(marks(name) for name in CLEAN)
     assert all(not params.jpeg_quality for params in draws("clean-reduced"))
 
 
@@ -108,6 +109,14 @@ def test_reduced_photos_are_half_as_large_and_otherwise_untouched(photos, logos,
     assert np.array_equal(
         case.image, cv2.resize(first, case.image.shape[1::-1], interpolation=cv2.INTER_AREA)
     )
+
+
+def test_contrast_clips_highlights_and_shadows(photos, logos, fonts):
+    first = min(photos, key=lambda file: file.sha256).read()
+    case = next(render_cases("clean-contrast", 1, 0, photos, logos, fonts))
+    wanted = np.clip((first / 255 - 0.5) * 1.4 + 0.5, 0, 1) * 255
+    assert case.image.shape == first.shape
+    assert np.abs(case.image - wanted).mean() < np.abs(case.image - first.astype(float)).mean() / 2
 
 
 def _spell(params) -> str:
@@ -124,7 +133,7 @@ def test_test_set_is_frozen(draws):
     """If this fails, the published table no longer belongs to this code: measure it again."""
     digest = hashlib.sha256()
     for name in SLICES:
-        if name in ("real-look", "clean-reduced"):  # of later
+        if name in ("real-look", "clean-reduced", "clean-contrast"):  # of later
             continue
         for params in draws(name, 3):
             digest.update(_spell(params).encode())
