@@ -1,10 +1,9 @@
 """Photos and logos to training samples: synthetic watermarks with honest masks.
 
-The path of one sample: `drawing.draw_sample` rolls every random number (which photo, which crop,
-which marks, how they look, what happens to the picture afterwards) into a frozen `SampleParams`;
-`render_sample` applies it without any randomness. To change the augmentation, change a default
-in `WatermarkSettings`, or pass your own. To add a kind of mark, layout, effect or blend mode,
-write one function and add it to the table below it (here, in samples/marks.py or layouts.py).
+`drawing.draw_sample` rolls every random number of a sample into a frozen `SampleParams`, which
+`render_sample` applies. To change the augmentation, change a default in `WatermarkSettings`, or
+pass your own. A new kind of mark, layout, effect, edit or blend mode is one function and an entry
+in the table below it (here, in samples/marks.py, layouts.py or photos.py).
 
 Conventions: images are uint8, H x W x 3, RGB. A stamp is one copy of a mark, cut out: uint8,
 h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles counter-clockwise.
@@ -55,9 +54,11 @@ class WatermarkSettings:
     flip_probability: float = 0.5  # mirror the photo (never the mark)
     reduce_probability: float = 0.0  # shrink the photo before its crop: JPEG's blocks go
     reduce_range: Range = (0.35, 0.6)
-    tone_probability: float = 0.0  # another contrast of the photo; as often another gamma
-    contrast_range: Range = (0.6, 1.6)
-    gamma_range: Range = (0.6, 1.7)
+    edit_probability: float = 0.0  # of each of these, done to the photo before any mark
+    edits: Mapping[str, Range] = _table(  # how much
+        contrast=(0.6, 1.7), gamma=(0.6, 1.7), brightness=(0.6, 1.6), levels=(3, 16),
+        sharpness=(0.3, 2.0), noise=(2, 20), bars=(0.01, 0.22), collage=(0.0, 0.03),
+    )  # fmt: skip
     double_exposure_probability: float = 0.0  # another photo shines through: few become many
 
     clean_probability: float = 0.2  # photos without any mark
@@ -269,8 +270,7 @@ class WatermarkDataset(Dataset):
             raise ValueError(f"marks_per_crop is {marks_per_crop}; use 1 or more.")
         self.photos, self.logos, self.seed = photos, logos, seed
         self.marks_per_crop, self._last_read = marks_per_crop, {}
-        self.settings = settings or WatermarkSettings()
-        self.length = length or len(photos)
+        self.settings, self.length = settings or WatermarkSettings(), length or len(photos)
         self.fonts = find_fonts() if fonts is None else fonts
         check_files(photos, logos, self.fonts, self.settings.kinds)
 

@@ -27,7 +27,7 @@ from samples.layouts import turned_size
 from samples.loading import image_label
 from samples.marks import MarkParams, load_logo
 from samples.pairs import Case
-from samples.photos import crop_photo, toned
+from samples.photos import crop_photo, edit_contrast
 from samples.text import Font
 
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
@@ -84,7 +84,7 @@ _PLAIN = WatermarkSettings(  # every field that matters here: no training defaul
     effects={"none": 12, "outline": 2, "shadow": 3, "emboss": 1},
     blend_modes={"normal": 1}, opacity_range=(0.2, 0.9), opacity_power=1,
     highest_opacity_probability=0, usual_look_probability=0, usual_opacity_range=(0.3, 0.6),
-    reduce_probability=0, tone_probability=0, crop_range=(1, 1), downscale_probability=0,
+    reduce_probability=0, edit_probability=0, crop_range=(1, 1), downscale_probability=0,
     downscale_range=(0.5, 0.9),
     blur_probability=0, noise_probability=0, jpeg_probability=1, jpeg_quality_range=(85, 95),
     enlarge_probability=0,
@@ -161,7 +161,7 @@ def render_case(
     )
     kind, rng = SLICES[name], Random(f"{seed} {name} {index}")
     photo = reduced(photos[index % len(photos)].read(), kind.reduce)
-    photo = toned(photo, kind.contrast, gamma=1)
+    photo = edit_contrast(photo, kind.contrast)
     for _ in range(MAX_DRAWS):
         params = draw_case(name, rng, logos, fonts)
         background = (

@@ -7,6 +7,7 @@ import numpy as np
 
 from samples.layouts import LAYOUTS
 from samples.marks import LOGO_KINDS, MARKS
+from samples.photos import EDITS
 from samples.text import TEXTS
 
 LIMITS = {  # of ranges that end before infinity
@@ -20,6 +21,7 @@ LIMITS = {  # of ranges that end before infinity
     "jpeg_quality_range": (1, 100),
     "enlarge_range": (1, 10),
 }
+EDIT_LIMITS = {"levels": (2, 256), "bars": (0, 0.5), "collage": (0, 0.5)}
 
 
 def check_settings(settings, tables: Mapping[str, Mapping]) -> None:
@@ -41,6 +43,7 @@ def check_settings(settings, tables: Mapping[str, Mapping]) -> None:
         _check_weights(name, getattr(settings, name), table)
     _check_weights("text_styles", dict.fromkeys(settings.text_styles, 1), TEXTS)
     _check_layouts(settings)
+    _check_edits(settings.edits)
 
 
 def check_files(photos, logos, fonts, kinds: Mapping[str, float]) -> None:
@@ -67,6 +70,14 @@ def _check_layouts(settings) -> None:
             if layout not in getattr(settings, name):
                 raise ValueError(f"{name} has no range for the layout {layout!r}; add one.")
             _check_range(f"{name}[{layout!r}]", getattr(settings, name)[layout], low, 360)
+
+
+def _check_edits(edits):
+    unknown = sorted(set(edits) - set(EDITS))
+    if unknown:
+        raise ValueError(f"edits has no {', '.join(unknown)}; choose from {', '.join(EDITS)}.")
+    for name, amount_range in edits.items():
+        _check_range(f"edits[{name!r}]", amount_range, *EDIT_LIMITS.get(name, (0, np.inf)))
 
 
 def _check_range(name, value, low, high):

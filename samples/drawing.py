@@ -3,12 +3,12 @@
 `settings` is a `dataset.WatermarkSettings`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
 from samples.marks import LOGO_KINDS, SEEDED_KINDS, MarkParams
-from samples.photos import Crop, draw_crop
+from samples.photos import Crop, Edit, draw_crop
 from samples.text import WORDS, draw_words
 
 USUAL_EFFECTS = ("none", "none", "shadow")  # of marks with the usual look
@@ -33,13 +33,10 @@ class SampleParams:
     exposure: "Exposure | None" = None  # another photo that shines through
     enlarge: float = 1.0  # 1: not at all
     reduce: float = 1.0  # of the photo, before the crop; 1: not at all
-    contrast: float = 1.0  # of the photo, before any mark; 1: as it is
-    gamma: float = 1.0  # the same
+    edits: tuple[Edit, ...] = ()  # what was done to the photo before any mark, in this order
 
 
-SCENE = (  # what samples of one crop share
-    "photo", "crop", "flip", "exposure", "reduce", "contrast", "gamma",
-)  # fmt: skip
+SCENE = ("photo", "crop", "flip", "exposure", "reduce", "edits")  # what samples of one crop share
 
 
 @dataclass(frozen=True)
@@ -121,16 +118,21 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
         exposure=_draw_exposure(settings, rng, n_photos),
-        enlarge=_draw_factor(rng, settings.enlarge_probability, settings.enlarge_range),
-        reduce=_draw_factor(rng, settings.reduce_probability, settings.reduce_range),
-        contrast=_draw_factor(rng, settings.tone_probability, settings.contrast_range),
-        gamma=_draw_factor(rng, settings.tone_probability, settings.gamma_range),
+        enlarge=_draw_zoom(rng, settings.enlarge_probability, settings.enlarge_range),
+        reduce=_draw_zoom(rng, settings.reduce_probability, settings.reduce_range),
+        edits=tuple(_draw_edits(settings, rng)),
     )
 
 
-def _draw_factor(rng, probability: float, factor_range: Range) -> float:
-    """1: no change. At probability 0 nothing is drawn: old samples stay."""
-    return _maybe(rng, probability, factor_range, 1.0) if probability else 1.0
+def _draw_zoom(rng, probability: float, zoom_range: Range) -> float:
+    """1: none. At probability 0 nothing is drawn: old samples stay."""
+    return _maybe(rng, probability, zoom_range, 1.0) if probability else 1.0
+
+
+def _draw_edits(settings, rng) -> Iterator[Edit]:
+    for name, amount_range in settings.edits.items():
+        if _happens(rng, settings.edit_probability):
+            yield Edit(name, rng.uniform(*amount_range), rng.getrandbits(32))
 
 
 def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:

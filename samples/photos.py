@@ -3,6 +3,7 @@
 Images are uint8, H x W x 3, RGB.
 """
 
+from dataclasses import dataclass
 from random import Random
 
 import cv2
@@ -51,15 +52,90 @@ def photo_square(params, photo: np.ndarray, size: int, second: np.ndarray | None
         share, second = params.exposure.share, reduced(second, params.reduce)
         other = crop_photo(second, params.exposure.crop, not params.flip, size)
         square = cv2.addWeighted(square, 1 - share, other, share, 0)
-    return toned(square, params.contrast, params.gamma)
+    for edit in params.edits:
+        square = EDITS[edit.name](square, edit.amount, Random(edit.seed))
+    return square
 
 
-def toned(image: np.ndarray, contrast: float, gamma: float) -> np.ndarray:
-    """The image with another tone curve: a gamma, then so much contrast about the middle grey."""
-    if contrast == gamma == 1:
-        return image
-    levels = ((np.arange(256) / 255) ** gamma - 0.5) * contrast + 0.5
+# --- What was done to a photo before any mark lay on it ---------------------------------------
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One entry of EDITS, fully decided."""
+
+    name: str
+    amount: float
+    seed: int
+
+
+def _by_level(image: np.ndarray, curve) -> np.ndarray:
+    """The image with each level changed by a function of levels, 0..1 to 0..1; clipped."""
+    levels = curve(np.arange(256) / 255)
     return cv2.LUT(image, np.uint8(np.clip(levels, 0, 1) * 255 + 0.5))
+
+
+def edit_contrast(image: np.ndarray, amount: float, rng: Random | None = None) -> np.ndarray:
+    """About the middle grey; above 1 highlights and shadows are clipped."""
+    return _by_level(image, lambda level: (level - 0.5) * amount + 0.5)
+
+
+def edit_gamma(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
+    """Above 1: darker."""
+    return _by_level(image, lambda level: level**amount)
+
+
+def edit_brightness(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
+    """Overexposed above 1: the sky has no clouds left."""
+    return _by_level(image, lambda level: level * amount)
+
+
+def edit_levels(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
+    """So few levels for each channel: flat areas with hard edges, as in a GIF or a drawing."""
+    steps = round(amount) - 1
+    return _by_level(image, lambda level: np.rint(level * steps) / steps)
+
+
+def edit_sharpness(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
+    """Unsharp masking: so many times what a blur takes away is added."""
+    blurred = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.7, 2.0))
+    return cv2.addWeighted(image, 1 + amount, blurred, -amount, 0)
+
+
+def edit_noise(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
+    """Of a sensor: another one for each channel, with this standard deviation in levels."""
+    noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(image.shape, np.float32)
+    return cv2.add(image, noise * amount, dtype=cv2.CV_8U)
+
+
+def edit_bars(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
+    """Letterbox, frame, or a bar at one side, this fraction of the side wide."""
+    grey = (rng.randint(0, 255),) * 3
+    color = rng.choice([(0, 0, 0), (255, 255, 255), grey, tuple(rng.choices(range(256), k=3))])
+    image, width = image.copy(), max(1, round(amount * len(image)))
+    top, bottom, left, right = image[:width], image[-width:], image[:, :width], image[:, -width:]
+    sides = [(top, bottom), (left, right), (top, bottom, left, right), (top,), (bottom,)]
+    for side in rng.choice(sides):
+        side[:] = color
+    return image
+
+
+def edit_collage(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
+    """Two pictures side by side or one above the other, a plain gap of this width between them."""
+    half, gap = len(image) // 2, round(amount * len(image))
+    image = image.copy()
+    image[half:] = cv2.flip(image, rng.choice([-1, 0, 1]))[: len(image) - half]
+    image[half : half + gap] = rng.choice([0, 255])
+    return np.ascontiguousarray(image.swapaxes(0, 1)) if rng.random() < 0.5 else image
+
+
+EDITS = dict(  # (uint8 image, amount, rng) to the image; how much of each, `settings.edits` says
+    contrast=edit_contrast, gamma=edit_gamma, brightness=edit_brightness, levels=edit_levels,
+    sharpness=edit_sharpness, noise=edit_noise, bars=edit_bars, collage=edit_collage,
+)  # fmt: skip
+
+
+# --- What happens to a picture afterwards ------------------------------------------------------
 
 
 def degrade(image: np.ndarray, params) -> np.ndarray:

@@ -89,19 +89,26 @@ def test_enlargement_changes_nothing_else_that_is_drawn(make_dataset):
     assert replace(enlarged, enlarge=1.0) == without
 
 
-def test_a_photo_gets_another_tone_before_any_mark(make_dataset):
-    without = make_dataset(tone_probability=0).params(3)
-    tone = dict(contrast_range=(1.5, 1.5), gamma_range=(2, 2))
-    params = make_dataset(tone_probability=1.0, **tone).params(3)
-    assert (params.contrast, params.gamma) == (1.5, 2)
-    assert replace(params, contrast=1.0, gamma=1.0) == without
+def test_edits_are_done_to_the_photo_before_any_mark(make_dataset):
+    without = make_dataset(edit_probability=0).params(3)
+    edits = dict(contrast=(1.5, 1.5), brightness=(0.5, 0.5))
+    params = make_dataset(edit_probability=1.0, edits=edits).params(3)
+    assert [(edit.name, edit.amount) for edit in params.edits] == [
+        ("contrast", 1.5), ("brightness", 0.5)]  # fmt: skip
+    assert replace(params, edits=()) == without
     photo = np.repeat(np.uint8([0, 102, 153, 255]), 8)[None, :, None].repeat(32, 0).repeat(3, 2)
-    params = replace(params, crop=(1.0, 0.0, 0.0), flip=False)
-    stages = render_sample(params, photo, 32)
-    # (v / 255) ** 2, then 1.5 times the distance from the middle: .4 to 0, .6 to .29
-    assert stages["photo"][0, ::8, 0].tolist() == [0, 0, 74, 255]
-    mask = stages["coverage"] == 0
-    assert np.array_equal(stages["composite"][mask], stages["photo"][mask])
+    stages = render_sample(replace(params, crop=(1.0, 0.0, 0.0), flip=False), photo, 32)
+    # 1.5 times the distance from the middle (.4 to .35, .6 to .65), then half of it
+    assert stages["photo"][0, ::8, 0].tolist() == [0, 45, 83, 128]
+    unmarked = stages["coverage"] == 0
+    assert np.array_equal(stages["composite"][unmarked], stages["photo"][unmarked])
+
+
+def test_pairs_share_their_edits(make_dataset):
+    data = make_dataset(20, edit_probability=0.5)
+    data.marks_per_crop = 2
+    edits = [data.params(index).edits for index in range(20)]
+    assert edits[::2] == edits[1::2] and len(set(edits)) > 5
 
 
 def test_a_photo_is_reduced_before_its_crop(make_dataset):

@@ -123,8 +123,8 @@ def _spell(params) -> str:
     """What was drawn, but for the files, in the words of the code that drew the published table."""
     marks = tuple(replace(mark, logo=None, font=None) for mark in params.marks)
     drawn = repr(replace(params, marks=marks)).replace("logo=None, font=None", "source=None")
-    unchanged = (f", {name}=1.0" for name in ("enlarge", "reduce", "contrast", "gamma"))
-    for later in (", exposure=None", *unchanged, ", seed=0, stacked=False"):
+    unused = (", exposure=None", ", enlarge=1.0", ", reduce=1.0", ", edits=()")
+    for later in (*unused, ", seed=0, stacked=False"):
         drawn = drawn.replace(later, "")
     return drawn
 
