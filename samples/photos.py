@@ -122,11 +122,12 @@ def edit_bars(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
 
 def edit_collage(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
     """Two pictures side by side or one above the other, a plain gap of this width between them."""
-    half, gap = len(image) // 2, round(amount * len(image))
-    image = image.copy()
-    image[half:] = cv2.flip(image, rng.choice([-1, 0, 1]))[: len(image) - half]
-    image[half : half + gap] = rng.choice([0, 255])
-    return np.ascontiguousarray(image.swapaxes(0, 1)) if rng.random() < 0.5 else image
+    result = image.copy()
+    joined = result.swapaxes(0, 1) if rng.random() < 0.5 else result  # a view
+    half, gap = len(joined) // 2, round(amount * len(joined))
+    joined[half:] = np.flip(joined, rng.choice([0, 1, (0, 1)]))[: len(joined) - half].copy()
+    joined[half : half + gap] = rng.choice([0, 255])
+    return result
 
 
 EDITS = dict(  # (uint8 image, amount, rng) to the image; how much of each, `settings.edits` says
