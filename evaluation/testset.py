@@ -12,8 +12,8 @@ CLWD; the papers' photos (COCO). CLWD's own truth is a summed difference above 1
 """
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import cv2
@@ -21,13 +21,13 @@ import numpy as np
 
 from dataset import WatermarkSettings, add_watermark
 from inference.segmenter import reduced
-from samples.drawing import SampleParams, draw_sample
+from samples.drawing import Range, SampleParams, draw_sample
 from samples.files import ImageFile
 from samples.layouts import turned_size
 from samples.loading import image_label
 from samples.marks import MarkParams, load_logo
 from samples.pairs import Case
-from samples.photos import crop_photo, edit_contrast
+from samples.photos import EDITS, crop_photo
 from samples.text import Font
 
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
@@ -44,7 +44,7 @@ class Slice:
     square: bool = False  # a random square of the photo at PROTOCOL_PX, instead of the whole photo
     min_pixels: int = 0  # smaller photos are enlarged to this many pixels
     reduce: float = 1  # of the photo's size: what its JPEG left in it goes
-    contrast: float = 1  # of the photo: above 1 its highlights and shadows are clipped
+    edits: Mapping[str, Range] = field(default_factory=dict)  # to each photo one of these
     adjust: Callable[[MarkParams, Random], MarkParams] = lambda mark, rng: mark
 
 
@@ -110,6 +110,8 @@ _REAL_LOOK = replace(  # what one meets on the web, as far as it can be drawn
     usual_look_probability=0.8,
 )  # fmt: skip
 _CLWD = replace(_paper(0.3, 0.7), jpeg_probability=1, jpeg_quality_range=(90, 95))
+_EDITS = {"contrast": (1.3, 1.6), "brightness": (1.2, 1.5), "levels": (6, 16), "noise": (5, 15),
+          "sharpness": (0.5, 1.5), "bars": (0.03, 0.15), "collage": (0, 0.02)}  # fmt: skip
 _TILES = {"grid": 1, "brick": 1}
 _BLENDS = {"multiply": 1, "screen": 1, "overlay": 1, "soft_light": 1}
 
@@ -133,7 +135,7 @@ SLICES = {
     "clean": Slice(replace(_PLAIN, clean_probability=1)),
     "real-look": Slice(_REAL_LOOK),
     "clean-reduced": Slice(replace(_PLAIN, clean_probability=1, jpeg_probability=0), reduce=0.5),
-    "clean-contrast": Slice(replace(_PLAIN, clean_probability=1), contrast=1.4),
+    "clean-edited": Slice(replace(_PLAIN, clean_probability=1), edits=_EDITS),
 }
 CLEAN = [name for name, kind in SLICES.items() if kind.settings.clean_probability == 1]
 MARKED = [name for name in SLICES if name not in CLEAN]
@@ -161,7 +163,9 @@ def render_case(
     )
     kind, rng = SLICES[name], Random(f"{seed} {name} {index}")
     photo = reduced(photos[index % len(photos)].read(), kind.reduce)
-    photo = edit_contrast(photo, kind.contrast)
+    if kind.edits:
+        edit, amount_range = rng.choice(list(kind.edits.items()))
+        photo = EDITS[edit](photo, rng.uniform(*amount_range), rng)
     for _ in range(MAX_DRAWS):
         params = draw_case(name, rng, logos, fonts)
         background = (

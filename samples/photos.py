@@ -75,7 +75,7 @@ def _by_level(image: np.ndarray, curve) -> np.ndarray:
     return cv2.LUT(image, np.uint8(np.clip(levels, 0, 1) * 255 + 0.5))
 
 
-def edit_contrast(image: np.ndarray, amount: float, rng: Random | None = None) -> np.ndarray:
+def edit_contrast(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
     """About the middle grey; above 1 highlights and shadows are clipped."""
     return _by_level(image, lambda level: (level - 0.5) * amount + 0.5)
 

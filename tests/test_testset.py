@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -16,6 +17,7 @@ from samples import IGNORE
 from samples.files import find_images
 from samples.loading import image_label
 from samples.pairs import pair_files
+from samples.photos import EDITS
 from samples.text import LATIN, Font
 
 SQUARE = ["LOGO-L", "LOGO-H", "LOGO-gray", "CLWD"]
@@ -96,7 +98,7 @@ def test_each_slice_draws_what_its_name_says(draws):
     assert all(0.04 <= mark.scale <= 0.1 for mark in marks("corner"))
     assert {mark.color for mark in marks("LOGO-gray")} == {"desaturated"}
     assert all(p.downscale < 1 and 35 <= p.jpeg_quality <= 60 for p in draws("recompressed"))
-    assert CLEAN == ["clean", "clean-reduced", "clean-contrast"]
+    assert CLEAN == ["clean", "clean-reduced", "clean-edited"]
     assert not any(marks(name) for name in CLEAN)
     assert all(not params.jpeg_quality for params in draws("clean-reduced"))
 
@@ -111,12 +113,20 @@ def test_reduced_photos_are_half_as_large_and_otherwise_untouched(photos, logos,
     )
 
 
-def test_contrast_clips_highlights_and_shadows(photos, logos, fonts):
-    first = min(photos, key=lambda file: file.sha256).read()
-    case = next(render_cases("clean-contrast", 1, 0, photos, logos, fonts))
-    wanted = np.clip((first / 255 - 0.5) * 1.4 + 0.5, 0, 1) * 255
-    assert case.image.shape == first.shape
-    assert np.abs(case.image - wanted).mean() < np.abs(case.image - first.astype(float)).mean() / 2
+def test_edited_photos_are_all_of_the_edits(photos, logos, fonts, monkeypatch):
+    done, edits = [], SLICES["clean-edited"].edits
+    spies = {name: partial(_note, done, name, EDITS[name]) for name in EDITS}
+    monkeypatch.setattr("evaluation.testset.EDITS", spies)
+    list(render_cases("clean-edited", 60, 0, photos, logos, fonts))
+    assert {name for name, _ in done} == set(edits) and len(done) == 60
+    assert all(edits[name][0] <= amount <= edits[name][1] for name, amount in done)
+
+
+def _note(done, name, edit, image, amount, rng):
+    done.append((name, amount))
+    edited = edit(image, amount, rng)
+    assert not np.array_equal(edited, image)
+    return edited
 
 
 def _spell(params) -> str:
@@ -133,7 +143,7 @@ def test_test_set_is_frozen(draws):
     """If this fails, the published table no longer belongs to this code: measure it again."""
     digest = hashlib.sha256()
     for name in SLICES:
-        if name in ("real-look", "clean-reduced", "clean-contrast"):  # of later
+        if name in ("real-look", "clean-reduced", "clean-edited"):  # of later
             continue
         for params in draws(name, 3):
             digest.update(_spell(params).encode())
