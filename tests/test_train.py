@@ -419,6 +419,7 @@ def rank_options(photo_folder, logo_folder):
             "data.settings.usual_look_probability": 0,  # opaque as asked for
             "data.settings.clean_probability": 0.1, "data.settings.enlarge_probability": 0,
             "data.settings.crop_range": "[0.15, 1.0]", "data.settings.reduce_probability": 0,
+            "data.settings.edit_probability": 0,
             "model.warmup_steps": 1, "model.decay_steps": 14,
             "trainer.max_epochs": 2, "trainer.accelerator": "cpu", "trainer.devices": processes,
             "trainer.enable_model_summary": "false", "trainer.default_root_dir": folder,
