@@ -58,9 +58,7 @@ def check_files(photos, logos, fonts, kinds: Mapping[str, float]) -> None:
 
 def _check_layouts(settings) -> None:
     """Each kind has layouts, and each layout that may be drawn a range of sizes and angles."""
-    unknown = sorted(set(settings.kind_layouts) - set(MARKS))
-    if unknown:
-        raise ValueError(f"kind_layouts has no {unknown[0]}; choose from {', '.join(MARKS)}.")
+    _check_names("kind_layouts", settings.kind_layouts, MARKS)
     for kind, weights in settings.kind_layouts.items():
         _check_weights(f"kind_layouts[{kind!r}]", weights, LAYOUTS)
     kinds = [kind for kind, weight in settings.kinds.items() if weight]
@@ -73,9 +71,7 @@ def _check_layouts(settings) -> None:
 
 
 def _check_edits(edits):
-    unknown = sorted(set(edits) - set(EDITS))
-    if unknown:
-        raise ValueError(f"edits has no {', '.join(unknown)}; choose from {', '.join(EDITS)}.")
+    _check_names("edits", edits, EDITS)
     for name, amount_range in edits.items():
         _check_range(f"edits[{name!r}]", amount_range, *EDIT_LIMITS.get(name, (0, np.inf)))
 
@@ -85,9 +81,13 @@ def _check_range(name, value, low, high):
         raise ValueError(f"{name} is {value}; low and high must rise from {low} to {high}.")
 
 
-def _check_weights(name, weights, table):
-    unknown = sorted(set(weights) - set(table))
+def _check_names(name, names, table):
+    unknown = sorted(set(names) - set(table))
     if unknown:
         raise ValueError(f"{name} has no {', '.join(unknown)}; choose from {', '.join(table)}.")
+
+
+def _check_weights(name, weights, table):
+    _check_names(name, weights, table)
     if min(weights.values(), default=0) < 0 or sum(weights.values()) <= 0:
         raise ValueError(f"{name} is {dict(weights)}; give weights of 0 or more, not all 0.")
