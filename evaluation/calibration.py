@@ -20,6 +20,8 @@ from model import WatermarkSegmenter
 from samples.loading import image_label
 
 LEAST = 1e-7  # of a score, where its logit ends
+# No marked slice is edited: edits among the clean photos alone would pass for a sign of no mark.
+CLEAN_UNEDITED = [name for name in CLEAN if not SLICES[name].edits]
 
 
 def fit_platt(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
@@ -50,10 +52,10 @@ def fit_platt(logits: np.ndarray, label: np.ndarray) -> tuple[float, float]:
 
 
 def collect_scores(segmenter, data, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Score and label (bool) of `count` photos of each slice, and of as many clean as marked."""
+    """Score and label (bool): `count` photos of each marked slice, as many clean as marked."""
     score, label = [], []
-    for name in SLICES:
-        n_images = count if name in MARKED else count * len(MARKED) // len(CLEAN)
+    for name in (*MARKED, *CLEAN_UNEDITED):
+        n_images = count if name in MARKED else count * len(MARKED) // len(CLEAN_UNEDITED)
         for case in render_cases(name, n_images, seed, data.photos, data.logos, data.fonts):
             score.append(segmenter.segment(case.image).score)
             label.append(image_label(case.mask) == 1)

@@ -1,13 +1,17 @@
 """The score, fitted on whole photos and made a probability."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 import evaluate
 from dataset import WatermarkDataset
-from evaluation.calibration import fit_platt
+from evaluation import calibration
+from evaluation.calibration import collect_scores, fit_platt
 from evaluation.score import LARGE_PX, SETTINGS, collect_features, fit_linear, whole_photos
+from evaluation.testset import MARKED
 from inference.segmenter import logit
 from model import WatermarkSegmenter
 from samples.splits import read_manifest, write_manifest
@@ -56,6 +60,22 @@ def test_command_rewrites_the_weights(make_model, photo_folder, logo_folder, tmp
     with pytest.raises(SystemExit, match="No folder at"):
         folders[1] = str(tmp_path / "missing")
         evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
+
+
+def test_no_edited_photo_speaks_for_clean(monkeypatch, make_model):
+    asked = {}
+
+    def render(name, n_images, *_):
+        asked[name] = n_images
+        return iter(())
+
+    monkeypatch.setattr(calibration, "render_cases", render)
+    collect_scores(make_model(), SimpleNamespace(photos=[], logos=[], fonts=[]), 3, seed=0)
+    assert {name: asked.pop(name) for name in ("clean", "clean-reduced")} == {
+        "clean": 18,
+        "clean-reduced": 18,
+    }
+    assert set(asked) == set(MARKED) and set(asked.values()) == {3}
 
 
 # --- Fitted on whole photos --------------------------------------------------------------------
