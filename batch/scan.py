@@ -200,7 +200,7 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
         if todo:
             with session(options.address) as nodes:
                 pool = plan_pool(nodes, len(todo), options)
-                reports += run_there(todo, origin.url, target.url, options, weights, pool)
+                reports += run_there(todo, origin.address, target.address, options, weights, pool)
         target.clear_partial()
     rows = target.below(ROWS).url
     seconds = time.monotonic() - start_s

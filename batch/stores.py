@@ -11,7 +11,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 import fsspec
 import pyarrow as pa
@@ -22,6 +24,7 @@ from batch.report import OutputError
 
 PARTIAL = ".partial"  # folder of files that are being written
 SHOWN_ONCE_WHOLE = ("s3", "gcs", "abfs")  # PyArrow's names of stores that need no second name
+URL_SIGNS = ":/?#[]@!$&'()*+,;=%~"  # they mean something in a URL; all others are written %XX
 BUFFER_BYTES = 1 << 23  # of one read, which is a request of its own to an object store
 IN_MEMORY_BYTES = 1 << 26  # of an upload; what is longer waits in a temporary file
 
@@ -38,6 +41,11 @@ class Store:
         self.filesystem, path = open_filesystem(url)
         self.path = path.rstrip("/") or "/"
         self.partial = self.full(PARTIAL)
+
+    @property
+    def address(self) -> str:
+        """What opens it from any working directory: the URL, or the whole path."""
+        return self.url if "://" in self.url else self.path
 
     def below(self, name: str) -> "Store":
         """A folder in this one."""
@@ -123,9 +131,9 @@ def open_filesystem(url: str) -> tuple[fs.FileSystem, str]:
     """File system and path of a local path or URL; see `Store`."""
     scheme, separator, _ = url.partition("://")
     if not separator:
-        return fs.LocalFileSystem(), os.path.abspath(url)
+        return fs.LocalFileSystem(), Path(os.path.abspath(url)).as_posix()
     try:
-        return fs.FileSystem.from_uri(url)
+        return fs.FileSystem.from_uri(quote(url, safe=URL_SIGNS))
     except pa.ArrowInvalid:  # a scheme that PyArrow does not have
         pass
     except OSError as error:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from conftest import paint_photo
 from PIL import Image
-from pyarrow import parquet
+from pyarrow import fs, parquet
 from shards import go, three, write_tar
 
 import scan as command
@@ -95,6 +95,22 @@ def test_sources_without_photos_are_refused(tmp_path, refused):
 def test_urls_that_no_package_opens_are_refused(refused):
     assert refused("nonsense://x").startswith("No installed package opens nonsense:// URLs")
     assert "dropbox" in refused("dropbox://x")  # fsspec knows it, its package is not there
+
+
+def test_urls_may_hold_any_letter(tmp_path):
+    folder = tmp_path / "my photös, 50 %"
+    Store(f"file://{tmp_path}/my photös, 50 %25").write("a b.txt", b"x")
+    assert (folder / "a b.txt").read_bytes() == b"x"
+    store = Store(f"file://{folder}".replace(" %", " %25"))
+    assert store.path == folder.as_posix() and [*store.files()] == ["a b.txt"]
+    assert isinstance(store.filesystem, fs.LocalFileSystem)
+
+
+def test_a_store_has_an_address_for_processes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Store("rows").below("kept").address == (tmp_path / "rows/kept").as_posix()
+    url = tmp_path.as_uri()
+    assert Store(url).address == url
 
 
 def test_outputs_of_other_runs_are_refused(tmp_path, refused):
@@ -278,9 +294,10 @@ def test_a_killed_worker_costs_nothing(many, weights, undisturbed, cluster, tmp_
 @NEEDS_RAY
 def test_a_killed_scan_goes_on(many, weights, undisturbed, cluster, tmp_path, capsys):
     given = arguments(many, tmp_path, weights)
+    seen_from_there = arguments(os.path.relpath(many, tmp_path), ".", weights)
     run = subprocess.Popen(
-        [sys.executable, str(ROOT / "scan.py"), *given, "--address", cluster],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, 
+        [sys.executable, str(ROOT / "scan.py"), *seen_from_there, "--address", cluster],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
     )  # fmt: skip
     wait_for_rows(tmp_path, 2)
     run.send_signal(signal.SIGKILL)
