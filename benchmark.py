@@ -55,7 +55,9 @@ def parse() -> argparse.Namespace:
                 command.add_argument(flag, action="store_true", help=text)
                 continue
             command.add_argument(flag, type=type(value), default=value, help=f"{text} ({value})")
-        command.add_argument("--photos", help="folder; default: 500 px JPEGs cut from skimage's")
+        if name != "inference":  # its photos are always the same
+            text = "folder; default: 500 px JPEGs cut from skimage's"
+            command.add_argument("--photos", help=text)
         command.add_argument("--json", action="store_true", help="last line: one JSON object")
     options = parser.parse_args()
     for option, default in COMMANDS[options.command][1].items():

@@ -40,6 +40,17 @@ from inference.folder import SHIPPED_WEIGHTS
 from inference.runtime import BACKENDS, load_segmenter
 from inference.segmenter import THRESHOLD
 
+FILES = {"photos", "logos", "fonts", "count", "seed", "weights"}
+MEASURING = {"weights", "threshold", "output", "backend"}
+READS = {  # option that says what is done, to those that it reads
+    "average": {"weights"},
+    "images": MEASURING | {"masks", "save_images"},
+    "fit_score": FILES,
+    "calibrate": FILES,
+    "quantize": FILES,
+    "together": FILES | MEASURING | {"manifest", "slices"},
+}
+
 
 def parse(arguments=None):
     parser = argparse.ArgumentParser(
@@ -73,11 +84,11 @@ def parse(arguments=None):
     add("--backend", choices=BACKENDS, default="auto", help="what computes")
     add("--save-images", action="store_true", help="write the test images and masks, too")
     options = parser.parse_args(arguments)
+    given = {name for name, value in vars(options).items() if value != parser.get_default(name)}
     if options.average:
         if len(options.average) < 2 or options.weights == SHIPPED_WEIGHTS:
             parser.error("--average takes two folders or more, and --weights for their mean")
-        given = {name for name, value in vars(options).items() if value != parser.get_default(name)}
-        if given != {"average", "weights"}:
+        if given != {"average", *READS["average"]}:
             parser.error("--average goes with --weights, and with nothing else")
         return options
     synthetic, real = (options.photos, options.logos), (options.images, options.masks)
@@ -105,6 +116,10 @@ def parse(arguments=None):
         parser.error("--card needs the whole table of --photos and --logos, and nothing beside it")
     if changes and options.weights == SHIPPED_WEIGHTS:  # an absolute path: the default
         parser.error(f"{changes[0]} writes into the weights: name them by --weights")
+    for what in READS.keys() & given:
+        if unread := given - {what} - READS[what]:
+            flags = [f"--{name}".replace("_", "-") for name in (what, *sorted(unread))]
+            parser.error(f"{flags[0]} does not read {', '.join(flags[1:])}: leave that out")
     return options
 
 

@@ -92,21 +92,25 @@ def _read_list(path: Path, output: Path, others: Counter) -> Iterator[Found]:
     data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's `>`
         data = data.decode("utf-16", "replace").encode()
-    for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n"):
-        entry = os.fsdecode(line.removesuffix(b"\r"))
-        given = _given_path(entry.strip())
-        if not entry.strip():
+    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):
+        try:
+            entry = os.fsdecode(line.removesuffix(b"\r"))
+        except UnicodeDecodeError as error:  # on Windows; elsewhere any bytes may be a name
+            raise UsageError(f"Line {number} of {path} is not UTF-8. Save the list so.") from error
+        bare = entry.strip()  # blanks at an end are seldom of the name
+        if not bare:
             continue
         if "\0" in entry:
             yield entry, PurePosixPath("line"), "the line holds a NUL; a list is text, UTF-8"
             continue
-        beside = os.path.join(path.parent, entry)
-        if not os.path.lexists(entry) and os.path.lexists(beside):
-            entry = beside
-        if os.path.isdir(entry):
-            yield from _walk(entry, output, others)
+        here_or_beside = (
+            os.path.join(folder, name) for name in (entry, bare) for folder in ("", path.parent)
+        )
+        found = next(filter(os.path.lexists, here_or_beside), bare)
+        if os.path.isdir(found):
+            yield from _walk(found, output, others)
         else:
-            yield entry, given, None
+            yield found, _given_path(bare), None
 
 
 def _given_path(path: str) -> PurePosixPath | None:

@@ -74,6 +74,8 @@ class Journal:
     def prepare(self, inputs: list[Input], endings, others: list[str], overwrite: bool) -> None:
         """Notes which files the run will write; UsageError, before that, if one is in use.
 
+        Nothing is deleted that is an input.
+
         Args:
             others: names of files that belong to no single image, such as the report.
             overwrite: delete what an earlier run has written here; files of others still stay.
@@ -86,7 +88,9 @@ class Journal:
         for name in wanted:
             if name not in self.claimed and os.path.lexists(self.output / name):
                 raise UsageError(f"{self.output} has a {name} that no run wrote. {NOT_OURS}")
-        if not overwrite:
+        if overwrite:
+            self._keep_inputs(inputs)
+        else:
             self._refuse(wanted)
         shutil.rmtree(self.output / PARTIAL, ignore_errors=True)  # of a run that was killed
         (self.output / PARTIAL).mkdir()
@@ -99,6 +103,15 @@ class Journal:
                 (self.output / name).unlink(missing_ok=True)  # of a group that is no more
         new = [name for name in wanted if name not in self.claimed]
         self._append(*({"claim": name, "path": wanted[name]} for name in new))
+
+    def _keep_inputs(self, inputs: list[Input]) -> None:
+        read = {os.path.realpath(item.path) for item in inputs}
+        for name in self.claimed:
+            if os.path.realpath(self.output / name) in read:
+                raise UsageError(
+                    f"{self.output / name}, an input, is of an earlier run and would be deleted. "
+                    "Give another output folder."
+                )
 
     def _refuse(self, wanted: dict) -> None:
         if self.keys - {self.key}:

@@ -166,7 +166,7 @@ def segment_files(
 
     Raises:
         UsageError: a source does not exist, or the folder is in use or holds other files of
-            these names; nothing is written then.
+            these names; no result is written then.
         FileNotFoundError, ValueError: the weights, device or backend cannot be used.
         OutputError: the output folder takes no more files; what is done stays.
     """

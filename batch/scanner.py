@@ -92,16 +92,33 @@ def report_in(output: Store, name: str) -> Report | None:
 def scan_window(window: Window, predict: Predict, budget: Budget, options) -> list[dict]:
     """A row for each photo, with "key", what `measures` says, and in "error" why it failed."""
     opened = [_tried(open_image, image) for image in window.images]
-    sizes = [image.width * image.height for image in opened if not isinstance(image, Exception)]
-    with budget.hold(sum(sizes)):
-        photos = [_tried(decode, image) for image in opened]
-        sound = [photo for photo in photos if not isinstance(photo, Exception)]
-        found = iter(predict_by_size(predict, sound))
-        rows = [
-            failed(photo) if isinstance(photo, Exception) else row_of(next(found), options)
-            for photo in photos
-        ]
+    rows = []
+    for images, pixels in within_pixels(opened):
+        with budget.hold(pixels):
+            photos = [_tried(decode, image) for image in images]
+            sound = [photo for photo in photos if not isinstance(photo, Exception)]
+            found = iter(predict_by_size(predict, sound))
+            rows += [
+                failed(photo) if isinstance(photo, Exception) else row_of(next(found), options)
+                for photo in photos
+            ]
     return [{**row, "key": key} for row, key in zip(rows, window.keys)]
+
+
+def within_pixels(opened: list) -> Iterator[tuple[list, int]]:
+    """The opened images or exceptions in runs of at most `PIXELS_AT_ONCE`, with their pixels.
+
+    An image that is larger is a run by itself.
+    """
+    run, pixels = [], 0
+    for image in opened:
+        more = 0 if isinstance(image, Exception) else image.width * image.height
+        if run and pixels + more > PIXELS_AT_ONCE:
+            yield run, pixels
+            run, pixels = [], 0
+        run.append(image)
+        pixels += more
+    yield run, pixels
 
 
 def _tried(function, value):

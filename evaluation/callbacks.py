@@ -14,6 +14,7 @@ from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import score_mask
 from evaluation.testset import MARKED, render_cases
 from evaluation.visibility import measure
+from inference.folder import SHIPPED_WEIGHTS
 from samples.splits import TRAINED_ON, write_manifest
 
 
@@ -88,7 +89,13 @@ class AveragedWeights(EMAWeightAveraging):
     """
 
     def setup(self, trainer, model, stage):
+        """ValueError if the run has no folder of its own, and would replace the shipped weights."""
         self.folder = run_folder(trainer) / "weights"
+        if self.folder.resolve() == SHIPPED_WEIGHTS.resolve():
+            raise ValueError(
+                f"The averaged weights would replace those in {SHIPPED_WEIGHTS}: without one of "
+                "Lightning's own loggers give the run a folder, --trainer.default_root_dir DIR."
+            )
         super().setup(trainer, model, stage)
 
     def on_validation_epoch_end(self, trainer, model):

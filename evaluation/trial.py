@@ -12,7 +12,7 @@ from PIL import Image
 from evaluation.visibility import Cell, lay_on, measure
 from inference.pictures import shrunk
 from inference.segmenter import Segmentation, Segmenter
-from samples.files import check_images
+from samples.files import IMAGE_SUFFIXES, check_images
 from samples.marks import load_logo
 from samples.own_mark import OwnMark, find_mark
 
@@ -60,6 +60,8 @@ def write_mark(logo, text: str, folder: Path) -> OwnMark:
     if (logo is None) == (not text.strip()):
         came = "neither" if logo is None else "both"
         raise ValueError(f"Give a logo or a line of text as the mark: {came} came.")
+    if logo and Path(logo).suffix.lower() not in IMAGE_SUFFIXES:
+        raise ValueError(f"{Path(logo).name} is no logo by its ending: give a PNG or a WebP file.")
     folder.mkdir()
     if logo is None:
         (folder / "mark.txt").write_text(text, "utf-8")

@@ -258,6 +258,14 @@ def test_results_of_other_options_are_kept_unless_overwritten(folder, go):
     assert all(record["coverage"] == 1 for record in lines("out"))
 
 
+def test_an_input_that_an_earlier_run_wrote_is_not_deleted(folder, go):
+    go([folder], "out")
+    before = files("out")
+    with pytest.raises(UsageError, match=r"00\.png, an input, is of an earlier run"):
+        go(["out/00.png"], "out", overwrite=True)
+    assert files("out") == before
+
+
 def test_files_of_others_are_never_replaced(folder, go):
     Path("out").mkdir()
     Path("out/00.png").write_bytes(b"mine")

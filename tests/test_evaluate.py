@@ -128,6 +128,29 @@ def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path)
         (["--images", "a", "--masks", "b", "--slices", "nothing"], "invalid choice: 'nothing'"),
         (["--photos", "a", "--logos", "b", "--calibrate", "0.1"], "name them by --weights"),
         (["--photos", "a", "--logos", "b", "--quantize"], "name them by --weights"),
+        (
+            ["--images", "a", "--masks", "b", "--count", "5", "--fonts", "c"],
+            "--images does not read --count, --fonts",
+        ),
+        (
+            ["--photos", "a", "--logos", "b", "--together", "3", "--save-images"],
+            "--together does not read --save-images",
+        ),
+        (
+            [
+                "--photos",
+                "a",
+                "--logos",
+                "b",
+                "--fit-score",
+                "0.1",
+                "--weights",
+                "c",
+                "--slices",
+                "text",
+            ],
+            "--fit-score does not read --slices",
+        ),
     ],
 )
 def test_wrong_usage_is_explained(capsys, wrong, message):

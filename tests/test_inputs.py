@@ -43,8 +43,8 @@ def test_single_images_keep_their_relative_path_and_lose_any_other(tree):
 
 
 def test_lists_name_images_from_here_or_from_their_own_folder(tree):
-    tree("here.jpg", "lists/there.jpg", "lists/sub/one.jpg", "lists/sub/two.jpg")
-    names = "here.jpg\r\n\nthere.jpg\n/gone/away.jpg\n sp ace.jpg\nsub\nhere.jpg"
+    tree("here.jpg", " sp ace.jpg", "lists/there.jpg", "lists/sub/one.jpg", "lists/sub/two.jpg")
+    names = "here.jpg \r\n\n\tthere.jpg\n/gone/away.jpg\n sp ace.jpg\nsub\nhere.jpg"
     Path("lists/all.txt").write_text("\ufeff" + names, encoding="utf-8")
     assert listed("lists/all.txt") == [
         ("here.jpg", "here.jpg"),

@@ -6,12 +6,13 @@ import tarfile
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pyarrow import parquet
 from shards import Bright, go, png, rows, three, write_tar
 
 from batch.formats import SourceError, split_key
 from batch.report import OutputError
-from batch.scanner import predict_by_size, report_in, rows_name
+from batch.scanner import predict_by_size, report_in, rows_name, within_pixels
 from batch.shards import FOLDER_IMAGES, list_shards
 from batch.stores import Store
 from inference.segmenter import NATIVE_PX, predict_any_size
@@ -188,6 +189,15 @@ def test_photos_of_equal_size_are_looked_at_together():
     assert [score for _, score in found] == pytest.approx(
         [40 * i / 255 for i in range(6)], abs=0.01
     )
+
+
+def test_large_photos_of_a_window_are_decoded_a_few_at_a_time():
+    bad, half, huge = ValueError("damaged"), *(Image.new("1", (n, 1000)) for n in (32_000, 65_000))
+    one = Image.new("1", (1, 1))
+    runs = [*within_pixels([bad, half, half, one, huge, bad, one])]
+    assert [images for images, _ in runs] == [[bad, half, half], [one], [huge], [bad, one]]
+    assert [pixels for _, pixels in runs] == [64_000_000, 1, 65_000_000, 1]
+    assert [*within_pixels([bad])] == [([bad], 0)]
 
 
 def test_urls_of_fsspec_are_read_and_written(tmp_path):

@@ -20,7 +20,8 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
 from safetensors.torch import load_file
 
 from dataset import ROOT, WatermarkSettings
-from evaluation.callbacks import ProgressLines
+from evaluation.callbacks import AveragedWeights, ProgressLines
+from inference.folder import SHIPPED_WEIGHTS
 from model import WatermarkSegmenter, keep_loss, rate_at
 from samples.own_mark import find_mark
 from samples.splits import make_manifest, read_manifest, split_by_hash, write_manifest
@@ -70,6 +71,14 @@ class Recorder(pl.Callback):
 
     def on_train_epoch_end(self, trainer, model):
         trainer.should_stop = trainer.current_epoch == self.stop_after_epoch
+
+
+def test_a_run_without_a_folder_of_its_own_spares_the_shipped_weights(make_model, make_data):
+    trainer = make_trainer(SHIPPED_WEIGHTS.parent, AveragedWeights(decay=0.9), max_steps=1)
+    before = (SHIPPED_WEIGHTS / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(ValueError, match=r"would replace those in .*--trainer\.default_root_dir"):
+        trainer.fit(make_model(), datamodule=make_data())
+    assert (SHIPPED_WEIGHTS / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_training_lowers_the_loss_and_follows_the_schedule(make_model, make_data, tmp_path):
