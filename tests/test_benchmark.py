@@ -29,7 +29,8 @@ def run(photo_folder, monkeypatch, capsys):
     """Runs a subcommand on the painted photos; gives its JSON object and the lines before."""
 
     def run(*arguments):
-        arguments = [arguments[0], "--photos", str(photo_folder), "--json", *arguments[1:]]
+        photos = [] if arguments[0] == "inference" else ["--photos", str(photo_folder)]
+        arguments = [arguments[0], *photos, "--json", *arguments[1:]]
         monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
         benchmark.main()
         *lines, last = capsys.readouterr().out.splitlines()
