@@ -7,7 +7,7 @@ a folder of masks mirrors the folder of photos; no two outputs share a name, and
 import codecs
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -202,16 +202,20 @@ def _short_name(stem: str, number: int, endings) -> str:
 
 
 def _protect(inputs: list[Input], output: Path, endings) -> None:
-    """Raises UsageError if some output is the file of an input, by whatever path."""
+    outputs = (output / (item.name + ending) for item in inputs for ending in endings)
+    path = input_among(inputs, outputs)
+    if path is not None:
+        raise UsageError(
+            f"{path} would be replaced by a mask. Give the masks a folder of their own."
+        )
+
+
+def input_among(inputs: list[Input], files: Iterable[Path]) -> str | None:
+    """The path of an input that is one of these files, by whatever path; None if none is."""
     sources = {_identity(item.path): item.path for item in inputs}
     sources.pop(None, None)
-    for item in inputs:
-        for ending in endings:
-            path = sources.get(_identity(output / (item.name + ending)))
-            if path is not None:
-                raise UsageError(
-                    f"{path} would be replaced by a mask. Give the masks a folder of their own."
-                )
+    found = (sources.get(_identity(file)) for file in files)
+    return next((path for path in found if path is not None), None)
 
 
 def _identity(path) -> tuple[int, int] | None:

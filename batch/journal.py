@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from batch.inputs import CONSENSUS, JOURNAL, NOTES, Input, UsageError
+from batch.inputs import CONSENSUS, JOURNAL, NOTES, Input, UsageError, input_among
 from batch.report import PARTIAL, OutputError, to_json
 
 ADVICE = "Give another output folder, or --overwrite to start afresh."
@@ -89,7 +89,12 @@ class Journal:
             if name not in self.claimed and os.path.lexists(self.output / name):
                 raise UsageError(f"{self.output} has a {name} that no run wrote. {NOT_OURS}")
         if overwrite:
-            self._keep_inputs(inputs)
+            path = input_among(inputs, (self.output / name for name in self.claimed))
+            if path is not None:
+                raise UsageError(
+                    f"{path}, an input, is of an earlier run and would be deleted. Give another "
+                    "output folder."
+                )
         else:
             self._refuse(wanted)
         shutil.rmtree(self.output / PARTIAL, ignore_errors=True)  # of a run that was killed
@@ -103,15 +108,6 @@ class Journal:
                 (self.output / name).unlink(missing_ok=True)  # of a group that is no more
         new = [name for name in wanted if name not in self.claimed]
         self._append(*({"claim": name, "path": wanted[name]} for name in new))
-
-    def _keep_inputs(self, inputs: list[Input]) -> None:
-        read = {os.path.realpath(item.path) for item in inputs}
-        for name in self.claimed:
-            if os.path.realpath(self.output / name) in read:
-                raise UsageError(
-                    f"{self.output / name}, an input, is of an earlier run and would be deleted. "
-                    "Give another output folder."
-                )
 
     def _refuse(self, wanted: dict) -> None:
         if self.keys - {self.key}:
