@@ -67,7 +67,8 @@ class WatermarkSettings:
     texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
     text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
     layouts: Weights = _table(
-        single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1
+        single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1,
+        edge=1,
     )  # fmt: skip
     kind_layouts: Mapping[str, Weights] = _table(  # of kinds with a place of their own
         signature={"inside": 1, "corner": 2, "lower_right": 1}, ai_label={"lower_right": 1},
@@ -76,11 +77,11 @@ class WatermarkSettings:
     scales: Mapping[str, Range] = _table(  # long side over the image's width, or its diagonal
         single=(0.15, 1.3), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.1),
         grid=(0.12, 0.7), brick=(0.12, 0.7), centre=(0.2, 1.1), lower_right=(0.04, 0.25),
-        band=(0.3, 0.95), lattice=(0.12, 0.7),
+        band=(0.3, 0.95), lattice=(0.12, 0.7), edge=(0.15, 0.9),
     )  # fmt: skip
     rotations_deg: Mapping[str, Range] = _table(
-        single=(-180, 180), inside=(-180, 180), corner=(0, 0), diagonal=(-5, 5), grid=(-50, 50),
-        brick=(-50, 50), centre=(0, 0), lower_right=(0, 0), band=(0, 0), lattice=(-10, 10),
+        single=(-180, 180), inside=(-180, 180), grid=(-50, 50), brick=(-50, 50), lattice=(-10, 10),
+        corner=(0, 0), centre=(0, 0), lower_right=(0, 0), band=(0, 0), edge=(0, 0), diagonal=(-5, 5)
     )  # fmt: skip
     upright_probability: float = 0.4  # rotation 0 whatever the range: most real marks are upright
     stretch_range: Range = (0.6, 1.6)  # width over height, against the mark's own shape
@@ -88,7 +89,7 @@ class WatermarkSettings:
     tile_gap_range: Range = (0.1, 1.0)  # space between tiles, fraction of the mark's long side
 
     colors: Weights = _table(original=4, desaturated=1, white=4, black=3, grey=3, tint=4)
-    effects: Weights = _table(none=12, outline=2, shadow=3, emboss=1, hollow=1)
+    effects: Weights = _table(none=12, outline=2, shadow=3, emboss=1, hollow=1, plate=1, border=1)
     blend_modes: Weights = _table(normal=12, multiply=2, screen=2, overlay=2, soft_light=2)
     opacity_range: Range = (0.08, 1.0)
     opacity_power: float = 1.6  # 1: all opacities alike; above: more faint marks
@@ -106,6 +107,7 @@ class WatermarkSettings:
     jpeg_quality_range: Range = (35, 95)
     enlarge_probability: float = 0.5  # all that at a smaller size, then enlarged as in `segment`
     enlarge_range: Range = (1.0, 2.0)
+    negative_probability: float = 0.0  # all that as a negative: one of the views of `segment` is
     ignore_undecidable: bool = True  # False: such pixels are labelled by coverage, as elsewhere
 
     def __post_init__(self):
@@ -210,10 +212,9 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
         photo, composite (with marks), image (after recompression and the like): uint8,
         H x W x 3, RGB; coverage: uint8, H x W, 0..255; mask: see `honest_mask`.
     """
-    after, shape = photo, photo.shape[:2]
-    coverage = np.zeros(shape, np.uint8)
+    after, coverage = photo, np.zeros(photo.shape[:2], np.uint8)
     for mark in params.marks:
-        layer = make_layer(mark, shape)
+        layer = make_layer(mark, coverage.shape)
         after = composite(after, layer, mark.opacity, mark.blend_mode)
         coverage[layer.window] = cv2.max(coverage[layer.window], layer.rgba[..., 3])
     image, mask = degrade(after, params), honest_mask(photo, after, coverage)
@@ -282,8 +283,7 @@ class WatermarkDataset(Dataset):
         epoch, index = index if isinstance(index, tuple) else (0, index)
         if not 0 <= index < self.length:
             raise IndexError(f"index {index} is out of range 0..{self.length - 1}")
-        params = self._draw(epoch, index)
-        first = index - index % self.marks_per_crop
+        params, first = self._draw(epoch, index), index - index % self.marks_per_crop
         if index == first:  # nothing to share: the usual case draws once
             return params
         scene = self._draw(epoch, first)

@@ -87,7 +87,7 @@ _PLAIN = WatermarkSettings(  # every field that matters here: no training defaul
     reduce_probability=0, edit_probability=0, crop_range=(1, 1), downscale_probability=0,
     downscale_range=(0.5, 0.9),
     blur_probability=0, noise_probability=0, jpeg_probability=1, jpeg_quality_range=(85, 95),
-    enlarge_probability=0,
+    enlarge_probability=0, negative_probability=0,
 )  # fmt: skip
 
 

@@ -1,10 +1,11 @@
 """From views of a fixed cost to an image of any size: probability, mask and score.
 
-The network sees an image of up to NATIVE_PX as it is; a small one also enlarged to SMALL_PX or
-twofold, upright and mirrored; one from HALVED_PX on also at half its size. The mean counts.
-Of a larger one it sees the whole frame reduced to WHOLE_PX, for marks across the frame, and
-overlapping tiles in native size, for small ones; of a very large one also tiles of the image at a
-quarter of its size, and so on. The higher probability counts, but what only a reduced view shows
+The network sees an image of up to NATIVE_PX as it is. A smaller one than SMALL_PX it also sees
+enlarged to that or twofold, mirrored and as a negative; one from MIRRORED_PX on also mirrored, from
+HALVED_PX on also at half its size. The mean counts.
+Of an image above NATIVE_PX it sees the whole frame reduced to WHOLE_PX, for marks across the frame,
+and overlapping tiles in native size, for small ones; of a very large one also tiles of the image at
+a quarter of its size, and so on. The higher probability counts, but what only a reduced view shows
 must be more certain. Tiles fade into each other, so that no seams appear. Every view is made a
 JPEG first, as the photos are that the network was trained on.
 """
@@ -20,8 +21,9 @@ import numpy as np
 from inference.reading import read_image
 
 SMALL_PX = 512  # longest side below which more views are larger: EXPERIMENTS.md, 2026-11-28
-MAX_ENLARGEMENT = 2.0  # of these views: JPEG's blocks grow with it, as in training
-HALVED_PX = 1024  # longest side from which the second view is half as large
+MIRRORED_PX = 513  # longest side from which there is a mirrored view: 512 px are seen once, fast
+MAX_ENLARGEMENT = 2.0  # of smaller ones: JPEG's blocks grow with it, as in training
+HALVED_PX = 1024  # longest side from which a view is half as large
 NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
 TILE_PX = 768  # longest side of a tile
@@ -142,8 +144,10 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
 
 
 def native_views(rgb: np.ndarray) -> list[np.ndarray]:
-    """What the network sees of an image up to NATIVE_PX: itself, and copies of another size if it
-    is small (the last one mirrored left to right) or large. Nothing of a larger one."""
+    """What the network sees of an image up to NATIVE_PX; nothing of a larger one.
+
+    The second view, if there is one, is mirrored left to right.
+    """
     side = max(rgb.shape[:2])
     if side > NATIVE_PX:
         return []
@@ -151,8 +155,9 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
         zoom = min(MAX_ENLARGEMENT, SMALL_PX / side)
         size = [round(length * zoom) for length in rgb.shape[1::-1]]
         large = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
-        return [rgb, large, cv2.flip(large, 1)]
-    return [rgb, reduced(rgb, 0.5)] if side >= HALVED_PX else [rgb]
+        return [rgb, cv2.flip(large, 1), 255 - large]
+    views = [rgb, cv2.flip(rgb, 1)] if side >= MIRRORED_PX else [rgb]
+    return [*views, reduced(rgb, 0.5)] if side >= HALVED_PX else views
 
 
 def mean_of_views(
@@ -167,8 +172,7 @@ def mean_of_views(
     if len(found) == 1:
         return found[0]
     probabilities, scores = map(list, zip(*found))
-    if max(shape) < SMALL_PX:
-        probabilities[-1] = cv2.flip(probabilities[-1], 1)
+    probabilities[1] = cv2.flip(probabilities[1], 1)
     mean = sum(_resized(probability, shape) for probability in probabilities) / len(found)
     marked = math.prod(scores) ** (1 / len(scores))  # over `clean`: the odds of the mean logit
     clean = math.prod(1 - score for score in scores) ** (1 / len(scores))

@@ -34,6 +34,7 @@ class SampleParams:
     enlarge: float = 1.0  # 1: not at all
     reduce: float = 1.0  # of the photo, before the crop; 1: not at all
     edits: tuple[Edit, ...] = ()  # what was done to the photo before any mark, in this order
+    negative: bool = False  # the picture's, in the end
 
 
 SCENE = ("photo", "crop", "flip", "exposure", "reduce", "edits")  # what samples of one crop share
@@ -121,6 +122,7 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
         enlarge=_draw_zoom(rng, settings.enlarge_probability, settings.enlarge_range),
         reduce=_draw_zoom(rng, settings.reduce_probability, settings.reduce_range),
         edits=tuple(_draw_edits(settings, rng)),
+        negative=_happens(rng, settings.negative_probability),
     )
 
 

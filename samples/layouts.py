@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from samples.marks import MarkParams, over
+from samples.marks import MarkParams, mean_rgb, over
 
 Shape = tuple[int, int]  # of an image: height, width
 BAND_RANGE = (0.05, 0.2)  # height of a band over the image's
@@ -91,6 +91,14 @@ def lower_right(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     return corner(stamp, replace(mark, center=near), shape)
 
 
+def edge(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
+    """Upwards or downwards along the nearer side of the image, whole."""
+    x, y = mark.center
+    near = (0.1 * x if x < 0.5 else 1 - 0.1 * (1 - x), y)
+    turned = replace(mark, center=near, rotation_deg=90 if y < 0.5 else -90)
+    return inside(stamp, turned, shape)
+
+
 def diagonal(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     """Across the whole image, rising or falling with the side that `mark.center` lies on."""
     slope_deg = math.degrees(math.atan2(*shape))
@@ -119,14 +127,8 @@ def lattice(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
         points = [tuple(map(int, np.rint(16 * end))) for end in ends]
         thickness = max(1, round(LINE_WIDTH * shape[1]))
         cv2.line(alpha, *points, 255, thickness, cv2.LINE_AA, shift=4)  # 1/16 px
-    lines = [cv2.multiply(alpha, level, scale=1 / 255) for level in _rgb(stamp)]
+    lines = [cv2.multiply(alpha, level, scale=1 / 255) for level in mean_rgb(stamp)]
     return _tile(over(cell, cv2.merge([*lines, alpha])), mark, shape)
-
-
-def _rgb(stamp: np.ndarray) -> tuple[float, ...]:
-    """Mean colour of the stamp's strokes, 0..255."""
-    *color, alpha = cv2.mean(stamp)
-    return tuple(255 * level / max(alpha, 1e-6) for level in color)
 
 
 def band(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
@@ -142,7 +144,7 @@ def band(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
         stamp = cv2.resize(stamp, size, interpolation=cv2.INTER_AREA)
     strip_px = int(np.clip(math.ceil(BAND_ROOM * stamp.shape[0]), thinnest, thickest))
     x, y = (min(1, max(0, 2 * at - 0.5)) for at in mark.center)  # half of all touch an edge
-    level = 255 if np.mean(_rgb(stamp)) < 128 else 0
+    level = 255 if np.mean(mean_rgb(stamp)) < 128 else 0
     strip = np.full((strip_px, width, 4), (level, level, level, 255), np.uint8)
     half = min(0.5, (stamp.shape[1] + strip_px / 2) / 2 / width)  # of the mark and its margin
     words = place(stamp, (half + x * (1 - 2 * half), 0.5), 0, strip.shape[:2])
@@ -176,5 +178,5 @@ def _tile(cell: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
 LAYOUTS = {
     "single": single, "inside": inside, "corner": corner, "diagonal": diagonal, "grid": grid,
     "brick": brick, "centre": centre, "lower_right": lower_right, "band": band,
-    "lattice": lattice,
+    "lattice": lattice, "edge": edge,
 }  # fmt: skip

@@ -25,6 +25,7 @@ MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or
 LOGO_KINDS = ("logo", "lockup")  # of MARKS: they need a logo file
 MIN_SIGNATURE_PX = 40  # long side; below, its loops close
 MIN_SPARKLE_PX = 10
+PLATE_ALPHA = 150  # of 255: the plate belongs to the mark, `dataset.honest_mask`
 SPARKLES = (  # x, y, radius over the side of the stamp; one sparkle is the most common
     ((0.5, 0.5, 0.5),), ((0.5, 0.5, 0.5),), ((0.42, 0.58, 0.42), (0.82, 0.18, 0.18)),
     ((0.4, 0.5, 0.4), (0.82, 0.2, 0.18), (0.8, 0.82, 0.15)),
@@ -241,6 +242,17 @@ def over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return cv2.add(top, cv2.multiply(bottom, rest, scale=1 / 255))
 
 
+def mean_rgb(stamp: np.ndarray) -> tuple[float, ...]:
+    """Mean colour of the stamp's strokes, 0..255."""
+    *color, alpha = cv2.mean(stamp)
+    return tuple(255 * level / max(alpha, 1e-6) for level in color)
+
+
+def _is_dark(stamp: np.ndarray) -> bool:
+    red, *_, alpha = cv2.mean(stamp)
+    return red < 0.5 * alpha
+
+
 def _stroke_px(stamp: np.ndarray) -> int:
     """A width for outlines and shadows that suits the stamp's size."""
     return max(1, round(0.03 * min(stamp.shape[:2])))
@@ -252,8 +264,7 @@ def outline(stamp: np.ndarray) -> np.ndarray:
     stamp = _pad(stamp, width)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     alpha = cv2.dilate(stamp[..., 3], kernel)
-    is_dark = cv2.mean(stamp)[0] < 0.5 * cv2.mean(stamp)[3]
-    level = alpha if is_dark else np.zeros_like(alpha)
+    level = alpha if _is_dark(stamp) else np.zeros_like(alpha)
     return over(stamp, cv2.merge([level, level, level, alpha]))
 
 
@@ -288,7 +299,24 @@ def hollow(stamp: np.ndarray) -> np.ndarray:
     return cv2.multiply(stamp, cv2.merge([255 - core] * 4), scale=1 / 255)
 
 
+def plate(stamp: np.ndarray) -> np.ndarray:
+    """On a plate of the opposite brightness that lets more of the photo through than the mark."""
+    stamp = _pad(stamp, max(2, round(0.2 * min(stamp.shape[:2]))))
+    level = PLATE_ALPHA if _is_dark(stamp) else 0
+    return over(stamp, np.full_like(stamp, (level, level, level, PLATE_ALPHA)))
+
+
+def border(stamp: np.ndarray) -> np.ndarray:
+    """In a box of lines in its mean colour, as a rubber stamp prints it."""
+    width = 2 * _stroke_px(stamp)
+    color = [*mean_rgb(stamp), 255]
+    stamp = _pad(_pad(stamp, 3 * width), width)
+    for lines in (stamp, stamp.swapaxes(0, 1)):
+        lines[:width] = lines[-width:] = color
+    return stamp
+
+
 EFFECTS = {
     "none": lambda stamp: stamp, "outline": outline, "shadow": shadow, "emboss": emboss,
-    "hollow": hollow,
+    "hollow": hollow, "plate": plate, "border": border,
 }  # fmt: skip

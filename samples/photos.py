@@ -158,4 +158,4 @@ def degrade(image: np.ndarray, params) -> np.ndarray:
         image = recompressed(image, params.jpeg_quality)
     if params.enlarge > 1:
         image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    return image
+    return 255 - image if params.negative else image

@@ -84,7 +84,7 @@ def test_a_photo_is_answered_and_its_upload_deleted(answers, photo):
         assert cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape == (120, 160, 3)
 
 
-@pytest.mark.parametrize("settings", [(0.4, 0, 0.5), (0.5, 3, 0.5), (0.55, 1, 0.1)])
+@pytest.mark.parametrize("settings", [(0.45, 0, 0.5), (0.5, 3, 0.5), (0.55, 1, 0.1)])
 def test_sliders_decide_like_segment_without_the_network(answers, photo, settings):
     wanted = expected_file(photo, *settings)
     app.find_upload(answers, photo, *SETTINGS)
@@ -144,7 +144,7 @@ def test_answers_are_kept_within_a_bound_and_the_latest_always(tmp_path):
     answers = Answers(Bright(), limit=2 * 20 * 30 * (3 + 4))
     for path in (*paths[:2], paths[0], paths[2]):  # the first one is asked for again
         answers.ask(path)
-    assert answers.segmenter.views == 3 * 3  # as it is, enlarged, mirrored
+    assert answers.segmenter.views == 3 * 3  # as it is, enlarged, a negative
     answers.decide(paths[0], *SETTINGS)
     with pytest.raises(ValueError, match=r"no longer in memory. Choose the photo again"):
         answers.decide(paths[1], *SETTINGS)

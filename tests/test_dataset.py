@@ -82,6 +82,12 @@ def test_a_picture_is_enlarged_after_its_recompression(clean_params):
     assert np.array_equal(enlarged, expected) and not np.array_equal(enlarged, as_is)
 
 
+def test_a_negative_is_that_of_all_that_happened(make_dataset):
+    samples = [make_dataset(negative_probability=p).stages(3) for p in (0.0, 1.0)]
+    assert np.array_equal(samples[1].pop("image"), 255 - samples[0].pop("image"))
+    assert all(np.array_equal(samples[1][name], samples[0][name]) for name in samples[0])
+
+
 def test_enlargement_changes_nothing_else_that_is_drawn(make_dataset):
     without = make_dataset(enlarge_probability=0).params(3)
     enlarged = make_dataset(enlarge_probability=1.0, enlarge_range=(1.5, 2.0)).params(3)

@@ -172,6 +172,21 @@ def test_inside_marks_that_are_too_long_lie_in_the_middle(make_mark):
     assert (alpha[:8] > 0).all() and not alpha[9:].any()
 
 
+@pytest.mark.parametrize("x, columns", [(0.1, (0, 6)), (0.9, (58, 64))])
+@pytest.mark.parametrize("y, head_first", [(0.2, True), (0.8, False)])
+def test_a_mark_at_an_edge_runs_along_it(make_mark, x, columns, y, head_first):
+    stamp = np.pad(solid(4, 10), ((0, 0), (20, 0), (0, 0)))
+    stamp[:, :20] = 100  # its end is stronger than its beginning
+    alpha = on_canvas(LAYOUTS["edge"](stamp, make_mark(center=(x, y)), (64, 64)))
+    beside = np.ones(64, bool)
+    beside[slice(*columns)] = False
+    assert not alpha[:, beside].any()
+    rows = np.flatnonzero(alpha.any(axis=1))
+    strong = np.flatnonzero(alpha.max(axis=1) == 255)
+    assert len(rows) in (30, 31) and abs(rows.mean() - 15 - y * 34) < 1
+    assert strong.mean() < rows.mean() if head_first else strong.mean() > rows.mean()
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_images_need_not_be_square(make_mark, layout):
     shape, stamp = (40, 90), solid(10, 20)
@@ -184,4 +199,4 @@ def test_images_need_not_be_square(make_mark, layout):
         if layout in ("single", "inside", "corner"):
             assert abs(columns.mean() - 90 * x) < 10 and abs(rows.mean() - 40 * y) < 6
         else:
-            assert np.ptp(columns) > 15
+            assert np.ptp(rows if layout == "edge" else columns) > 15

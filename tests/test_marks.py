@@ -294,6 +294,25 @@ def test_emboss_lights_the_upper_left():
     assert result[20, 20, 0] == pytest.approx(120, abs=2)
 
 
+@pytest.mark.parametrize("level, ground", [(255, 0), (0, 150)])
+def test_a_plate_has_the_opposite_brightness_and_belongs_to_the_mark(level, ground):
+    result = EFFECTS["plate"](solid(10, 20, (level,) * 3))
+    assert result.shape == (14, 24, 4)
+    assert (result[2:12, 2:22] == (level, level, level, 255)).all()
+    result[2:12, 2:22] = (ground, ground, ground, 150)
+    assert (result == (ground, ground, ground, 150)).all()  # above half: `honest_mask` counts it
+
+
+def test_a_border_is_a_box_of_lines_in_the_marks_colour():
+    result = EFFECTS["border"](solid(34, 40, (200, 30, 10)))
+    assert result.shape == (50, 56, 4)
+    expected = np.zeros_like(result)
+    expected[:] = (200, 30, 10, 255)
+    expected[2:-2, 2:-2] = 0
+    expected[8:42, 8:48] = (200, 30, 10, 255)
+    assert np.array_equal(result, expected)
+
+
 def test_marks_are_immutable(make_mark):
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_mark().opacity = 0.5

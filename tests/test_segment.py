@@ -1,5 +1,6 @@
 """Image in, mask out: `WatermarkSegmenter.segment` on images of every kind."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -130,12 +131,12 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
 @pytest.mark.parametrize(
     "size, views",
     [
-        ((20, 40), [(32, 64), (64, 96), (64, 96)]),  # twice its size, upright and mirrored
+        ((20, 40), [(32, 64), (64, 96), (64, 96)]),  # twice its size, mirrored and negative
         ((20, 400), [(32, 416), (32, 512), (32, 512)]),  # 26 x 512
         ((512, 8), [(512, 32)]),
-        ((20, 520), [(32, 544)]),
-        ((8, 1024), [(32, 1024), (32, 512)]),  # half its size
-        ((8, 1023), [(32, 1024)]),
+        ((20, 520), [(32, 544), (32, 544)]),  # also mirrored
+        ((8, 1024), [(32, 1024), (32, 1024), (32, 512)]),  # and at half its size
+        ((8, 1023), [(32, 1024), (32, 1024)]),
     ],
 )
 def test_small_images_are_also_seen_enlarged_and_large_ones_reduced(
@@ -157,11 +158,18 @@ def test_the_mean_of_all_views_counts(tiny_model, monkeypatch):
     assert result.score == pytest.approx(1 / (1 + np.exp(-1.0)))
 
 
-def test_the_mirrored_view_shows_the_mirror_image():
-    photo = paint_photo(2, 40, 60)
-    own, large, mirrored = segmenter.native_views(photo)
-    assert np.array_equal(own, photo) and large.shape == (80, 120, 3)
-    assert np.array_equal(mirrored, large[:, ::-1])
+@pytest.mark.parametrize("width", [60, 520, 1024])
+def test_the_second_view_is_mirrored(width):
+    photo = paint_photo(2, 40, width)
+    own, mirrored, *last = segmenter.native_views(photo)
+    assert np.array_equal(own, photo)
+    if width == 60:
+        large = cv2.resize(photo, (120, 80), interpolation=cv2.INTER_CUBIC)
+        assert np.array_equal(mirrored, large[:, ::-1])
+        assert np.array_equal(last, [255 - large])
+    else:
+        assert np.array_equal(mirrored, photo[:, ::-1])
+        assert [view.shape for view in last] == ([(20, 512, 3)] if width == 1024 else [])
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -196,12 +204,13 @@ def test_a_run_of_other_views_is_not_continued():
         joined.append(float(probability.mean()))
     assert seen == [
         (90, 200), (180, 400), (180, 400), (300, 511), (301, 512), (301, 512), (512, 40),
-        (20, 1023), (1024, 30), (512, 15), (16, 1600), (8, 800), (12, 1024),
+        (20, 1023), (20, 1023), *[(1024, 30)] * 2, (512, 15), *[(16, 1600)] * 2, (8, 800),
+        (12, 1024),
         (20, 640), (20, 640), (20, 640),
     ]  # fmt: skip
-    assert joined == pytest.approx([5 / 12, 23 / 24, 1, 0.75, 0.9375, 0.9375, 0.4375], abs=1e-6)
+    assert joined == pytest.approx([5 / 12, 23 / 24, 1, 0.75, 11 / 12, 11 / 12, 0.4375], abs=1e-6)
     assert segmenter.VIEW_QUALITY == 95
-    assert (run.METHOD, scan.METHOD) == (5, 4)
+    assert (run.METHOD, scan.METHOD) == (6, 5)
 
 
 def test_large_images_are_seen_whole_and_in_native_tiles(tiny_model, monkeypatch):
