@@ -1,8 +1,8 @@
 """From views of a fixed cost to an image of any size: probability, mask and score.
 
 The network sees an image of up to NATIVE_PX as it is. A smaller one than SMALL_PX it also sees
-enlarged to that or twofold, mirrored and as a negative; one from MIRRORED_PX on also mirrored, from
-HALVED_PX on also at half its size. The mean counts.
+enlarged to that or twofold: mirrored, as it is, and as a negative; one from MIRRORED_PX on also
+mirrored, from HALVED_PX on also at half its size. The mean counts.
 Of an image above NATIVE_PX it sees the whole frame reduced to WHOLE_PX, for marks across the frame,
 and overlapping tiles in native size, for small ones; of a very large one also tiles of the image at
 a quarter of its size, and so on. The higher probability counts, but what only a reduced view shows
@@ -155,7 +155,7 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
         zoom = min(MAX_ENLARGEMENT, SMALL_PX / side)
         size = [round(length * zoom) for length in rgb.shape[1::-1]]
         large = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
-        return [rgb, cv2.flip(large, 1), 255 - large]
+        return [rgb, cv2.flip(large, 1), large, 255 - large]
     views = [rgb, cv2.flip(rgb, 1)] if side >= MIRRORED_PX else [rgb]
     return [*views, reduced(rgb, 0.5)] if side >= HALVED_PX else views
 

@@ -89,7 +89,7 @@ def test_sliders_decide_like_segment_without_the_network(answers, photo, setting
     wanted = expected_file(photo, *settings)
     app.find_upload(answers, photo, *SETTINGS)
     *_, file = app.decide(answers, photo, *settings)
-    assert Path(file).read_bytes() == wanted and answers.segmenter.views == 3  # asked once
+    assert Path(file).read_bytes() == wanted and answers.segmenter.views == 4  # asked once
 
 
 def test_a_low_score_is_said(answers, photo):
@@ -144,7 +144,7 @@ def test_answers_are_kept_within_a_bound_and_the_latest_always(tmp_path):
     answers = Answers(Bright(), limit=2 * 20 * 30 * (3 + 4))
     for path in (*paths[:2], paths[0], paths[2]):  # the first one is asked for again
         answers.ask(path)
-    assert answers.segmenter.views == 3 * 3  # as it is, enlarged, a negative
+    assert answers.segmenter.views == 3 * 4  # as it is; enlarged, mirrored, a negative
     answers.decide(paths[0], *SETTINGS)
     with pytest.raises(ValueError, match=r"no longer in memory. Choose the photo again"):
         answers.decide(paths[1], *SETTINGS)

@@ -131,8 +131,8 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
 @pytest.mark.parametrize(
     "size, views",
     [
-        ((20, 40), [(32, 64), (64, 96), (64, 96)]),  # twice its size, mirrored and negative
-        ((20, 400), [(32, 416), (32, 512), (32, 512)]),  # 26 x 512
+        ((20, 40), [(32, 64), *[(64, 96)] * 3]),  # twice its size, also mirrored and as a negative
+        ((20, 400), [(32, 416), *[(32, 512)] * 3]),  # 26 x 512
         ((512, 8), [(512, 32)]),
         ((20, 520), [(32, 544), (32, 544)]),  # also mirrored
         ((8, 1024), [(32, 1024), (32, 1024), (32, 512)]),  # and at half its size
@@ -151,10 +151,10 @@ def test_the_mean_of_all_views_counts(tiny_model, monkeypatch):
     """Of a photo of 32 x 32 px, and of it at twice the size, where a pixel is four."""
     seen = answer(tiny_model, monkeypatch, (6, 9, 20.0), small_px=512, score_logit=1.0)
     result = tiny_model.segment(np.zeros((32, 32), np.uint8), min_score=0)
-    assert seen == [(32, 32), (64, 64), (64, 64)]
+    assert seen == [(32, 32), *[(64, 64)] * 3]
     places = [(6, 9), (3, 4), (3, 27)]  # the last one is (3, 4) in the mirror
     found = {place: result.probability[place] for place in places}
-    assert found == pytest.approx({(6, 9): 1 / 3, (3, 4): 1 / 12, (3, 27): 1 / 12}, abs=1e-6)
+    assert found == pytest.approx({(6, 9): 1 / 4, (3, 4): 1 / 8, (3, 27): 1 / 16}, abs=1e-6)
     assert result.score == pytest.approx(1 / (1 + np.exp(-1.0)))
 
 
@@ -166,7 +166,7 @@ def test_the_second_view_is_mirrored(width):
     if width == 60:
         large = cv2.resize(photo, (120, 80), interpolation=cv2.INTER_CUBIC)
         assert np.array_equal(mirrored, large[:, ::-1])
-        assert np.array_equal(last, [255 - large])
+        assert np.array_equal(last, [large, 255 - large])
     else:
         assert np.array_equal(mirrored, photo[:, ::-1])
         assert [view.shape for view in last] == ([(20, 512, 3)] if width == 1024 else [])
@@ -203,12 +203,12 @@ def test_a_run_of_other_views_is_not_continued():
         probability, _ = segmenter.predict_any_size(predict, np.zeros((*shape, 3), np.uint8))
         joined.append(float(probability.mean()))
     assert seen == [
-        (90, 200), (180, 400), (180, 400), (300, 511), (301, 512), (301, 512), (512, 40),
+        (90, 200), *[(180, 400)] * 3, (300, 511), *[(301, 512)] * 3, (512, 40),
         (20, 1023), (20, 1023), *[(1024, 30)] * 2, (512, 15), *[(16, 1600)] * 2, (8, 800),
         (12, 1024),
         (20, 640), (20, 640), (20, 640),
     ]  # fmt: skip
-    assert joined == pytest.approx([5 / 12, 23 / 24, 1, 0.75, 11 / 12, 11 / 12, 0.4375], abs=1e-6)
+    assert joined == pytest.approx([7 / 16, 31 / 32, 1, 0.75, 11 / 12, 11 / 12, 0.4375], abs=1e-6)
     assert segmenter.VIEW_QUALITY == 95
     assert (run.METHOD, scan.METHOD) == (6, 5)
 
