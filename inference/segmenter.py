@@ -33,7 +33,7 @@ OVERLAP_PX = 96  # of neighbouring tiles, at least
 LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
 REDUCED_CERTAINTY = 0.9  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
 THRESHOLD = 0.5  # default probability of a marked pixel
-MIN_SCORE = 0.3  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-28
+MIN_SCORE = 0.35  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-28
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
