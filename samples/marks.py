@@ -310,7 +310,7 @@ def border(stamp: np.ndarray) -> np.ndarray:
     """In a box of lines in its mean colour, as a rubber stamp prints it."""
     width = 2 * _stroke_px(stamp)
     color = [*mean_rgb(stamp), 255]
-    stamp = _pad(_pad(stamp, 3 * width), width)
+    stamp = _pad(stamp, 4 * width)
     for lines in (stamp, stamp.swapaxes(0, 1)):
         lines[:width] = lines[-width:] = color
     return stamp
