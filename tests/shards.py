@@ -16,8 +16,11 @@ from batch.stores import Store
 from inference.segmenter import Segmenter
 
 
-class Bright(Segmenter):
-    """Takes brightness for the probability of a mark, its mean for the score."""
+class Colourful(Segmenter):
+    """Takes the range of a pixel's channels for the probability of a mark, its mean for the score.
+
+    A negative has the same range, so that all views agree.
+    """
 
     def __init__(self):
         self.seen = []
@@ -26,15 +29,16 @@ class Bright(Segmenter):
     def predicting(self, threads=None):
         def predict(views):
             self.seen += [view.shape[:2] for view in views]
-            return [(v[..., 0] / np.float32(255), float(v.mean() / 255)) for v in views]
+            ranges = [(view.max(2) - view.min(2)) / np.float32(255) for view in views]
+            return [(found, float(found.mean())) for found in ranges]
 
         yield predict
 
 
 def png(level: int, width=4, height=2) -> bytes:
-    """A grey photo whose score is level / 255."""
+    """A red photo whose score is level / 255."""
     file = io.BytesIO()
-    Image.new("L", (width, height), level).save(file, "PNG")
+    Image.new("RGB", (width, height), (level, 0, 0)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -61,7 +65,7 @@ def go(source, output, **options) -> list[Report]:
     """Scans in this process, without Ray, what a scan would hand out."""
     source, output, options = Store(str(source)), Store(str(output)), ScanOptions(**options)
     return [
-        scan_shard(shard, source, output, Bright(), 1, options) for shard in list_shards(source)
+        scan_shard(shard, source, output, Colourful(), 1, options) for shard in list_shards(source)
     ]
 
 

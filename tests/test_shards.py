@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from pyarrow import parquet
-from shards import Bright, go, png, rows, three, write_tar
+from shards import Colourful, go, png, rows, three, write_tar
 
 from batch.formats import SourceError, split_key
 from batch.report import OutputError
@@ -174,14 +174,15 @@ def test_an_output_that_takes_no_file_is_told_and_left_clean(tmp_path):
 
 def test_photos_of_equal_size_are_looked_at_together():
     shapes = [(2, 4), (3, 3), (2, 4), (1, NATIVE_PX + 100), (3, 3), (1, 1200)]
-    photos = [np.full((*shape, 3), 40 * i, np.uint8) for i, shape in enumerate(shapes)]
-    for photo in photos:
-        photo[:, 0] += 4  # left is not right
-    segmenter = Bright()
+    photos = [np.zeros((*shape, 3), np.uint8) for shape in shapes]
+    for i, photo in enumerate(photos):
+        photo[..., 0] = 40 * i
+        photo[:, 0, 0] += 4  # left is not right
+    segmenter = Colourful()
     with segmenter.predicting() as predict:
         found = predict_by_size(predict, photos)
-    small, enlarged = [(2, 4)] * 2 + [(3, 3)] * 2, [(4, 8)] * 4 + [(6, 6)] * 4
-    assert segmenter.seen[:14] == [(1, 600), (1, 1200)] + small + enlarged
+    small, enlarged = [(2, 4)] * 2 + [(3, 3)] * 2, [(4, 8)] * 6 + [(6, 6)] * 6
+    assert segmenter.seen[:19] == [(1, 600)] + [(1, 1200)] * 2 + small + enlarged
     for i in range(6):  # as each of them alone
         alone, score = predict_any_size(predict, photos[i])
         assert np.array_equal(found[i][0], alone) and found[i][1] == score
