@@ -14,8 +14,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dataset import make_datasets
 from evaluation.metrics import expected_calibration_error
 from evaluation.testset import CLEAN, MARKED, SLICES, render_cases
+from inference.maps import logit
 from inference.runtime import load_segmenter
-from inference.segmenter import logit
 from model import WatermarkSegmenter
 from samples.loading import image_label
 

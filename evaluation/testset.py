@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from dataset import WatermarkSettings, add_watermark
-from inference.segmenter import reduced
+from inference.maps import reduced
 from samples.drawing import Range, SampleParams, draw_sample
 from samples.files import ImageFile
 from samples.layouts import turned_size

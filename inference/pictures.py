@@ -6,7 +6,8 @@ import os
 import cv2
 import numpy as np
 
-from inference.segmenter import Segmentation, reduced
+from inference.maps import reduced
+from inference.segmenter import Segmentation
 
 FEATHER_PX = 2  # sigma of the soft edge
 OVERLAY_PX = 2048  # longest side of an overlay

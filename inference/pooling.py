@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from inference.maps import logit, reduced
 from inference.reading import read_image
 from inference.segmenter import (
     MIN_SCORE,
@@ -26,9 +27,7 @@ from inference.segmenter import (
     Segmentation,
     check_limits,
     decide,
-    logit,
     predict_any_size,
-    reduced,
 )
 
 MIN_IMAGES = 3  # that share a mark

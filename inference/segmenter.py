@@ -7,7 +7,8 @@ Of an image above NATIVE_PX it sees the whole frame reduced to WHOLE_PX, for mar
 and overlapping tiles in native size, for small ones; of a very large one also tiles of the image at
 a quarter of its size, and so on. The higher probability counts, but what only a reduced view shows
 must be more certain. Tiles fade into each other, so that no seams appear. Every view is made a
-JPEG first, as the photos are that the network was trained on.
+JPEG first, as the photos are that the network was trained on. At last the copies of a repeated mark
+are judged together (`repeats`).
 """
 
 import math
@@ -18,7 +19,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from inference.maps import reduced, resized
 from inference.reading import read_image
+from inference.repeats import share_repeats
 
 SMALL_PX = 512  # longest side below which more views are larger: EXPERIMENTS.md, 2026-11-28
 MIRRORED_PX = 513  # longest side from which there is a mirrored view: 512 px are seen once, fast
@@ -108,12 +111,6 @@ class Segmenter:
         return decide(*found, threshold, dilation_px, min_score)
 
 
-def logit(probability: np.ndarray, least: float = 1e-4) -> np.ndarray:
-    """log(p / (1 - p)), with p kept between `least` and 1 - `least`."""
-    probability = np.clip(probability, least, 1 - least)
-    return np.log(probability / (1 - probability))
-
-
 def decide(
     probability: np.ndarray, score: float, threshold: float, dilation_px: int, min_score: float
 ) -> Segmentation:
@@ -140,7 +137,8 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
         probability = _merge_reduced(probability, tiled)
         scores.append(tile_scores)
         zoom *= LEVEL_ZOOM
-    return _merge_reduced(probability, whole), pooled_score(score, scores)
+    probability = _merge_reduced(probability, whole)
+    return share_repeats(probability), pooled_score(score, scores)
 
 
 def native_views(rgb: np.ndarray) -> list[np.ndarray]:
@@ -163,28 +161,19 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
 def mean_of_views(
     found: list[tuple[np.ndarray, float]], shape: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
-    """Mean probability of an image's `native_views`, and score of their mean logit.
+    """Mean probability of an image's `native_views`, copies shared; score of their mean logit.
 
     Args:
         found: probability (float32) and score of each, in the order of `native_views`.
         shape: height, width of the image.
     """
-    if len(found) == 1:
-        return found[0]
     probabilities, scores = map(list, zip(*found))
-    probabilities[1] = cv2.flip(probabilities[1], 1)
-    mean = sum(_resized(probability, shape) for probability in probabilities) / len(found)
+    if len(found) > 1:
+        probabilities[1] = cv2.flip(probabilities[1], 1)
+    mean = sum(resized(probability, shape) for probability in probabilities) / len(found)
     marked = math.prod(scores) ** (1 / len(scores))  # over `clean`: the odds of the mean logit
     clean = math.prod(1 - score for score in scores) ** (1 / len(scores))
-    return mean, marked / max(marked + clean, 1e-12)
-
-
-def _resized(probability: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    if probability.shape == shape:
-        return probability
-    smaller = probability.shape[0] < shape[0] or probability.shape[1] < shape[1]
-    way = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
-    return cv2.resize(probability, shape[::-1], interpolation=way)
+    return share_repeats(mean), marked / max(marked + clean, 1e-12)
 
 
 def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:
@@ -194,14 +183,6 @@ def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:
     reduced = reduced / np.maximum(reduced + odds_against, 1e-9)
     reduced = cv2.resize(reduced, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.maximum(probability, reduced, out=probability)
-
-
-def reduced(image: np.ndarray, zoom: float) -> np.ndarray:
-    """An image (uint8, H x W or H x W x 3) at `zoom` times its size; at 1 itself."""
-    if zoom == 1:
-        return image
-    size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def recompressed(image: np.ndarray, quality: int = VIEW_QUALITY) -> np.ndarray:

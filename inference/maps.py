@@ -1,0 +1,27 @@
+"""Arithmetic on images and maps of their pixels."""
+
+import cv2
+import numpy as np
+
+
+def logit(probability: np.ndarray, least: float = 1e-4) -> np.ndarray:
+    """log(p / (1 - p)), with p kept between `least` and 1 - `least`."""
+    probability = np.clip(probability, least, 1 - least)
+    return np.log(probability / (1 - probability))
+
+
+def reduced(image: np.ndarray, zoom: float) -> np.ndarray:
+    """An image (uint8, H x W or H x W x 3) at `zoom` times its size; at 1 itself."""
+    if zoom == 1:
+        return image
+    size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def resized(probability: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A map (float32, H x W) at another height and width; itself if it has them."""
+    if probability.shape == shape:
+        return probability
+    smaller = probability.shape[0] < shape[0] or probability.shape[1] < shape[1]
+    way = cv2.INTER_LINEAR if smaller else cv2.INTER_AREA
+    return cv2.resize(probability, shape[::-1], interpolation=way)
