@@ -16,7 +16,7 @@ import numpy as np
 
 from inference.maps import logit, reduced
 
-MIN_PROBABILITY = 0.2  # which a mark reaches somewhere
+MIN_CONTRAST = 0.2  # of the probability, between a mark and its ground
 COARSE_PX, FINE_PX = 256, 1024  # longest side at which shifts are found, and measured
 COARSE_SIGMA = 0.8  # px, of a blur that lets nearly equal copies match
 MIN_CORRELATION = 0.55  # of a map with itself, shifted from copy to copy
@@ -65,7 +65,7 @@ def find_shifts(probability: np.ndarray) -> list[tuple[float, float, float]]:
         Correlation (0..1), px down and px to the right of each; none with its opposite. Best first;
         empty if nothing is repeated.
     """
-    if probability.max() < MIN_PROBABILITY:
+    if np.ptp(probability) < MIN_CONTRAST:
         return []
     zoom = min(1.0, COARSE_PX / max(probability.shape))
     coarse = cv2.GaussianBlur(reduced(probability, zoom), (0, 0), COARSE_SIGMA)

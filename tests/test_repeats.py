@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inference.repeats import MIN_PROBABILITY, find_shifts, share_repeats
+from inference.repeats import MIN_CONTRAST, find_shifts, share_repeats
 from inference.segmenter import NATIVE_PX, mean_of_views, predict_any_size
 
 HIDDEN, UNSURE, LIKELY, SURE = 0.05, 0.6, 0.9, 0.99
@@ -43,7 +43,7 @@ def test_what_is_not_repeated_stays_as_it_is(name):
         "one": tiled(places=[(100, 100)]),
         "apart": tiled(places=[(20, 20)]) + np.rot90(tiled((320, 240), places=[(200, 20)])),
         "flat": np.full((64, 96), 0.7, np.float32),
-        "faint": tiled() * (MIN_PROBABILITY / LIKELY - 0.01),
+        "faint": tiled() * (MIN_CONTRAST / LIKELY - 0.01),
         "noise": rng.random((200, 300), np.float32),
         "line": rng.random((1, 300), np.float32),
         "column": rng.random((300, 1), np.float32),
