@@ -1,4 +1,4 @@
-"""A mark that is tiled over a photo: its copies are judged together.
+"""A mark that is tiled over a photo: what its copies tell of each other.
 
 The copies of a mark are alike, the scenes behind them are not. So the probability map is compared
 with itself at every shift, and where it matches, each pixel gets the mean evidence of all copies:
@@ -30,15 +30,16 @@ REPEATED_LOGIT = 0.4  # the evidence that lies in being repeated
 CERTAIN_LOGIT = 3.0  # from which what a single copy shows stays
 
 
-def share_repeats(probability: np.ndarray) -> np.ndarray:
+Shift = tuple[float, float, float]  # correlation, 0..1, px down, px to the right
+
+
+def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
     """Probability (float32, H x W) of each pixel by all copies of a mark that is repeated.
 
-    Returns:
-        float32, H x W; `probability` itself if nothing is repeated.
+    Args:
+        probability: float32, H x W.
+        shifts: from copy to copy; see `find_shifts`.
     """
-    shifts = find_shifts(probability)
-    if not shifts:
-        return probability
     own = logit(probability, 1e-3)
     total, weight = OWN_WEIGHT * own, np.full_like(own, OWN_WEIGHT)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -58,12 +59,11 @@ def _within(length: int, shift: float) -> slice:
     return slice(math.ceil(max(0, -shift)), max(0, math.floor(length - 1 - max(0, shift)) + 1))
 
 
-def find_shifts(probability: np.ndarray) -> list[tuple[float, float, float]]:
-    """Shifts from copy to copy of what a probability map (float32, H x W) shows.
+def find_shifts(probability: np.ndarray) -> list[Shift]:
+    """From copy to copy of what a probability map (float32, H x W) shows.
 
     Returns:
-        Correlation (0..1), px down and px to the right of each; none with its opposite. Best first;
-        empty if nothing is repeated.
+        At most MAX_SHIFTS, best first, without their opposites; none if nothing is repeated.
     """
     if np.ptp(probability) < MIN_CONTRAST:
         return []
@@ -81,7 +81,7 @@ def find_shifts(probability: np.ndarray) -> list[tuple[float, float, float]]:
     return _measured(probability, found, zoom) if found else []
 
 
-def _measured(probability, found, zoom: float) -> list[tuple[float, float, float]]:
+def _measured(probability, found: list[Shift], zoom: float) -> list[Shift]:
     """Shifts that were found at `zoom` of the size, to a fraction of a pixel."""
     fine_zoom = min(1.0, FINE_PX / max(probability.shape))
     fine = reduced(probability, fine_zoom)

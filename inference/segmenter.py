@@ -7,8 +7,8 @@ Of an image above NATIVE_PX it sees the whole frame reduced to WHOLE_PX, for mar
 and overlapping tiles in native size, for small ones; of a very large one also tiles of the image at
 a quarter of its size, and so on. The higher probability counts, but what only a reduced view shows
 must be more certain. Tiles fade into each other, so that no seams appear. Every view is made a
-JPEG first, as the photos are that the network was trained on. At last the copies of a repeated mark
-are judged together (`repeats`).
+JPEG first, as the photos are that the network was trained on. At last the copies of a tiled mark
+are judged together (`repeats`), other regions by the strongest of them (`regions`).
 """
 
 import math
@@ -21,7 +21,8 @@ import numpy as np
 
 from inference.maps import reduced, resized
 from inference.reading import read_image
-from inference.repeats import share_repeats
+from inference.regions import doubt_weak_regions
+from inference.repeats import find_shifts, share_repeats
 
 SMALL_PX = 512  # longest side below which more views are larger: EXPERIMENTS.md, 2026-11-28
 MIRRORED_PX = 513  # longest side from which there is a mirrored view: 512 px are seen once, fast
@@ -138,7 +139,7 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
         scores.append(tile_scores)
         zoom *= LEVEL_ZOOM
     probability = _merge_reduced(probability, whole)
-    return share_repeats(probability), pooled_score(score, scores)
+    return judged(probability), pooled_score(score, scores)
 
 
 def native_views(rgb: np.ndarray) -> list[np.ndarray]:
@@ -161,7 +162,7 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
 def mean_of_views(
     found: list[tuple[np.ndarray, float]], shape: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
-    """Mean probability of an image's `native_views`, copies shared; score of their mean logit.
+    """Mean probability of an image's `native_views`, `judged`, and score of their mean logit.
 
     Args:
         found: probability (float32) and score of each, in the order of `native_views`.
@@ -173,7 +174,14 @@ def mean_of_views(
     mean = sum(resized(probability, shape) for probability in probabilities) / len(found)
     marked = math.prod(scores) ** (1 / len(scores))  # over `clean`: the odds of the mean logit
     clean = math.prod(1 - score for score in scores) ** (1 / len(scores))
-    return share_repeats(mean), marked / max(marked + clean, 1e-12)
+    return judged(mean), marked / max(marked + clean, 1e-12)
+
+
+def judged(probability: np.ndarray) -> np.ndarray:
+    """A probability map (float32, H x W), each part of it in the light of the others."""
+    if shifts := find_shifts(probability):
+        return share_repeats(probability, shifts)
+    return doubt_weak_regions(probability)
 
 
 def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from inference.repeats import MIN_CONTRAST, find_shifts, share_repeats
-from inference.segmenter import NATIVE_PX, mean_of_views, predict_any_size
+from inference.segmenter import NATIVE_PX, judged, mean_of_views, predict_any_size
 
 HIDDEN, UNSURE, LIKELY, SURE = 0.05, 0.6, 0.9, 0.99
 GLYPH = np.zeros((14, 30), bool)  # of 30 x 14 px, unlike itself at any shift
@@ -48,13 +48,13 @@ def test_what_is_not_repeated_stays_as_it_is(name):
         "line": rng.random((1, 300), np.float32),
         "column": rng.random((300, 1), np.float32),
     }[name]
-    assert find_shifts(found) == [] and share_repeats(found) is found
+    assert find_shifts(found) == [] and judged(found) is found
 
 
 def test_a_hidden_copy_is_what_the_others_show():
     found = tiled()
     found[70:84, 85:115][GLYPH] = HIDDEN
-    shared = share_repeats(found)
+    shared = share_repeats(found, find_shifts(found))
     assert shared.dtype == np.float32 and shared.shape == found.shape
     marked = shared >= 0.5
     assert marked[70:84, 85:115][GLYPH].mean() > 0.9 and not marked[70:84, 85:115][~GLYPH].any()
@@ -67,7 +67,7 @@ def test_what_only_one_copy_shows_must_be_certain():
     found = tiled()
     found[45:55, 60:75] = UNSURE
     found[105:115, 60:75] = SURE
-    marked = share_repeats(found) >= 0.5
+    marked = share_repeats(found, find_shifts(found)) >= 0.5
     assert not marked[45:55, 60:75].any() and marked[105:115, 60:75].all()
 
 
@@ -91,4 +91,6 @@ def test_a_photo_of_any_size_is_judged_so(side):
 def test_one_view_is_judged_as_several():
     found = tiled()
     probability, score = mean_of_views([(found, 0.8)], found.shape)
-    assert np.array_equal(probability, share_repeats(found)) and score == pytest.approx(0.8)
+    assert np.array_equal(
+        probability, share_repeats(found, find_shifts(found))
+    ) and score == pytest.approx(0.8)
