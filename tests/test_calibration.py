@@ -12,7 +12,7 @@ from evaluation import calibration
 from evaluation.calibration import collect_scores, fit_platt
 from evaluation.score import LARGE_PX, SETTINGS, collect_features, fit_linear, whole_photos
 from evaluation.testset import MARKED
-from inference.segmenter import logit
+from inference.maps import logit
 from model import WatermarkSegmenter
 from samples.splits import read_manifest, write_manifest
 
