@@ -9,7 +9,8 @@ from random import Random
 import cv2
 import numpy as np
 
-from inference.segmenter import recompressed, reduced
+from inference.maps import reduced
+from inference.segmenter import recompressed
 
 Crop = tuple[float, float, float]  # side, x, y: fractions of what is possible
 

@@ -19,7 +19,8 @@ from dataset import (
     make_layer,
     render_sample,
 )
-from inference.segmenter import recompressed, reduced
+from inference.maps import reduced
+from inference.segmenter import recompressed
 from samples import IGNORE, loading
 from samples.files import ImageFile
 from samples.loading import MIN_MARK_PIXELS, FreshSampler, image_label, make_loader
