@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from dataset import make_datasets
 from evaluation.metrics import expected_calibration_error
 from evaluation.testset import CLEAN, MARKED, SLICES, render_cases
-from inference.maps import logit
+from inference.maps import logit, sigmoid
 from inference.runtime import load_segmenter
 from model import WatermarkSegmenter
 from samples.loading import image_label
@@ -77,7 +77,7 @@ def calibrate(weights, folders, val_fraction: float, count: int, seed: int) -> s
     scale, shift = fit_platt(logits, label)
     model.network.score_head.rescale(scale, shift)
     model.save(weights, half=True)
-    after = 1 / (1 + np.exp(-(scale * logits + shift)))
+    after = sigmoid(scale * logits + shift)
     errors = [expected_calibration_error(values, label) for values in (score, after)]
     return (
         f"scale {scale:.3f}, shift {shift:.3f}: calibration error {errors[0]:.3f} before, "

@@ -10,8 +10,13 @@ def logit(probability: np.ndarray, least: float = 1e-4) -> np.ndarray:
     return np.log(probability / (1 - probability))
 
 
+def sigmoid(evidence: np.ndarray) -> np.ndarray:
+    """The probability, 0..1, whose logit is given."""
+    return 1 / (1 + np.exp(-evidence))
+
+
 def reduced(image: np.ndarray, zoom: float) -> np.ndarray:
-    """An image (uint8, H x W or H x W x 3) at `zoom` times its size; at 1 itself."""
+    """An image or map (uint8 or float32, H x W or H x W x 3) at `zoom` times its size."""
     if zoom == 1:
         return image
     size = [max(1, round(side * zoom)) for side in image.shape[1::-1]]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from inference.maps import logit, reduced
+from inference.maps import logit, reduced, sigmoid
 from inference.reading import read_image
 from inference.segmenter import (
     MIN_SCORE,
@@ -175,7 +175,7 @@ class SharedMark:
         # Where nothing is shared, an image may still have a mark of its own, if it is sure of it.
         evidence = np.maximum(logit(self.probability), PRIOR_LOGIT)
         evidence += OWN_WEIGHT * (logit(probability) - PRIOR_LOGIT)
-        return 1 / (1 + np.exp(-evidence)), max(score, confidence), confidence
+        return sigmoid(evidence), max(score, confidence), confidence
 
 
 def predict_together(
@@ -237,7 +237,7 @@ def _settle(predict, look, numbers: list[int], members: list[int]) -> SharedMark
         pool = _pool(look, members)
         probability, _ = predict_any_size(predict, pool.picture())
         evidence = logit(probability) + np.log(np.maximum(pool.excess(), 0.05))
-        probability = 1 / (1 + np.exp(-evidence))
+        probability = sigmoid(evidence)
         mask = probability >= THRESHOLD
         if np.count_nonzero(mask) < MIN_MARK_PX:
             return None

@@ -14,7 +14,7 @@ import math
 import cv2
 import numpy as np
 
-from inference.maps import logit, reduced
+from inference.maps import logit, reduced, sigmoid
 
 MIN_CONTRAST = 0.2  # of the probability, between a mark and its ground
 COARSE_PX, FINE_PX = 256, 1024  # longest side at which shifts are found, and measured
@@ -28,7 +28,6 @@ MAX_SHIFTS = 8
 OWN_WEIGHT = 4.0  # of a pixel itself, against its copies of at most 1 each
 REPEATED_LOGIT = 0.4  # the evidence that lies in being repeated
 CERTAIN_LOGIT = 3.0  # from which what a single copy shows stays
-
 
 Shift = tuple[float, float, float]  # correlation, 0..1, px down, px to the right
 
@@ -51,7 +50,7 @@ def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
         total[inside] += correlation * moved[inside]
         weight[inside] += correlation
     shared = np.where(weight > OWN_WEIGHT, total / weight + REPEATED_LOGIT, own)
-    return 1 / (1 + np.exp(-np.maximum(shared, own - CERTAIN_LOGIT)))
+    return sigmoid(np.maximum(shared, own - CERTAIN_LOGIT))
 
 
 def _within(length: int, shift: float) -> slice:
