@@ -2,13 +2,14 @@
 
 `drawing.draw_sample` rolls every random number of a sample into a frozen `SampleParams`, which
 `render_sample` applies. To change the augmentation, change a default in `WatermarkSettings`, or
-pass your own. A new kind of mark, layout, effect, edit or blend mode is one function and an entry
-in the table below it (here, in samples/marks.py, layouts.py or photos.py).
+pass your own. A new kind of mark, layout, effect, edit or blend mode is one function, an entry in
+the table below it (here, in samples/marks.py, layouts.py or photos.py), and a weight below.
 
 Conventions: images are uint8, H x W x 3, RGB. A stamp is one copy of a mark, cut out: uint8,
 h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles counter-clockwise.
 """
 
+import copy
 import functools
 import math
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this 
 
 
 def _table(**entries):
-    return field(default_factory=lambda: entries)
+    return field(default_factory=lambda: copy.deepcopy(entries))
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ class WatermarkSettings:
     texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
     text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
     layouts: Weights = _table(
-        single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1,
-        edge=1,
+        single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1, edge=1
     )  # fmt: skip
     kind_layouts: Mapping[str, Weights] = _table(  # of kinds with a place of their own
         signature={"inside": 1, "corner": 2, "lower_right": 1}, ai_label={"lower_right": 1},
@@ -163,7 +163,8 @@ def composite(image: np.ndarray, layer: Layer, opacity: float, blend_mode: str) 
     planes = []
     for base, premultiplied in zip(cv2.split(image[layer.window]), layer_planes):
         base = base * np.float32(1 / 255)
-        mixed = BLEND_MODES[blend_mode](base, np.minimum(premultiplied * per_alpha, 1)) - base
+        mixed = BLEND_MODES[blend_mode](base, np.minimum(premultiplied * per_alpha, 1))
+        mixed = np.clip(mixed, 0, 1) - base
         mixed *= strength
         mixed += base
         mixed *= 255
@@ -254,7 +255,7 @@ class WatermarkDataset(Dataset):
         logos: list[ImageFile],
         settings: WatermarkSettings | None = None,
         length: int | None = None,
-        seed: int = 0,
+        seed: int | str = 0,
         fonts: list[Font] | None = None,
         marks_per_crop: int = 1,
     ):
@@ -338,13 +339,12 @@ def make_datasets(
     Args:
         photos: a folder or several; by default the sample photos of scikit-image.
         logos, fonts: folders; text marks use matplotlib's fonts and those of `fonts`.
-        settings, seed: see `WatermarkDataset`.
+        settings, seed: see `WatermarkDataset`; validation draws marks of its own from the seed.
         train_length, val_length: samples per epoch; by default one for each photo.
         val_fraction: share of photos and of logos kept for validation.
-        held_out: a manifest of files that neither dataset may use, by default those of the
-            benchmark; None for no such files.
+        held_out: a manifest of files that neither may use, the benchmark's; None: no such files.
         marks_per_crop: of the training samples; validation has a photo for each.
     """
     train, val, fonts = find_sides(photos, logos, fonts, val_fraction, held_out)
     train = WatermarkDataset(*train, settings, train_length, seed, fonts, marks_per_crop)
-    return train, WatermarkDataset(*val, settings, val_length, seed, fonts)
+    return train, WatermarkDataset(*val, settings, val_length, f"{seed} validation", fonts)

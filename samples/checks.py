@@ -20,6 +20,7 @@ LIMITS = {  # of ranges that end before infinity
     "downscale_range": (0.1, 1),
     "jpeg_quality_range": (1, 100),
     "enlarge_range": (1, 10),
+    "tile_gap_range": (0, 10),
 }
 EDIT_LIMITS = {"levels": (2, 256), "bars": (0, 0.5), "collage": (0, 0.5)}
 
@@ -42,6 +43,8 @@ def check_settings(settings, tables: Mapping[str, Mapping]) -> None:
     for name, table in tables.items():
         _check_weights(name, getattr(settings, name), table)
     _check_weights("text_styles", dict.fromkeys(settings.text_styles, 1), TEXTS)
+    if isinstance(settings.texts, str) or not all(text.strip() for text in settings.texts):
+        raise ValueError(f"texts is {settings.texts!r}; give a tuple of texts, none of them empty.")
     _check_layouts(settings)
     _check_edits(settings.edits)
 
@@ -64,10 +67,10 @@ def _check_layouts(settings) -> None:
     kinds = [kind for kind, weight in settings.kinds.items() if weight]
     own = [layout for kind in kinds for layout in settings.layouts_of(kind)]
     for layout in [*settings.layouts, *own]:
-        for name, low in (("scales", 0.01), ("rotations_deg", -360)):
+        for name, limits in (("scales", (0.01, 10)), ("rotations_deg", (-360, 360))):
             if layout not in getattr(settings, name):
                 raise ValueError(f"{name} has no range for the layout {layout!r}; add one.")
-            _check_range(f"{name}[{layout!r}]", getattr(settings, name)[layout], low, 360)
+            _check_range(f"{name}[{layout!r}]", getattr(settings, name)[layout], *limits)
 
 
 def _check_edits(edits):

@@ -1,7 +1,8 @@
 """Where the copies of a mark lie on a photo.
 
-The table LAYOUTS names every alternative: a new one is a function and an entry. Nothing here is
-random: `marks.MarkParams` says everything.
+The table LAYOUTS names every alternative: a new one is a function, an entry, and a weight, a scale
+and an angle in `dataset.WatermarkSettings`. Nothing here is random: `marks.MarkParams` says
+everything.
 
 A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha. Positions are
 (x, y), angles counter-clockwise, shapes (height, width).
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from samples.marks import MarkParams, mean_rgb, over
+from samples.marks import MarkParams, mean_rgb, over, tinted
 
 Shape = tuple[int, int]  # of an image: height, width
 BAND_RANGE = (0.05, 0.2)  # height of a band over the image's
@@ -127,8 +128,7 @@ def lattice(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
         points = [tuple(map(int, np.rint(16 * end))) for end in ends]
         thickness = max(1, round(LINE_WIDTH * shape[1]))
         cv2.line(alpha, *points, 255, thickness, cv2.LINE_AA, shift=4)  # 1/16 px
-    lines = [cv2.multiply(alpha, level, scale=1 / 255) for level in mean_rgb(stamp)]
-    return _tile(over(cell, cv2.merge([*lines, alpha])), mark, shape)
+    return _tile(over(cell, tinted(alpha, mean_rgb(stamp))), mark, shape)
 
 
 def band(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:

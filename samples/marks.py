@@ -226,7 +226,13 @@ def paint(stamp: np.ndarray, mark: MarkParams) -> np.ndarray:
         return cv2.merge([cv2.cvtColor(stamp, cv2.COLOR_RGBA2GRAY)] * 3 + [stamp[..., 3]])
     rgb = {"white": (255, 255, 255), "black": (0, 0, 0)}.get(mark.color, mark.tint)
     alpha = stamp[..., 3]
-    return cv2.merge([cv2.multiply(alpha, level, scale=1 / 255) for level in rgb] + [alpha])
+    return tinted(alpha, rgb)
+
+
+def tinted(alpha: np.ndarray, rgb: Sequence[float]) -> np.ndarray:
+    """A stamp of one colour, levels 0..255, from its coverage (uint8, h x w)."""
+    planes = [np.rint(alpha * (level / 255)).astype(np.uint8) for level in rgb]
+    return cv2.merge([*planes, alpha])
 
 
 # --- Effects: pure functions, stamp to stamp ---------------------------------------------------

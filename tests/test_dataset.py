@@ -7,14 +7,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import paint_photo
+from conftest import paint_photo, solid
 
 from dataset import (
+    BLEND_MODES,
     TABLES,
     VISIBLE_LEVELS,
     WatermarkDataset,
     WatermarkSettings,
     add_watermark,
+    composite,
     make_datasets,
     make_layer,
     render_sample,
@@ -23,6 +25,7 @@ from inference.maps import reduced
 from inference.segmenter import recompressed
 from samples import IGNORE, loading
 from samples.files import ImageFile
+from samples.layouts import Layer
 from samples.loading import MIN_MARK_PIXELS, FreshSampler, image_label, make_loader
 from samples.photos import crop_photo, degrade, photo_square
 
@@ -488,3 +491,31 @@ def test_training_repeats_crops_and_validation_does_not(photo_folder, logo_folde
     alone = make_datasets(**(folders | dict(photos=photo_folder)), val_fraction=0.3)
     for several, one in zip((train, val), alone):
         assert [p.path for p in several.photos] == [p.path for p in one.photos] * 2
+
+
+def test_validation_draws_other_marks_than_the_first_epoch(photo_folder, logo_folder):
+    lengths = dict(train_length=40, val_length=40)
+    train, val = make_datasets(photo_folder, logo_folder, val_fraction=0.3, **lengths)
+    ours, theirs = ([data.params(index).marks for index in range(40)] for data in (train, val))
+    places = ({mark.center for marks in side for mark in marks} for side in (ours, theirs))
+    assert not set.intersection(*places)
+
+
+def test_a_blend_mode_that_leaves_its_range_is_clipped(monkeypatch):
+    monkeypatch.setitem(BLEND_MODES, "add", lambda base, color: base + color)
+    layer = Layer(solid(4, 4), 0, 0)
+    after = composite(np.full((4, 4, 3), 200, np.uint8), layer, 0.5, "add")
+    assert (after == 228).all()  # halfway from 200 to white
+
+
+def test_changing_one_table_changes_no_other_settings():
+    changed = WatermarkSettings()
+    changed.kinds["logo"] = changed.kind_layouts["signature"]["corner"] = -3
+    assert WatermarkSettings().kinds["logo"] > 0
+    assert WatermarkSettings().kind_layouts["signature"]["corner"] > 0
+
+
+@pytest.mark.parametrize("texts", ["SAMPLE", ("",), ("PREVIEW", " ")])
+def test_texts_are_a_tuple_of_words(texts):
+    with pytest.raises(ValueError, match="give a tuple of texts, none of them empty"):
+        WatermarkSettings(texts=texts)

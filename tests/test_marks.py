@@ -18,6 +18,7 @@ from samples.marks import (
     draw_sparkles,
     load_logo,
     paint,
+    tinted,
 )
 
 
@@ -328,3 +329,10 @@ def test_a_turned_logo_with_a_damaged_exif_block_is_turned(tmp_path):
     logo.paste((200, 30, 30, 255), (5, 5, 55, 35))
     logo.save(tmp_path / "logo.webp", exif=damaged, lossless=True)
     assert load_logo(tmp_path / "logo.webp").shape[:2] == (50, 30)
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (1, 4), (1, 1), (3, 1)])
+def test_the_smallest_stamps_can_be_tinted(shape):
+    stamp = tinted(np.full(shape, 128, np.uint8), (255, 100, 0))
+    assert stamp.shape == (*shape, 4)
+    assert (stamp == (128, 50, 0, 128)).all()

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset import WatermarkSettings
+from dataset import WatermarkDataset, WatermarkSettings
 from samples import IGNORE
+from samples.marks import load_logo
 from samples.mixing import MixedDataset, PairDataset, mix_in
 from samples.own_mark import find_mark
 from samples.pairs import find_pairs
@@ -41,6 +42,21 @@ def test_logos_lines_and_font_of_a_folder_make_a_mark(mark_folder):
     assert settings.texts == mark.texts and settings.kinds == {"logo": 1, "text": 2}
     assert settings.image_size == 32
     assert settings.logo_stretch_range == SMALL.stretch_range  # one's own logo keeps its shape
+
+
+def test_a_logo_that_changed_under_its_name_is_read_again(mark_folder):
+    path = mark_folder / "logo0.png"
+    find_mark(mark_folder)
+    before = load_logo(path)
+    Image.new("RGBA", (9, 7), (255, 0, 0, 128)).save(path)
+    find_mark(mark_folder)
+    assert before.shape[:2] != load_logo(path).shape[:2] == (7, 9)
+
+
+def test_own_samples_share_no_crops(photos, logos, fonts, mark_folder):
+    general = WatermarkDataset(photos, logos, SMALL, 8, 0, fonts, marks_per_crop=2)
+    with pytest.raises(ValueError, match="give a marks_per_crop of 1"):
+        mix_in((general, general), 0.5, find_mark(mark_folder))
 
 
 def test_without_a_font_of_its_own_text_takes_fonts_that_can_write_it(tmp_path):
