@@ -68,7 +68,8 @@ class WatermarkSettings:
     texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
     text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
     layouts: Weights = _table(
-        single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1, edge=1
+        single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1,
+        edge=1,
     )  # fmt: skip
     kind_layouts: Mapping[str, Weights] = _table(  # of kinds with a place of their own
         signature={"inside": 1, "corner": 2, "lower_right": 1}, ai_label={"lower_right": 1},
@@ -164,8 +165,7 @@ def composite(image: np.ndarray, layer: Layer, opacity: float, blend_mode: str) 
     for base, premultiplied in zip(cv2.split(image[layer.window]), layer_planes):
         base = base * np.float32(1 / 255)
         mixed = BLEND_MODES[blend_mode](base, np.minimum(premultiplied * per_alpha, 1))
-        mixed = np.clip(mixed, 0, 1) - base
-        mixed *= strength
+        mixed = (np.clip(mixed, 0, 1) - base) * strength
         mixed += base
         mixed *= 255
         mixed += np.float32(0.5)  # in place: an eighth faster

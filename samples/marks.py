@@ -1,8 +1,8 @@
 """Watermarks as cut-out pictures, and their effects.
 
-The tables MARKS and EFFECTS name every alternative: a new one is a function and an entry.
-Nothing here is random; `drawing.draw_mark` decides, these functions apply. Where the marks lie on
-a photo, `layouts.py` says.
+The tables MARKS and EFFECTS name every alternative: a new one is a function, an entry, and a weight
+in `dataset.WatermarkSettings`. Nothing here is random; `drawing.draw_mark` decides, these functions
+apply. Where the marks lie on a photo, `layouts.py` says.
 
 A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha.
 """
