@@ -13,7 +13,6 @@ from evaluation.visibility import Cell, lay_on, measure
 from inference.pictures import shrunk
 from inference.segmenter import Segmentation, Segmenter
 from samples.files import IMAGE_SUFFIXES, check_images
-from samples.marks import load_logo
 from samples.own_mark import OwnMark, find_mark
 
 PHOTO_PX = 1280  # longest side of the photo that is shown
@@ -44,14 +43,11 @@ def try_mark(
             mark does not fit the photo.
     """
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            mark = write_mark(logo, text, Path(folder) / "mark")
-            image = lay_on(shrunk(rgb, PHOTO_PX), mark, opacity, size, Random(0))["image"]
-            photo = Path(folder) / "photo.png"
-            Image.fromarray(shrunk(rgb, MEASURED_PX)).save(photo)
-            cells = measure(segmenter, mark, check_images([photo]), count=1)
-        finally:
-            load_logo.cache_clear()  # this file name never comes again
+        mark = write_mark(logo, text, Path(folder) / "mark")
+        image = lay_on(shrunk(rgb, PHOTO_PX), mark, opacity, size, Random(0))["image"]
+        photo = Path(folder) / "photo.png"
+        Image.fromarray(shrunk(rgb, MEASURED_PX)).save(photo)
+        cells = measure(segmenter, mark, check_images([photo]), count=1)
         return Trial(image, segmenter.segment(image), cells)
 
 

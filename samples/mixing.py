@@ -117,7 +117,10 @@ def mix_in(
         val_fraction: share of the pairs kept for validation.
     """
     if general[0].marks_per_crop > 1:
-        raise ValueError("Own and general samples share no crops: give a marks_per_crop of 1.")
+        raise ValueError(
+            f"marks_per_crop is {general[0].marks_per_crop}, but own and general samples share no "
+            "crops: give a marks_per_crop of 1."
+        )
     if not 0 < share <= 1:
         raise ValueError(f"own_share is {share}; it must lie above 0 and not above 1.")
     settings = settings or general[0].settings
