@@ -6,8 +6,9 @@ import numpy as np
 
 def logit(probability: np.ndarray, least: float = 1e-4) -> np.ndarray:
     """log(p / (1 - p)), with p kept between `least` and 1 - `least`."""
-    probability = np.clip(probability, least, 1 - least)
-    return np.log(probability / (1 - probability))
+    odds = np.clip(probability, least, 1 - least)
+    odds /= 1 - odds
+    return np.log(odds)
 
 
 def sigmoid(evidence: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ MARKED = 0.5  # probability of a region's pixels
 CERTAIN_LOGIT = 3.0  # mean of the strongest region's pixels, beside which others are doubted
 WEAK = 0.2  # of that mean; a region with less is doubted: EXPERIMENTS.md, 2026-11-29
 DOUBTED = 0.45  # the highest probability of a doubted region
+RIM_PX = 8  # of the ground round it, which falls with it, lest the rim outlive the inside
 
 
 def doubt_weak_regions(probability: np.ndarray) -> np.ndarray:
@@ -33,9 +34,13 @@ def doubt_weak_regions(probability: np.ndarray) -> np.ndarray:
     if certain < CERTAIN_LOGIT or not len(weak):
         return probability
     doubted = probability.copy()
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * RIM_PX + 1,) * 2)
     for label in weak:
         left, top, width, height, _ = stats[label]
-        part = slice(top, top + height), slice(left, left + width)
+        rows = slice(max(0, top - RIM_PX), top + height + RIM_PX)
+        part = rows, slice(max(0, left - RIM_PX), left + width + RIM_PX)
         region = labels[part] == label
-        doubted[part][region] *= DOUBTED / doubted[part][region].max()
+        rim = cv2.dilate(region.view(np.uint8), disk).view(bool) & (labels[part] == 0)
+        lowered = probability[part] * (DOUBTED / probability[part][region].max())
+        np.minimum(doubted[part], lowered, out=doubted[part], where=region | rim)
     return doubted

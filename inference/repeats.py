@@ -26,6 +26,7 @@ MIN_OVERLAP = 0.15  # of the map, that a shift leaves
 PEAK_PX = 9  # within which, at COARSE_PX, there is only one shift
 MAX_SHIFTS = 8
 OWN_WEIGHT = 4.0  # of a pixel itself, against its copies of at most 1 each
+BAND_ROWS = 64  # that are judged together, fast in the cache
 REPEATED_LOGIT = 0.4  # the evidence that lies in being repeated
 CERTAIN_LOGIT = 3.0  # from which what a single copy shows stays
 
@@ -39,23 +40,29 @@ def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
         probability: float32, H x W.
         shifts: from copy to copy; see `find_shifts`.
     """
-    own = logit(probability, 1e-3)
-    total, weight = OWN_WEIGHT * own, np.full_like(own, OWN_WEIGHT)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    for correlation, down, right in [*shifts, *((c, -y, -x) for c, y, x in shifts)]:
-        moved = cv2.warpAffine(
-            own, np.float32([[1, 0, right], [0, 1, down]]), own.shape[::-1], flags=flags
-        )
-        inside = _within(own.shape[0], down), _within(own.shape[1], right)
-        total[inside] += correlation * moved[inside]
-        weight[inside] += correlation
-    shared = np.where(weight > OWN_WEIGHT, total / weight + REPEATED_LOGIT, own)
-    return sigmoid(np.maximum(shared, own - CERTAIN_LOGIT))
+    own, shared = logit(probability, 1e-3), np.empty_like(probability)
+    moves = [(weight, round(down), round(right)) for weight, down, right in shifts]
+    moves += [(weight, -down, -right) for weight, down, right in moves]
+    for top in range(0, len(own), BAND_ROWS):  # of a large photo nothing else is kept whole
+        band = range(top, min(top + BAND_ROWS, len(own)))
+        total = OWN_WEIGHT * own[band.start : band.stop]
+        weights = np.full_like(total, OWN_WEIGHT)
+        for weight, down, right in moves:
+            rows, from_rows = _overlap(band, len(own), down)
+            columns, from_columns = _overlap(range(own.shape[1]), own.shape[1], right)
+            total[rows, columns] += weight * own[from_rows, from_columns]
+            weights[rows, columns] += weight
+        mean = total / weights + REPEATED_LOGIT * (weights > OWN_WEIGHT)
+        least = own[band.start : band.stop] - CERTAIN_LOGIT
+        shared[band.start : band.stop] = sigmoid(np.maximum(mean, least))
+    return shared
 
 
-def _within(length: int, shift: float) -> slice:
-    """Places that are still there after a shift."""
-    return slice(math.ceil(max(0, -shift)), max(0, math.floor(length - 1 - max(0, shift)) + 1))
+def _overlap(band: range, length: int, shift: int) -> tuple[slice, slice]:
+    """Which places of a band have a copy `shift` farther on in 0..length, and where that lies."""
+    first = min(max(band.start, -shift), band.stop)
+    stop = max(min(band.stop, length - shift), first)
+    return slice(first - band.start, stop - band.start), slice(first + shift, stop + shift)
 
 
 def find_shifts(probability: np.ndarray) -> list[Shift]:

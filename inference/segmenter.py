@@ -116,13 +116,13 @@ def decide(
     probability: np.ndarray, score: float, threshold: float, dilation_px: int, min_score: float
 ) -> Segmentation:
     """The mask that probability and score of an image give."""
-    mask = (probability >= threshold).view(np.uint8)
+    mask = probability >= threshold
     if score < min_score:
-        mask[:] = 0
-    if dilation_px:
-        size = (2 * int(dilation_px) + 1,) * 2
-        mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size))
-    return Segmentation(probability, mask.view(bool), score, cv2.countNonZero(mask) / mask.size)
+        mask[:] = False
+    if dilation_px and mask.any():
+        ground = (~mask).view(np.uint8)
+        mask = cv2.distanceTransform(ground, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= dilation_px
+    return Segmentation(probability, mask, score, float(mask.mean()))
 
 
 def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, float]:

@@ -1,5 +1,6 @@
 """Weak regions beside a certain one."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -27,9 +28,23 @@ def test_only_what_is_weak_beside_a_certain_region_is_doubted():
     weak = found == np.float32(WEAK)
     assert doubted[10, 40] == pytest.approx(DOUBTED)
     assert doubted[weak] == pytest.approx(WEAK * DOUBTED / 0.7)
-    weak[10, 40] = True
-    assert np.array_equal(doubted[~weak], found[~weak])
+    near = cv2.dilate(weak.view(np.uint8), np.ones((17, 17))).view(bool)
+    assert np.array_equal(doubted[~near], found[~near])
+    assert np.array_equal(doubted[found == STRONG], found[found == STRONG])
     assert np.array_equal(judged(found), doubted)
+
+
+def test_a_doubted_region_falls_with_its_rim():
+    found = map_of()
+    found[5:35, 2:22] = STRONG
+    weak = np.zeros_like(found)
+    weak[4:36, 40:96] = 0.7
+    found = np.maximum(found, cv2.GaussianBlur(weak, (0, 0), 3))
+    doubted = doubt_weak_regions(found)
+    assert (doubted[:, 40:] < 0.5).all() and np.array_equal(doubted[:, :25], found[:, :25])
+    for threshold in (0.2, 0.3, 0.4, 0.44):
+        mask = (doubted[:, 40:] >= threshold).view(np.uint8)
+        assert mask[19, 30] and cv2.connectedComponents(1 - mask, connectivity=4)[0] == 2, threshold
 
 
 @pytest.mark.parametrize(
