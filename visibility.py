@@ -53,10 +53,11 @@ def main(arguments=None) -> None:
         size = max(options.sizes)
         photo = fitting_photo(photos, mark, size, options.seed)
         figure = examples(segmenter, mark, photo, options.opacities, size, options.seed)
-    except (FileNotFoundError, ValueError) as error:
+        print(table(cells))  # which is not lost if the folder cannot be written
+        write_cells(cells, figure, options.output)
+    except (OSError, ValueError) as error:
         sys.exit(f"visibility.py: {error}")
-    write_cells(cells, figure, options.output)
-    print(f"{table(cells)}\nEverything is in {options.output}/.")
+    print(f"Everything is in {options.output}/.")
 
 
 if __name__ == "__main__":

@@ -139,6 +139,8 @@ def open_image(data: bytes | str) -> Image.Image:
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:  # names an address in memory
         raise ValueError("is not an image that Pillow can read") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{error} segment.py --allow-huge opens it all the same.") from error
 
 
 def decode(image: Image.Image) -> np.ndarray:

@@ -244,8 +244,9 @@ class ModuleSegmenter(Segmenter):
         Input `image`: uint8, N x 3 x H x W, RGB in 0..255, any N, H and W. Outputs: `probability`,
         float32, N x 1 x H x W, of a marked pixel, and `score`, float32, N, of a marked image; both
         0..1. Padding and normalisation are inside. What `segment` adds is not: views made JPEGs
-        (`segmenter.recompressed`); other views of small and large images and tiles, which
-        `segmenter.predict_any_size` adds to any network; an empty mask at low scores.
+        (`segmenter.recompressed`); other views of small and large images and tiles, and the parts
+        judged together, which `segmenter.predict_any_size` adds to any network; an empty mask at
+        low scores.
 
         Raises:
             ImportError: the packages onnx and onnxscript are missing.

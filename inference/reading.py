@@ -109,13 +109,13 @@ def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
     """H x W of 16-bit integers, 32-bit integers or floats to uint8.
 
     A file does not tell how much of a wide format it uses: the smallest of the usual full
-    scales (1, 255, 65535) that holds the brightest pixel is taken.
+    scales (1, 255, 65535) that holds the brightest pixel is taken. Of floats 1 need only hold 99 %
+    of the pixels, since highlights may lie above it.
     """
-    brightest = grey.max(initial=0)
-    if grey.dtype.kind == "f" and brightest <= 1:
+    if grey.dtype.kind == "f" and grey.size and np.percentile(grey, 99) <= 1:
         full_scale = 1
     else:
-        full_scale = 255 if brightest <= 255 else 65535
+        full_scale = 255 if grey.max(initial=0) <= 255 else 65535
     scaled = grey.astype(np.float32)
     scaled *= 255 / full_scale
     return np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)

@@ -85,6 +85,7 @@ def test_pil_images_of_every_mode_are_read(mode):
         (np.array([[0.0, 0.2]], np.float32), [0, 51]),
         (np.array([[0.0, 51.0]], np.float32), [0, 51]),
         (np.array([[np.nan, 1.0]], np.float32), [0, 255]),
+        (np.array([[0.2, *[0.4] * 198, 1.5]], np.float32), [51, *[102] * 198, 255]),  # a highlight
     ],
 )
 def test_wide_grey_files_keep_their_brightness(tmp_path, grey, expected):

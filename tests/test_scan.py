@@ -24,7 +24,7 @@ import scan as command
 from batch import scan as pipeline
 from batch.inputs import UsageError
 from batch.scan import Pool, ScanOptions, Summary, done_before, plan_pool
-from batch.scanner import Report, rows_name, scan_shard
+from batch.scanner import Report, open_image, rows_name, scan_shard
 from batch.shards import list_shards
 from batch.stores import Store
 from inference.runtime import load_segmenter
@@ -154,6 +154,14 @@ def test_options_out_of_range_are_refused(options, message):
 
 def machines(*resources) -> list[dict]:
     return [{"Resources": {"CPU": cpu, "GPU": gpu}} for cpu, gpu in resources]
+
+
+def test_a_photo_above_pillows_limit_says_what_opens_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    data = io.BytesIO()
+    Image.new("RGB", (20, 20)).save(data, "png")
+    with pytest.raises(ValueError, match=r"\(400 pixels\) .* segment.py --allow-huge opens it"):
+        open_image(data.getvalue())
 
 
 @pytest.mark.parametrize(

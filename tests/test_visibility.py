@@ -128,6 +128,18 @@ def test_command_writes_table_heat_map_and_examples(
             assert min(picture.size) > 60
 
 
+def test_the_table_is_not_lost_if_nothing_can_be_written(
+    mark, photo_folder, tiny_model, tmp_path, capsys
+):
+    tiny_model.save(tmp_path / "weights")
+    (tmp_path / "file").touch()
+    arguments = [tmp_path / "mark", "--photos", photo_folder, "--weights", tmp_path / "weights"]
+    arguments += ["--opacities", 0.2, "--sizes", 0.5, "--count", 1, "--output", tmp_path / "file"]
+    with pytest.raises(SystemExit, match="visibility.py: .*file"):
+        visibility.main(list(map(str, arguments)))
+    assert "| 0.2 |" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
