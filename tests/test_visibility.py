@@ -135,7 +135,7 @@ def test_the_table_is_not_lost_if_nothing_can_be_written(
     (tmp_path / "file").touch()
     arguments = [tmp_path / "mark", "--photos", photo_folder, "--weights", tmp_path / "weights"]
     arguments += ["--opacities", 0.2, "--sizes", 0.5, "--count", 1, "--output", tmp_path / "file"]
-    with pytest.raises(SystemExit, match="visibility.py: .*file"):
+    with pytest.raises(SystemExit, match=r"visibility.py: .*file"):
         visibility.main(list(map(str, arguments)))
     assert "| 0.2 |" in capsys.readouterr().out
 
