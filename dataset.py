@@ -263,13 +263,13 @@ class WatermarkDataset(Dataset):
         Args:
             photos, logos: from `find_images`.
             settings: what the samples look like.
-            length: samples per epoch; by default one for each photo.
+            length: samples per epoch, 1 or more; by default one for each photo.
             seed: of all randomness.
             fonts: from `find_fonts`; by default those that matplotlib ships.
             marks_per_crop: samples in a row that show the same crop, 1 or more.
         """
-        if marks_per_crop < 1:
-            raise ValueError(f"marks_per_crop is {marks_per_crop}; use 1 or more.")
+        if marks_per_crop < 1 or (length is not None and length < 1):
+            raise ValueError(f"length {length}, marks_per_crop {marks_per_crop}; use 1 or more.")
         self.photos, self.logos, self.seed = photos, logos, seed
         self.marks_per_crop, self._last_read = marks_per_crop, {}
         self.settings, self.length = settings or WatermarkSettings(), length or len(photos)

@@ -98,6 +98,8 @@ def parse(arguments=None):
         parser.error(f"--count is {options.count}; give 1 or more")
     if options.together and (min(options.together) < 1 or options.images):
         parser.error("--together takes numbers of photos from 1, and needs --photos and --logos")
+    if options.together and not set(options.slices) & set(MARKED):
+        parser.error(f"--together needs slices with marks: {', '.join(MARKED)}")
     changes = [name for name, value in (
         ("--fit-score", options.fit_score is not None),
         ("--calibrate", options.calibrate is not None),

@@ -9,6 +9,7 @@ score "this photo carries a visible mark".
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -304,6 +305,8 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
     def configure_optimizers(self):
         settings, optimizer = self.hparams, torch.optim.AdamW(self._groups())
         total = self.trainer.estimated_stepping_batches
+        if settings.decay_steps and math.isinf(total):
+            raise ValueError("decay_steps needs an end: give --trainer.max_steps or max_epochs.")
         rate = partial(
             rate_at, warmup=settings.warmup_steps, decay=settings.decay_steps, total=total
         )

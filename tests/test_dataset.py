@@ -447,8 +447,10 @@ def test_neighbours_share_the_crop_and_have_marks_of_their_own(photos, logos, fo
         assert all(np.array_equal(s["photo"], stages[0]["photo"]) for s in stages)
     assert len({p.crop for p in drawn}) == 4
     assert data.params((1, 1)).crop == data.params((1, 0)).crop != data.params(1).crop
-    with pytest.raises(ValueError, match="marks_per_crop is 0; use 1 or more"):
-        WatermarkDataset(photos, logos, settings, 12, 0, fonts, marks_per_crop=0)
+    for length, marks_per_crop in ((12, 0), (0, 3)):
+        message = f"length {length}, marks_per_crop {marks_per_crop}; use 1 or more"
+        with pytest.raises(ValueError, match=message):
+            WatermarkDataset(photos, logos, settings, length, 0, fonts, marks_per_crop)
 
 
 @pytest.mark.parametrize("exposure, reads", [(0, 4), (1, 8)])

@@ -137,6 +137,10 @@ def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path)
             "--together does not read --save-images",
         ),
         (
+            "--photos a --logos b --together 3 --slices clean".split(),
+            "--together needs slices with marks: LOGO-L, ",
+        ),
+        (
             "--photos a --logos b --fit-score 0.1 --weights c --slices text".split(),
             "--fit-score does not read --slices",
         ),

@@ -93,6 +93,12 @@ def test_training_lowers_the_loss_and_follows_the_schedule(make_model, make_data
     assert rates[16:] == pytest.approx(0.5 * np.arange(16, 0, -1) / 16)
 
 
+def test_a_decay_needs_an_end(make_model, make_data, tmp_path):
+    trainer = make_trainer(tmp_path, max_epochs=-1, enable_checkpointing=False)
+    with pytest.raises(ValueError, match=r"decay_steps needs an end: give --trainer\.max_steps"):
+        trainer.fit(make_model(decay_steps=4), make_data())
+
+
 @pytest.mark.parametrize(
     "step, warmup, decay, total, expected",
     [
