@@ -1,5 +1,6 @@
 """What a training prints, draws and saves on its way."""
 
+import copy
 import math
 import time
 from pathlib import Path
@@ -88,6 +89,17 @@ class AveragedWeights(EMAWeightAveraging):
     Saving belongs here: the averaged weights are in the network only until this hook returns.
     """
 
+    def __init__(self, start_share: float = 0.0, **arguments):
+        """
+        Args:
+            start_share: of the weights that an adapting training started from, in those that are
+                validated, saved and left in the model: their mean with what was learnt forgets far
+                less than that (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
+            arguments: of EMAWeightAveraging.
+        """
+        super().__init__(**arguments)
+        self.start_share = start_share
+
     def setup(self, trainer, model, stage):
         """ValueError if the run has no folder of its own, and would replace the shipped weights."""
         self.folder = run_folder(trainer) / "weights"
@@ -96,7 +108,17 @@ class AveragedWeights(EMAWeightAveraging):
                 f"The averaged weights would replace those in {SHIPPED_WEIGHTS}: without one of "
                 "Lightning's own loggers give the run a folder, --trainer.default_root_dir DIR."
             )
+        if not 0 <= self.start_share < 1 or (self.start_share and model.teacher is None):
+            raise ValueError(
+                f"start_share is {self.start_share}; it must lie from 0 to below 1, and above 0 "
+                "--model.keep_weight, too, which keeps the weights that the training started from."
+            )
         super().setup(trainer, model, stage)
+
+    def on_validation_epoch_start(self, trainer, model):
+        super().on_validation_epoch_start(trainer, model)
+        self.learnt = copy.deepcopy(model.network.state_dict())
+        self._mix_in_start(model)
 
     def on_validation_epoch_end(self, trainer, model):
         if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero:
@@ -104,7 +126,17 @@ class AveragedWeights(EMAWeightAveraging):
             trained_on = trainer.datamodule.trained_on()
             if trained_on is not None:
                 write_manifest(trained_on, self.folder / TRAINED_ON)
+        model.network.load_state_dict(self.learnt)
         super().on_validation_epoch_end(trainer, model)
+
+    def on_train_end(self, trainer, model):
+        super().on_train_end(trainer, model)
+        self._mix_in_start(model)
+
+    def _mix_in_start(self, model):
+        if self.start_share:
+            for learnt, start in zip(model.network.parameters(), model.teacher.parameters()):
+                learnt.data.lerp_(start.data, self.start_share)
 
 
 class BeforeAfter(pl.Callback):

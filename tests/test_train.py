@@ -1,5 +1,6 @@
 """Training on painted data: it learns, it resumes exactly, and the command line works."""
 
+import copy
 import math
 import os
 import runpy
@@ -635,6 +636,41 @@ def test_forgetting_is_bounded(make_model, make_data, own_mark, tmp_path):
             answers = [network.eval()(images)[0] for network in (model, start)]
         moved[weight] = keep_loss(*answers).item()
     assert 0 < moved[30.0] < 0.2 * moved[0.0]
+
+
+class Losses(pl.Callback):
+    """Those of the validations."""
+
+    def on_validation_end(self, trainer, model):
+        self.found = [*getattr(self, "found", ()), trainer.callback_metrics["val/loss"].item()]
+
+
+def test_the_start_has_its_share_in_what_is_written_and_left(
+    make_model, make_data, own_mark, tmp_path
+):
+    networks, losses = {}, {}
+    for share in (0.0, 0.75):
+        model, seen = make_model(learning_rate=1e-2, keep_weight=1.0), Losses()
+        start = copy.deepcopy(model.network)
+        averaged = AveragedWeights(start_share=share, decay=0.5)
+        make_trainer(
+            tmp_path / str(share), averaged, seen, max_epochs=2, enable_checkpointing=False
+        ).fit(model, make_data(mark=str(own_mark)))
+        networks[share], losses[share] = model.network, seen.found
+        written = load_file(tmp_path / str(share) / "weights" / "model.safetensors")
+        for name, value in model.network.named_parameters():
+            assert torch.equal(written[name], value.half()), name
+    assert losses[0.0] != losses[0.75]  # of what is written
+    for old, learnt, mixed in zip(*(n.parameters() for n in (start, *networks.values()))):
+        assert torch.allclose(mixed, 0.75 * old + 0.25 * learnt, atol=1e-6)
+    assert not torch.equal(networks[0.0].mask_head.weight, start.mask_head.weight)
+
+
+@pytest.mark.parametrize("share, keep_weight", [(0.5, 0.0), (1.0, 1.0), (-0.1, 1.0)])
+def test_a_share_of_the_start_needs_a_start(make_model, make_data, tmp_path, share, keep_weight):
+    trainer = make_trainer(tmp_path, AveragedWeights(start_share=share), max_steps=1)
+    with pytest.raises(ValueError, match=rf"start_share is {share}; .* --model\.keep_weight"):
+        trainer.fit(make_model(keep_weight=keep_weight), make_data())
 
 
 def test_batch_norm_and_teacher_stand_still_while_adapting(
