@@ -32,7 +32,7 @@ from samples.marks import COLORS, EFFECTS, MARKS, MarkParams, paint
 from samples.own_mark import OwnMark
 from samples.photos import degrade, photo_square
 from samples.splits import find_sides
-from samples.text import TEXTS, Font, find_fonts
+from samples.text import TEXTS, Font, fonts_that_write
 
 ROOT = Path(__file__).parent
 VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this much of 255
@@ -273,7 +273,7 @@ class WatermarkDataset(Dataset):
         self.photos, self.logos, self.seed = photos, logos, seed
         self.marks_per_crop, self._last_read = marks_per_crop, {}
         self.settings, self.length = settings or WatermarkSettings(), length or len(photos)
-        self.fonts = find_fonts() if fonts is None else fonts
+        self.fonts = fonts_that_write("".join(self.settings.texts), fonts, "fonts")
         check_files(photos, logos, self.fonts, self.settings.kinds)
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from inference.reading import IMAGE_SUFFIXES
 from samples.files import ImageFile, list_paths, sort_out
 from samples.marks import check_logo, load_logo
-from samples.text import FONT_SUFFIXES, Font, code_points, find_fonts
+from samples.text import FONT_SUFFIXES, Font, fonts_that_write
 
 MAX_TEXTS = 10  # lines of one mark; more are hardly a mark
 
@@ -59,7 +59,9 @@ def find_mark(folder) -> OwnMark:
             f"No mark in {folder}. Put in one or more logos (PNG or WebP with transparency), or a "
             ".txt file with a line of text and, if it has one, its font (.ttf, .otf, .ttc)."
         )
-    return OwnMark(logos, texts, _fonts_for("".join(texts), list_paths(folder, FONT_SUFFIXES)))
+    own_fonts = [Font(path, {}) for path in list_paths(folder, FONT_SUFFIXES)]
+    fonts = fonts_that_write("".join(texts), own_fonts or None, "the mark", each=bool(own_fonts))
+    return OwnMark(logos, texts, fonts)
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -68,17 +70,3 @@ def _read_lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text; save it as UTF-8.") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _fonts_for(text: str, paths: list[Path]) -> list[Font]:
-    """Fonts with all letters of a text; matplotlib's where no paths are given."""
-    fonts = [Font(path, {}) for path in paths] or find_fonts()
-    missing = {font.path: set(map(ord, text)) - code_points(font.path) for font in fonts}
-    able = [font for font in fonts if not missing[font.path]]
-    if not able or (paths and len(able) < len(fonts)):
-        path, lacks = max(missing.items(), key=lambda item: len(item[1]))
-        raise ValueError(
-            f"The font {path.name} cannot write {' '.join(map(chr, sorted(lacks)[:10]))}. Put a "
-            "font that has all letters of the text into the folder of the mark."
-        )
-    return able

@@ -137,6 +137,31 @@ def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
     return fonts
 
 
+def fonts_that_write(text: str, fonts: list[Font] | None, folder: str, each=False) -> list[Font]:
+    """Those of the fonts that have all letters of a text.
+
+    Args:
+        fonts: None for those that matplotlib ships.
+        folder: of what, for the error: where one can put another font.
+        each: whether all of them must.
+
+    Raises:
+        ValueError: none has all letters, or, with `each`, one has not.
+    """
+    fonts = find_fonts() if fonts is None else fonts
+    letters = {ord(letter) for letter in text if not letter.isspace()}
+    missing = [letters - code_points(font.path) for font in fonts] if letters else []
+    able = [font for font, lacks in zip(fonts, missing) if not lacks] if letters else fonts
+    if len(able) < (len(fonts) if each else min(1, len(fonts))):
+        font, lacks = max(zip(fonts, missing), key=lambda pair: len(pair[1]))
+        some = " ".join(map(chr, sorted(lacks)[:10]))
+        raise ValueError(
+            f"The font {font.path.name} cannot write {some}. Put a font that has all "
+            f"letters of the text into the folder of {folder}."
+        )
+    return able
+
+
 def _word(rng, letters: str) -> str:
     return "".join(rng.choice(letters) for _ in range(rng.randint(2, 8)))
 

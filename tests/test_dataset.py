@@ -28,6 +28,7 @@ from samples.files import ImageFile
 from samples.layouts import Layer
 from samples.loading import MIN_MARK_PIXELS, FreshSampler, image_label, make_loader
 from samples.photos import crop_photo, degrade, photo_square
+from samples.text import code_points
 
 # --- One sample ---------------------------------------------------------------------------------
 
@@ -451,6 +452,15 @@ def test_neighbours_share_the_crop_and_have_marks_of_their_own(photos, logos, fo
         message = f"length {length}, marks_per_crop {marks_per_crop}; use 1 or more"
         with pytest.raises(ValueError, match=message):
             WatermarkDataset(photos, logos, settings, length, 0, fonts, marks_per_crop)
+
+
+def test_texts_are_written_by_fonts_that_can(photos, logos, fonts):
+    arrow = WatermarkSettings(image_size=64, texts=("to → ∞",), kinds={"text": 1})
+    data = WatermarkDataset(photos, logos, arrow, 12, 0, fonts)
+    lacking = {font.path for font in fonts if not {0x2192, 0x221E} <= code_points(font.path)}
+    assert lacking and {f.path for f in data.fonts} == {f.path for f in fonts} - lacking
+    with pytest.raises(ValueError, match=r"cannot write 京.*into the folder of fonts"):
+        WatermarkDataset(photos, logos, replace(arrow, texts=("東京",)), 12, 0, fonts)
 
 
 @pytest.mark.parametrize("exposure, reads", [(0, 4), (1, 8)])
