@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset import WatermarkDataset, WatermarkSettings
+from dataset import WatermarkDataset, WatermarkSettings, make_datasets
 from samples import IGNORE
 from samples.marks import load_logo
 from samples.mixing import MixedDataset, PairDataset, mix_in
@@ -44,12 +44,15 @@ def test_logos_lines_and_font_of_a_folder_make_a_mark(mark_folder):
     assert settings.logo_stretch_range == SMALL.stretch_range  # one's own logo keeps its shape
 
 
-def test_a_logo_that_changed_under_its_name_is_read_again(mark_folder):
+@pytest.mark.parametrize("find", [find_mark, lambda folder: make_datasets(None, folder)])
+def test_a_logo_that_changed_under_its_name_is_read_again(mark_folder, logo_folder, find):
     path = mark_folder / "logo0.png"
-    find_mark(mark_folder)
+    for logo in logo_folder.glob("*.png"):  # enough for two sides
+        shutil.copy(logo, mark_folder)
+    find(mark_folder)
     before = load_logo(path)
     Image.new("RGBA", (9, 7), (255, 0, 0, 128)).save(path)
-    find_mark(mark_folder)
+    find(mark_folder)
     assert before.shape[:2] != load_logo(path).shape[:2] == (7, 9)
 
 
