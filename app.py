@@ -1,7 +1,7 @@
 """A page that finds watermarks in the browser: `python app.py`, then open the address it prints.
 
 Three tabs: one photo, how visible a mark of your own is, many images. Everything runs on this
-machine; uploads are deleted, and nothing is sent anywhere.
+machine, uploads are deleted, and without --share nothing is sent anywhere.
 """
 
 import argparse
@@ -192,7 +192,7 @@ def make_page(answers: Answers) -> gr.Blocks:
         with gr.Tab("Many images"):
             many_tab(answers)
         gr.Markdown(
-            "Everything is computed on this machine; nothing is sent anywhere. The photo of the "
+            "Everything is computed on the machine that runs this page. The photo of the "
             "first tab is deleted after the answer, other files within "
             f"{(SWEEP_S + KEEP_S) // 60} minutes."
         )

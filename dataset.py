@@ -122,20 +122,12 @@ class WatermarkSettings:
 # --- Compositing and the truth -----------------------------------------------------------------
 
 
-def _overlay(base, color):
-    return np.where(base <= 0.5, 2 * base * color, 1 - 2 * (1 - base) * (1 - color))
-
-
-def _soft_light(base, color):
-    return (1 - 2 * color) * base * base + 2 * color * base  # Pegtop's formula: no kink
-
-
 BLEND_MODES = {  # (base, color), float32 in 0..1, to float32 in 0..1
     "normal": lambda base, color: color,
     "multiply": lambda base, color: base * color,
     "screen": lambda base, color: base + color - base * color,
-    "overlay": _overlay,
-    "soft_light": _soft_light,
+    "overlay": lambda b, c: np.where(b <= 0.5, 2 * b * c, 1 - 2 * (1 - b) * (1 - c)),
+    "soft_light": lambda b, c: (1 - 2 * c) * b * b + 2 * c * b,  # Pegtop's formula: no kink
 }
 
 

@@ -5,7 +5,8 @@ local path or URL (s3://, gs://, what fsspec opens). Each shard gets a Parquet f
 source, width, height, score, coverage, boxes, error, and the columns it had. Stopped at any moment,
 the same command goes on. From Python: `batch.scan.scan`.
 
-Exit status: 0 all went well; 1 some images failed, each named, or the disk is full; 2 wrong usage.
+Exit status: 0 all went well; 1 some images failed (the column error says why), or the disk is full;
+2 wrong usage; 130 interrupted.
 """
 
 import argparse

@@ -3,7 +3,8 @@
 For every input an 8-bit mask (0 or 255) of exactly its size, and a line in the report. Stopped at
 any moment, the same command goes on. From Python: `batch.segment_files`.
 
-Exit status: 0 all went well; 1 some inputs failed, each named, or the disk is full; 2 wrong usage.
+Exit status: 0 all went well; 1 some inputs failed, each named, or the disk is full; 2 wrong usage;
+130 interrupted.
 """
 
 import argparse
