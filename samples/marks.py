@@ -69,15 +69,20 @@ def check_logo(image: Image.Image) -> None:
         raise ValueError("is transparent all over: nothing would be drawn")
 
 
-@functools.lru_cache(maxsize=2048)
 def load_logo(path: Path, halvings: int = 0) -> np.ndarray:
     """A logo file as a stamp, cropped to its content, at most MAX_LOGO_PX long, then halved.
 
     An opacity that is baked into the file is taken out (the strongest alpha becomes 255):
-    how opaque a mark is, the settings decide.
+    how opaque a mark is, the settings decide. The last ones are kept, until their files change.
     """
+    state = path.stat()
+    return _kept_logo(path, halvings, (state.st_mtime_ns, state.st_size))
+
+
+@functools.lru_cache(maxsize=2048)
+def _kept_logo(path: Path, halvings: int, state: tuple[int, int]) -> np.ndarray:
     if halvings:
-        return _halve(load_logo(path, halvings - 1))
+        return _halve(_kept_logo(path, halvings - 1, state))
     with Image.open(path) as image:
         check_logo(image)
         rgba = np.array(upright(image).convert("RGBA"))

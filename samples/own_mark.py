@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inference.reading import IMAGE_SUFFIXES
 from samples.files import ImageFile, list_paths, sort_out
-from samples.marks import check_logo, load_logo
+from samples.marks import check_logo
 from samples.text import FONT_SUFFIXES, Font, fonts_that_write
 
 MAX_TEXTS = 10  # lines of one mark; more are hardly a mark
@@ -44,7 +44,6 @@ def find_mark(folder) -> OwnMark:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"No folder of a mark at {folder}. Check the path.")
-    load_logo.cache_clear()  # a logo may have changed under its name
     logos, bad = sort_out(list_paths(folder, IMAGE_SUFFIXES), check_logo)
     if bad:
         raise ValueError(f"{len(bad)} logos cannot be used: {'; '.join(bad)}.")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from samples.files import ImageFile, find_images, find_photos
-from samples.marks import check_logo, load_logo
+from samples.marks import check_logo
 from samples.text import find_fonts
 
 TRAINED_ON = "trained_on.json"  # beside the weights
@@ -56,7 +56,6 @@ def find_sides(photos, logos, fonts, val_fraction: float, held_out):
     Args:
         photos, logos, fonts, held_out: see `dataset.make_datasets`.
     """
-    load_logo.cache_clear()  # a logo may have changed under its name
     files = dict(
         photos=find_photos(photos), logos=find_images(logos, check_logo), fonts=find_fonts(fonts)
     )

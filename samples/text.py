@@ -150,16 +150,18 @@ def fonts_that_write(text: str, fonts: list[Font] | None, folder: str, each=Fals
     """
     fonts = find_fonts() if fonts is None else fonts
     letters = {ord(letter) for letter in text if not letter.isspace()}
-    missing = [letters - code_points(font.path) for font in fonts] if letters else []
-    able = [font for font, lacks in zip(fonts, missing) if not lacks] if letters else fonts
-    if len(able) < (len(fonts) if each else min(1, len(fonts))):
-        font, lacks = max(zip(fonts, missing), key=lambda pair: len(pair[1]))
-        some = " ".join(map(chr, sorted(lacks)[:10]))
-        raise ValueError(
-            f"The font {font.path.name} cannot write {some}. Put a font that has all "
-            f"letters of the text into the folder of {folder}."
-        )
-    return able
+    if not letters:
+        return fonts
+    missing = [letters - code_points(font.path) for font in fonts]
+    able = [font for font, lacks in zip(fonts, missing) if not lacks]
+    if len(able) == len(fonts) or (able and not each):
+        return able
+    font, lacks = max(zip(fonts, missing), key=lambda pair: len(pair[1]))
+    some = " ".join(map(chr, sorted(lacks)[:10]))
+    raise ValueError(
+        f"The font {font.path.name} cannot write {some}. Put a font that has all "
+        f"letters of the text into the folder of {folder}."
+    )
 
 
 def _word(rng, letters: str) -> str:
