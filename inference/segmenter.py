@@ -2,13 +2,14 @@
 
 The network sees an image of up to NATIVE_PX as it is. A smaller one than SMALL_PX it also sees
 enlarged to that or twofold: mirrored, as it is, and as a negative; one from MIRRORED_PX on also
-mirrored, from HALVED_PX on also at half its size. The mean counts.
-Of an image above NATIVE_PX it sees the whole frame reduced to WHOLE_PX, for marks across the frame,
-and overlapping tiles in native size, for small ones; of a very large one also tiles of the image at
-a quarter of its size, and so on. The higher probability counts, but what only a reduced view shows
-must be more certain. Tiles fade into each other, so that no seams appear. Every view is made a
-JPEG first, as the photos are that the network was trained on. At last the copies of a tiled mark
-are judged together (`repeats`), other regions by the strongest of them (`regions`).
+mirrored and reduced. The mean counts.
+Of an image above NATIVE_PX it sees the whole frame reduced to WHOLE_PX, as it is and mirrored, for
+marks across the frame, and overlapping tiles in native size and in half of it, for small ones; of a
+very large one also tiles of the image at a quarter of its size, and so on. The mean of the whole
+frames or that of the tiles counts, whichever is higher, but what only a reduced view shows must be
+more certain. Tiles fade into each other, so that no seams appear. Every view is made a JPEG first,
+as the photos are that the network was trained on. At last the copies of a tiled mark are judged
+together (`repeats`), other regions by the strongest of them (`regions`).
 """
 
 import math
@@ -28,6 +29,7 @@ SMALL_PX = 512  # longest side below which more views are larger: EXPERIMENTS.md
 MIRRORED_PX = 513  # longest side from which there is a mirrored view: 512 px are seen once, fast
 MAX_ENLARGEMENT = 2.0  # of smaller ones: JPEG's blocks grow with it, as in training
 HALVED_PX = 1024  # longest side from which a view is half as large
+REDUCED = (0.75,), (0.5, 0.6)  # views' sizes from MIRRORED_PX, from HALVED_PX: EXPERIMENTS.md
 NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
 TILE_PX = 768  # longest side of a tile
@@ -35,7 +37,8 @@ STRIDE = 32  # the encoder halves an image five times: sides are padded to multi
 VIEW_QUALITY = 95  # of a view's JPEG: EXPERIMENTS.md, 2026-11-27
 OVERLAP_PX = 96  # of neighbouring tiles, at least
 LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
-REDUCED_CERTAINTY = 0.9  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
+TILE_ZOOM = 0.5  # size at which each level of tiles is seen once more
+REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.35  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-28
 
@@ -130,11 +133,12 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
     if views := native_views(rgb):
         return mean_of_views(predict(views), rgb.shape[:2])
     side = max(rgb.shape[:2])
-    whole, score = predict([reduced(rgb, WHOLE_PX / side)])[0]
-    probability, tile_scores = _predict_tiles(predict, rgb)
+    frame = reduced(rgb, WHOLE_PX / side)
+    whole, score = join_views(predict([frame, cv2.flip(frame, 1)]), frame.shape[:2])
+    probability, tile_scores = _predict_level(predict, rgb)
     scores, zoom = [tile_scores], LEVEL_ZOOM
     while zoom * side > WHOLE_PX:
-        tiled, tile_scores = _predict_tiles(predict, reduced(rgb, zoom))
+        tiled, tile_scores = _predict_level(predict, reduced(rgb, zoom))
         probability = _merge_reduced(probability, tiled)
         scores.append(tile_scores)
         zoom *= LEVEL_ZOOM
@@ -155,14 +159,21 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
         size = [round(length * zoom) for length in rgb.shape[1::-1]]
         large = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
         return [rgb, cv2.flip(large, 1), large, 255 - large]
-    views = [rgb, cv2.flip(rgb, 1)] if side >= MIRRORED_PX else [rgb]
-    return [*views, reduced(rgb, 0.5)] if side >= HALVED_PX else views
+    if side < MIRRORED_PX:
+        return [rgb]
+    return [rgb, cv2.flip(rgb, 1), *(reduced(rgb, zoom) for zoom in REDUCED[side >= HALVED_PX])]
 
 
-def mean_of_views(
+def mean_of_views(found, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """`join_views`, the probability `judged`."""
+    probability, score = join_views(found, shape)
+    return judged(probability), score
+
+
+def join_views(
     found: list[tuple[np.ndarray, float]], shape: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
-    """Mean probability of an image's `native_views`, `judged`, and score of their mean logit.
+    """Mean probability of an image's `native_views`, and score of their mean logit.
 
     Args:
         found: probability (float32) and score of each, in the order of `native_views`.
@@ -174,7 +185,7 @@ def mean_of_views(
     mean = sum(resized(probability, shape) for probability in probabilities) / len(found)
     marked = math.prod(scores) ** (1 / len(scores))  # over `clean`: the odds of the mean logit
     clean = math.prod(1 - score for score in scores) ** (1 / len(scores))
-    return judged(mean), marked / max(marked + clean, 1e-12)
+    return mean, marked / max(marked + clean, 1e-12)
 
 
 def judged(probability: np.ndarray) -> np.ndarray:
@@ -212,6 +223,15 @@ def pooled_score(whole: float, levels: list[list[float]]) -> float:
         views += [(score, 0.5 / len(levels) / len(scores)) for score in scores]
     odds = sum(weight * score / max(1 - score, 1e-6) for score, weight in views)
     return odds / (1 + odds)
+
+
+def _predict_level(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, list[float]]:
+    """Mean probability from tiles of the image as it is and at TILE_ZOOM; scores of the former."""
+    probability, scores = _predict_tiles(predict, rgb)
+    again, _ = _predict_tiles(predict, reduced(rgb, TILE_ZOOM))
+    probability += resized(again, probability.shape)
+    probability /= 2
+    return probability, scores
 
 
 def _predict_tiles(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, list[float]]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from inference import segmenter as tiling
+from inference.maps import reduced, resized
 from inference.segmenter import decide, pooled_score, predict_any_size
 
 
@@ -16,14 +17,14 @@ def small_views(monkeypatch):
 
 
 def network(whole=0.0, tiles=None, scores=(0.0, 0.0)):
-    """A `predict` that answers the first view, the whole frame, with a constant, and every later
-    one with a constant, or with its red channel if `tiles` is None; and the views it has seen."""
+    """A `predict` that answers the whole frame (the first call) with a constant, and every later
+    view with a constant, or with its red channel if `tiles` is None; and the views it has seen."""
     seen = []
 
     def predict(views):
-        answers = []
+        answers, first = [], not seen
         for view in views:
-            first, shape = not seen, view.shape[:2]
+            shape = view.shape[:2]
             seen.append(shape)
             value = whole if first else view[..., 0] / 255 if tiles is None else tiles
             answers.append((np.full(shape, value, np.float32), scores[0 if first else 1]))
@@ -49,30 +50,32 @@ def test_tiles_join_to_the_whole_without_seams(shape):
     rgb = noise(*shape)
     probability, _ = predict_any_size(predict, rgb)
     assert probability.dtype == np.float32 and probability.shape == shape
-    assert np.allclose(probability, rgb[..., 0] / 255, atol=1e-6)
-    assert max(max(size) for size in seen[1:]) <= 40
+    red = rgb[..., 0].astype(np.float32) / 255
+    half = resized(reduced(rgb, 0.5)[..., 0].astype(np.float32) / 255, shape)
+    assert np.allclose(probability, (red + half) / 2, atol=1e-6)
+    assert max(max(size) for size in seen[2:]) <= 40
 
 
 def test_neighbouring_tiles_that_disagree_fade_into_each_other():
-    values = iter([0.0] + [0.0, 1.0] * 3)
+    values = iter([0.0, 0.0] + [0.0, 1.0] + [0.5])  # whole frame, tiles, tile of half the size
 
     def predict(views):
         return [(np.full(view.shape[:2], next(values), np.float32), 0.0) for view in views]
 
     row = predict_any_size(predict, noise(30, 72))[0][10]  # two tiles, at 0 and at 32
-    assert np.all(row[:32] == 0) and np.all(row[40:] == 1)
-    assert np.all(np.diff(row[31:41]) > 0.05) and np.all(np.diff(row[31:41]) < 0.2)
+    assert np.all(row[:32] == 0.25) and np.all(row[40:] == 0.75)
+    assert np.all(np.diff(row[31:41]) > 0.025) and np.all(np.diff(row[31:41]) < 0.1)
 
 
 def test_a_mark_across_the_frame_is_found_where_no_tile_shows_it():
     probability, _ = predict_any_size(network(whole=0.99, tiles=0.1)[0], noise(100, 150))
-    assert np.allclose(probability, 0.099 / (0.099 + 0.009))
+    assert np.allclose(probability, 0.198 / (0.198 + 0.008))
 
 
-@pytest.mark.parametrize("whole, merged", [(0.9, 0.5), (0.5, 0.1), (0.0, 0.02), (1.0, 1.0)])
+@pytest.mark.parametrize("whole, merged", [(0.8, 0.5), (0.5, 0.2), (0.0, 0.02), (1.0, 1.0)])
 def test_a_reduced_view_must_be_certain(whole, merged):
     for shape in ((100, 150), (8, 300)):  # also with a level between
-        values = iter([whole])
+        values = iter([whole, whole])
 
         def predict(views, values=values):
             return [(np.full(v.shape[:2], next(values, 0.02), np.float32), 0.0) for v in views]
@@ -90,9 +93,9 @@ def test_a_small_mark_is_found_where_the_whole_frame_does_not_show_it():
 def test_very_large_images_are_also_tiled_at_a_quarter_of_their_size():
     predict, seen = network()
     predict_any_size(predict, np.zeros((8, 300, 3), np.uint8))
-    assert seen[0] == (2, 64)  # whole
-    assert seen[1:-3] == [(8, 40)] * 10  # 300 px
-    assert seen[-3:] == [(2, 32)] * 3  # 75 px
+    assert seen[:2] == [(2, 64)] * 2  # whole, and mirrored
+    assert seen[2:-4] == [(8, 40)] * 10 + [(4, 40)] * 5  # 300 px, and half
+    assert seen[-4:] == [(2, 32)] * 3 + [(1, 38)]  # 75 px, and half
 
 
 def test_pooled_score_by_hand():
