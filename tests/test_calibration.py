@@ -101,7 +101,7 @@ def test_features_are_what_the_score_of_each_view_is_made_of(make_model):
     small, large = (rng.integers(0, 256, (side, 64, 3), np.uint8) for side in (600, 90))
     photos = [(small, 1), (large, 255), (large, 0)]
     maxima, logits, label = collect_features(model, photos)
-    assert label.tolist() == [1] * 2 + [0] * 4  # views; the undecidable photo has none
+    assert label.tolist() == [1] * 3 + [0] * 4  # views; the undecidable photo has none
     of_maxima = torch.linspace(-1, 1, maxima.shape[1])
     model.network.score_head.rescale(0.5, 0.25, of_maxima)
     after = collect_features(model, photos)[1]
