@@ -14,7 +14,7 @@ from inference.reading import DECODE_ERRORS, read_image
 from inference.segmenter import Segmentation, Segmenter, check_limits, decide
 
 PREVIEW_PX = 1280  # longest side of the photo that is kept
-MAX_PIXELS = 50_000_000  # of one photo, which takes some 16 bytes a pixel while it is looked at
+MAX_PIXELS = 50_000_000  # of one photo, which takes some 18 bytes a pixel while it is looked at
 KEPT_BYTES = 300_000_000  # of all answers together, at 4 bytes a pixel
 
 
