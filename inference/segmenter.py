@@ -28,8 +28,9 @@ from inference.repeats import find_shifts, share_repeats
 SMALL_PX = 512  # longest side below which more views are larger: EXPERIMENTS.md, 2026-11-28
 MIRRORED_PX = 513  # longest side from which there is a mirrored view: 512 px are seen once, fast
 MAX_ENLARGEMENT = 2.0  # of smaller ones: JPEG's blocks grow with it, as in training
-HALVED_PX = 1024  # longest side from which a view is half as large
-REDUCED = (0.75,), (0.5, 0.6)  # views' sizes from MIRRORED_PX, from HALVED_PX: EXPERIMENTS.md
+REDUCED = (0.75,)  # sizes of more views of those: EXPERIMENTS.md, 2026-11-29
+HALVED_PX = 1024  # longest side from which these sizes are others
+REDUCED_LARGE = (0.5, 0.6)
 NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
 TILE_PX = 768  # longest side of a tile
@@ -161,7 +162,8 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
         return [rgb, cv2.flip(large, 1), large, 255 - large]
     if side < MIRRORED_PX:
         return [rgb]
-    return [rgb, cv2.flip(rgb, 1), *(reduced(rgb, zoom) for zoom in REDUCED[side >= HALVED_PX])]
+    zooms = REDUCED_LARGE if side >= HALVED_PX else REDUCED
+    return [rgb, cv2.flip(rgb, 1), *(reduced(rgb, zoom) for zoom in zooms)]
 
 
 def mean_of_views(found, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
@@ -173,7 +175,7 @@ def mean_of_views(found, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
 def join_views(
     found: list[tuple[np.ndarray, float]], shape: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
-    """Mean probability of an image's `native_views`, and score of their mean logit.
+    """Mean probability of views, the second of them mirrored, and score of their mean logit.
 
     Args:
         found: probability (float32) and score of each, in the order of `native_views`.
