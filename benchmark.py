@@ -32,6 +32,7 @@ COMMANDS = {  # name to the function and its options with their defaults
     "scan": (benchmark_scan, dict(count=20000, shards=40, repeats=1)),
 }
 HELP = {
+    "batch_size": "samples of each training step",
     "count": "samples or photos of each run",
     "large_repeats": "the same for the large photo",
     "levers": "instead: one change of the network or its program after the other, at 512 px",
@@ -40,6 +41,7 @@ HELP = {
     "seconds": "of each run, after its warm-up",
     "size": "of the samples, px",
     "soak": "samples that one worker makes; its caches fill during the first 5,000",
+    "workers": "processes that make samples",
 }
 
 

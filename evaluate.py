@@ -116,6 +116,8 @@ def parse(arguments=None):
     partial = set(options.slices) != set(SLICES)
     if options.card and (options.images or options.together or changes or partial):
         parser.error("--card needs the whole table of --photos and --logos, and nothing beside it")
+    if options.card and "threshold" in given:
+        parser.error("--card says what the default threshold gives: leave out --threshold")
     if changes and options.weights == SHIPPED_WEIGHTS:  # an absolute path: the default
         parser.error(f"{changes[0]} writes into the weights: name them by --weights")
     for what in READS.keys() & given:

@@ -23,7 +23,7 @@ Found = tuple[str, PurePosixPath | None, str | None]
 
 
 class UsageError(ValueError):
-    """The call cannot work at all: nothing was written."""
+    """The call cannot work at all: no result was written."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from batch.inputs import CONSENSUS, JOURNAL, NOTES, Input, UsageError, input_among
+from batch.inputs import JOURNAL, NOTES, Input, UsageError, input_among
 from batch.report import PARTIAL, OutputError, to_json
 
 ADVICE = "Give another output folder, or --overwrite to start afresh."
@@ -104,8 +104,8 @@ class Journal:
                 path.unlink(missing_ok=True)
             self.keys, self.claimed, self.done = set(), {}, {}
         for name, path in self.claimed.items():
-            if name.startswith(CONSENSUS) and not path and name not in wanted:
-                (self.output / name).unlink(missing_ok=True)  # of a group that is no more
+            if not path and name not in wanted:  # an older report; of a group that is no more
+                (self.output / name).unlink(missing_ok=True)
         new = [name for name in wanted if name not in self.claimed]
         self._append(*({"claim": name, "path": wanted[name]} for name in new))
 

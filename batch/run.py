@@ -53,9 +53,8 @@ from inference.pictures import (
 from inference.pooling import MIN_IMAGES, SharedMark, describe, predict_together
 from inference.reading import read_image
 from inference.runtime import check_backend, load_segmenter
-from inference.segmenter import MIN_SCORE, THRESHOLD, Predict, check_limits, decide
+from inference.segmenter import METHOD, MIN_SCORE, THRESHOLD, Predict, check_limits, decide
 
-METHOD = 9  # raise it with every change in the code that changes outputs
 COMPARED = 4  # times the memory of an image that is compared with a shared mark
 WAITING = 4  # images handed out ahead, per thread
 
@@ -174,10 +173,10 @@ def segment_files(
     passed_over = Counter()
     endings, report = tuple(options.pictures()), report_name(options.report)
     with locked(output), pillow_limit(options.allow_huge):
+        inputs = list_inputs(sources, output, endings, passed_over)
         if segmenter is None:
             segmenter = load_segmenter(options.weights, options.device, options.backend)
         journal = Journal(output, options.key(segmenter))
-        inputs = list_inputs(sources, output, endings, passed_over)
         if options.together:
             inputs = group_inputs(inputs)
         others = [report, *map(consensus_name, by_size(inputs))]

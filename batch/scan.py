@@ -38,9 +38,8 @@ from batch.shards import MANIFEST, Shard, list_shards
 from batch.stores import Store
 from inference.folder import SHIPPED_WEIGHTS
 from inference.runtime import INT8_BACKEND, OPENVINO, check_backend
-from inference.segmenter import MIN_SCORE, THRESHOLD, check_limits
+from inference.segmenter import METHOD, MIN_SCORE, THRESHOLD, check_limits
 
-METHOD = 8  # raise it with every change in the code that changes rows
 PROBED = 16  # shards of which one at least must begin with a photo
 TRIES = 4  # of a shard whose process dies, until it is given up
 AT_ONCE = 32  # small files of an output that are read together
@@ -190,7 +189,10 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
     manifest = options.manifest(origin.path, weights.fingerprint)
     local = isinstance(target.filesystem, fs.LocalFileSystem)
     with locked(Path(target.path)) if local else nullcontext():
-        done = done_before(target, shards, manifest)
+        try:
+            done = done_before(target, shards, manifest)
+        except OSError as error:
+            raise UsageError(f"{output} cannot be read: {error}. {ADVICE}") from error
         todo = [shard for shard in shards if shard.name not in done]
         if not done:
             probe(origin, shards)

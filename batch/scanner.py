@@ -272,17 +272,21 @@ class Weights:
 
     def unpacked(self) -> str:
         """A folder with these files on this machine: the same one, or else a copy."""
+        copy = _shared_path(self.fingerprint)
         with FileLock(_shared_path(f"{self.fingerprint}.lock")):
-            paths = [Path(self.folder, name) for name in self.files]
-            if all(map(Path.is_file, paths)):
-                here = {path.name: path.read_bytes() for path in paths}
-                if _hash(here) == self.fingerprint:
-                    return self.folder
-            copy = _shared_path(self.fingerprint)
+            for folder in (Path(self.folder), copy):  # which another actor may be reading
+                if self._are_in(folder):
+                    return str(folder)
             copy.mkdir(exist_ok=True)
             for name, data in self.files.items():
                 (copy / name).write_bytes(data)
-            return str(copy)
+        return str(copy)
+
+    def _are_in(self, folder: Path) -> bool:
+        paths = [folder / name for name in self.files]
+        if not all(map(Path.is_file, paths)):
+            return False
+        return _hash({path.name: path.read_bytes() for path in paths}) == self.fingerprint
 
 
 def _shared_path(name: str) -> Path:

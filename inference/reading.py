@@ -15,6 +15,7 @@ IMAGE_SUFFIXES = tuple(
 )
 DECODE_ERRORS = (
     OSError,
+    EOFError,  # of pillow_heif
     RuntimeError,  # of its AVIF decoder
     SyntaxError,  # Pillow's word for a broken PNG chunk
     ValueError,

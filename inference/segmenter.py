@@ -42,6 +42,7 @@ TILE_ZOOM = 0.5  # size at which each level of tiles is seen once more
 REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.35  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-28
+METHOD = 10  # raise it with every change in the code that changes masks, scores, or files of them
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
@@ -84,7 +85,7 @@ class Segmenter:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Changes with all that the answers depend on: weights, device, precision, program."""
+        """Changes with weights, device, precision and what runs the network; the rest is METHOD."""
         raise NotImplementedError
 
     def segment(

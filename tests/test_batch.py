@@ -284,6 +284,13 @@ def test_files_of_others_are_never_replaced(folder, go):
         go([folder], "out", report="csv")
 
 
+def test_a_report_of_another_kind_replaces_the_older_one(folder, go):
+    go([folder], "out")
+    masks = {name: data for name, data in files("out").items() if name != "report.jsonl"}
+    assert go([folder], "out", report="csv").done_before == 6
+    assert set(files("out")) == {*masks, "report.csv"}
+
+
 def test_the_mask_of_another_image_is_never_taken_for_ones_own(folder, go):
     Path("other").mkdir()
     Image.fromarray(paint_photo(3, 90, 80)).save("other/00.jpg")

@@ -84,6 +84,12 @@ def test_other_tables_are_not_for_the_card(capsys, other):
     assert "--card needs the whole table" in capsys.readouterr().err
 
 
+def test_the_card_tells_of_the_default_threshold(capsys):
+    with pytest.raises(SystemExit):
+        evaluate.parse(["--photos", "a", "--logos", "b", "--card", "c", "--threshold", "0.4"])
+    assert "leave out --threshold" in capsys.readouterr().err
+
+
 def test_pairs_are_not_for_the_card(capsys):
     with pytest.raises(SystemExit):
         evaluate.parse(["--images", "a", "--masks", "b", "--card", "c"])

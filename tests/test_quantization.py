@@ -104,6 +104,9 @@ def test_it_travels_with_a_scan_that_needs_it(quantized, tmp_path):
     assert Weights.read(str(quantized)).unpacked() == str(quantized)
     elsewhere = replace(scan, folder=str(tmp_path / "none")).unpacked()
     assert load_segmenter(elsewhere, "cpu", INT8).fingerprint()
+    written = [path.stat().st_mtime_ns for path in sorted(Path(elsewhere).iterdir())]
+    replace(scan, folder=str(tmp_path / "none")).unpacked()  # while the first one may be reading
+    assert written == [path.stat().st_mtime_ns for path in sorted(Path(elsewhere).iterdir())]
 
 
 def test_gpus_and_a_missing_package_are_said(quantized, monkeypatch):

@@ -213,6 +213,18 @@ def test_files_with_damaged_exif_are_left_out_or_readable(tmp_path, suffix):
     assert all(upright_size(file.path) == (30, 20) for file in files)
 
 
+def test_a_decoder_whose_file_ends_too_early_is_explained(tmp_path, monkeypatch):
+    """pillow_heif raises this for some damaged photos."""
+    (tmp_path / "photo.heic").write_bytes(b"damaged")
+
+    def end(*_, **__):
+        raise EOFError("Unexpected end of file")
+
+    monkeypatch.setattr(Image, "open", end)
+    with pytest.raises(ValueError, match=r"photo\.heic.*Unexpected end of file"):
+        read_image(tmp_path / "photo.heic")
+
+
 def test_missing_and_empty_folders_are_told_apart(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No folder at .*nowhere"):
         find_images(tmp_path / "nowhere")

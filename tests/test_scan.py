@@ -58,6 +58,20 @@ def test_what_is_done_is_known_by_whole_files_of_the_same_run(tmp_path):
         done_before(output, shards, manifest)
 
 
+def test_an_output_that_may_not_be_listed_is_refused(tmp_path, monkeypatch):
+    source, files = three(tmp_path), Store.files
+
+    def allowed(store, name=""):
+        if store.path != source.as_posix():
+            raise PermissionError(13, "AccessDenied")
+        return files(store, name)
+
+    monkeypatch.setattr(pipeline, "check_ray", lambda _: None)
+    monkeypatch.setattr(Store, "files", allowed)
+    with pytest.raises(UsageError, match=r"out cannot be read: .*AccessDenied.*another output"):
+        pipeline.scan(str(source), str(tmp_path / "out"))
+
+
 @pytest.fixture
 def refused(tmp_path, monkeypatch, capsys):
     """Runs scan.py on what is below a new current folder; the sentence with status 2."""

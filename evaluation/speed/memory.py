@@ -23,7 +23,6 @@ MAX_GROWTH_MB = 8.0
 
 def training_peak(folder: Path, options) -> dict[str, float]:
     """Peak of a training process; its workers are processes of their own."""
-
     training_rate(WatermarkSegmenter(), training_batches(folder, options), 0)
     peaks = {"training_mb": memory_mb("VmHWM")}
     if torch.cuda.is_available():
@@ -54,7 +53,6 @@ def growth_mb(readings: list[float]) -> float:
 
 def benchmark_memory(options) -> dict:
     """Peaks, each in a process of its own, and how much a data worker grows."""
-
     with photo_folder(options.photos) as folder:
         peaks = in_fresh_process(training_peak, folder, options)
         readings, peaks["worker_mb"] = in_fresh_process(soak_of_training, folder, options)

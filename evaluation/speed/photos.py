@@ -33,7 +33,9 @@ def write_photos(folder: Path, count: int) -> list[Path]:
 @contextmanager
 def photo_folder(photos: str | None, count: int = 64) -> Iterator[Path]:
     """The given folder, or one with `count` files of `write_photos`, gone after the block."""
+    if photos is not None:
+        yield Path(photos)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        if photos is None:
-            write_photos(Path(folder), count)
-        yield Path(photos or folder)
+        write_photos(Path(folder), count)
+        yield Path(folder)

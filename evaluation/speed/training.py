@@ -29,7 +29,6 @@ def training_batches(folder: Path, options):
 
 def training_rate(model, loader, seconds: float) -> float:
     """Images/s of a Trainer, set up as train.py does, over `seconds` after WARM_UP_STEPS."""
-
     start_s, passed_s, images = 0.0, 0.0, 0
 
     def count(trainer, model, outputs, batch, number):
@@ -52,7 +51,6 @@ def training_rate(model, loader, seconds: float) -> float:
 
 def benchmark_training(options) -> dict:
     """Images/s on real data, against the same steps on one batch that lies on the device."""
-
     with photo_folder(options.photos) as folder:
         batches, model = training_batches(folder, options), WatermarkSegmenter()
         batch = next(iter(make_loader(batches.dataset, options.batch_size)))
