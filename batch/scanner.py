@@ -38,7 +38,7 @@ from inference.segmenter import (
     Predict,
     Segmentation,
     decide,
-    mean_of_views,
+    judge_views,
     native_views,
     predict_any_size,
 )
@@ -163,7 +163,7 @@ def predict_by_size(predict: Predict, photos: list[np.ndarray]) -> list[tuple[np
     for number, (i, _) in enumerate(views):
         found[i].append(answers[number])
     return [
-        mean_of_views(found[i], photo.shape[:2]) if i in found else predict_any_size(predict, photo)
+        judge_views(predict, photo, found[i]) if i in found else predict_any_size(predict, photo)
         for i, photo in enumerate(photos)
     ]
 

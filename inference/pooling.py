@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from inference.details import DETAIL_PX, Detail, Pool, detail_of
 from inference.maps import logit, reduced, sigmoid
 from inference.reading import read_image
 from inference.segmenter import (
@@ -37,79 +38,13 @@ COPY_LIKENESS = 0.35  # outside the mark, of 1 / sqrt(n), which a copy has with 
 SCENE_CELLS = 16  # along each side, over which scenes are compared
 MIN_AMPLITUDE = 0.25  # of the shared detail, which an image must show
 MIN_MARK_PX = 16  # of a shared mask
+CONTRAST = 4  # grey levels in the shared picture for one standard deviation
 CACHED_PX = 20_000_000  # of all images together, below which their details are kept: 16 B each
 MAX_ROUNDS = 3  # of finding the mark, then the images that carry it
-DETAIL_PX = 384  # longest side at which the parts of an image that are no detail are computed
-COARSE_SIGMA = 1 / 32  # detail is what a blur this wide removes; fraction of the longest side
-CALM_SIGMA = 1 / 64  # how far round a pixel calmness is measured
 COMPARE_PX = 512  # longest side at which images are compared
-CONTRAST = 4  # grey levels in the shared picture for one standard deviation
-EXCESS_SIGMA_PX = 1.5  # over which the strength of the shared detail is averaged
 PRIOR_LOGIT = -4.0  # of a mark at a pixel, before anything is seen: about its share of the pixels
 OWN_WEIGHT = 0.5  # of an image's own evidence against the shared one
 MAX_AGREEMENT = 20.0  # of an image with the mark, as good as always
-
-
-@dataclass(frozen=True)
-class Detail:
-    """The fine structure of one image of H x W pixels."""
-
-    values: np.ndarray  # float32, H x W x 3: grey levels against the blurred image
-    weight: np.ndarray  # float32, H x W: one over the variance of the values round a pixel
-
-    @property
-    def standardised(self) -> np.ndarray:
-        """float32, H x W x 3, in standard deviations."""
-        return self.values * np.sqrt(self.weight)[..., None]
-
-
-def detail_of(rgb: np.ndarray) -> Detail:
-    """Detail of a uint8 RGB image of H x W pixels."""
-    side, size = max(rgb.shape[:2]), rgb.shape[1::-1]
-    zoom = min(1, DETAIL_PX / side)
-
-    def smooth(array, sigma_fraction):
-        small = reduced(array, zoom) if zoom < 1 else array
-        small = cv2.GaussianBlur(small, (0, 0), max(0.5, sigma_fraction * side * zoom))
-        return cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
-
-    values = rgb.astype(np.float32)
-    values -= smooth(values, COARSE_SIGMA)
-    variance = smooth(np.square(values).mean(2), CALM_SIGMA) + 1  # flat ground is not endless
-    return Detail(values, 1 / variance)
-
-
-class Pool:
-    """The weighted sum of details; images can be added and taken out."""
-
-    def __init__(self, shape: tuple[int, int]):
-        self.total = np.zeros((*shape, 3), np.float32)
-        self.weight = np.zeros(shape, np.float32)
-
-    def add(self, detail: Detail) -> None:
-        self.total += detail.values * detail.weight[..., None]
-        self.weight += detail.weight
-
-    def without(self, detail: Detail) -> "Pool":
-        """A pool of all images but one that had been added."""
-        rest = Pool(self.weight.shape)
-        rest.total = self.total - detail.values * detail.weight[..., None]
-        rest.weight = np.maximum(self.weight - detail.weight, 1e-9)
-        return rest
-
-    @property
-    def mean(self) -> Detail:
-        """What the images share, with the weight that their number gives it."""
-        return Detail(self.total / self.weight[..., None], self.weight)
-
-    def excess(self) -> np.ndarray:
-        """float32, H x W: by how much the squared shared detail exceeds chance; 1: it does not."""
-        squared = np.square(self.mean.standardised).mean(2)
-        return cv2.GaussianBlur(squared, (0, 0), EXCESS_SIGMA_PX)
-
-    def picture(self) -> np.ndarray:
-        """uint8, H x W x 3, RGB: the shared detail on grey, CONTRAST levels for each sigma."""
-        return np.clip(128 + CONTRAST * self.mean.standardised, 0, 255).astype(np.uint8)
 
 
 def agreement(detail: Detail, others: Detail, mask: np.ndarray) -> float:
@@ -235,7 +170,7 @@ def _settle(predict, look, numbers: list[int], members: list[int]) -> SharedMark
     """In turn the mark that the members share, and the images that carry it, until both hold."""
     for _ in range(MAX_ROUNDS):
         pool = _pool(look, members)
-        probability, _ = predict_any_size(predict, pool.picture())
+        probability, _ = predict_any_size(predict, pool.picture(CONTRAST))
         evidence = logit(probability) + np.log(np.maximum(pool.excess(), 0.05))
         probability = sigmoid(evidence)
         mask = probability >= THRESHOLD

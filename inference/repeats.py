@@ -14,6 +14,7 @@ import math
 import cv2
 import numpy as np
 
+from inference.details import Pool, detail_of
 from inference.maps import logit, reduced, sigmoid
 
 MIN_CONTRAST = 0.2  # of the probability, between a mark and its ground
@@ -29,6 +30,9 @@ OWN_WEIGHT = 4.0  # of a pixel itself, against its copies of at most 1 each
 BAND_ROWS = 64  # that are judged together, fast in the cache
 REPEATED_LOGIT = 0.4  # the evidence that lies in being repeated
 CERTAIN_LOGIT = 3.0  # from which what a single copy shows stays
+CONTRAST = 8  # grey levels in the picture of what is shared for one standard deviation
+SHARED_WEIGHT = 0.5  # of what the network sees there
+SHARED_LOGIT = 1.0  # added to that: the network, never trained on such pictures, doubts too much
 
 Shift = tuple[float, float, float]  # correlation, 0..1, px down, px to the right
 
@@ -41,8 +45,7 @@ def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
         shifts: from copy to copy; see `find_shifts`.
     """
     own, shared = logit(probability, 1e-3), np.empty_like(probability)
-    moves = [(weight, round(down), round(right)) for weight, down, right in shifts]
-    moves += [(weight, -down, -right) for weight, down, right in moves]
+    moves = _moves(shifts)
     for top in range(0, len(own), BAND_ROWS):  # of a large photo nothing else is kept whole
         band = range(top, min(top + BAND_ROWS, len(own)))
         total = OWN_WEIGHT * own[band.start : band.stop]
@@ -56,6 +59,33 @@ def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
         least = own[band.start : band.stop] - CERTAIN_LOGIT
         shared[band.start : band.stop] = sigmoid(np.maximum(mean, least))
     return shared
+
+
+def shared_picture(rgb: np.ndarray, shifts: list[Shift]) -> np.ndarray:
+    """What the copies in a photo (uint8, H x W x 3, RGB) share: uint8, H x W x 3, RGB, on grey.
+
+    At each place the mark is as it is there; of the scenes little is left.
+    """
+    detail, (height, width) = detail_of(rgb), rgb.shape[:2]
+    pool = Pool((height, width))
+    pool.add(detail)
+    for _, down, right in _moves(shifts):
+        rows, from_rows = _overlap(range(height), height, down)
+        columns, from_columns = _overlap(range(width), width, right)
+        pool.add(detail[from_rows, from_columns], (rows, columns))
+    return pool.picture(CONTRAST)
+
+
+def add_shared(probability: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """Probability (float32, H x W) of `share_repeats` and that of the `shared_picture`, in one."""
+    evidence = logit(shared, 1e-3) + SHARED_LOGIT
+    return sigmoid(logit(probability, 1e-3) + SHARED_WEIGHT * evidence)
+
+
+def _moves(shifts: list[Shift]) -> list[tuple[float, int, int]]:
+    """The shifts and their opposites, in whole pixels."""
+    moves = [(weight, round(down), round(right)) for weight, down, right in shifts]
+    return moves + [(weight, -down, -right) for weight, down, right in moves]
 
 
 def _overlap(band: range, length: int, shift: int) -> tuple[slice, slice]:

@@ -9,7 +9,8 @@ very large one also tiles of the image at a quarter of its size, and so on. The 
 frames or that of the tiles counts, whichever is higher, but what only a reduced view shows must be
 more certain. Tiles fade into each other, so that no seams appear. Every view is made a JPEG first,
 as the photos are that the network was trained on. At last the copies of a tiled mark are judged
-together (`repeats`), other regions by the strongest of them (`regions`).
+together (`repeats`), in small images also by a picture of what they share; other regions by the
+strongest of them (`regions`).
 """
 
 import math
@@ -23,7 +24,7 @@ import numpy as np
 from inference.maps import reduced, resized
 from inference.reading import read_image
 from inference.regions import doubt_weak_regions
-from inference.repeats import find_shifts, share_repeats
+from inference.repeats import Shift, add_shared, find_shifts, share_repeats, shared_picture
 
 SMALL_PX = 512  # longest side below which more views are larger: EXPERIMENTS.md, 2026-11-28
 MIRRORED_PX = 513  # longest side from which there is a mirrored view: 512 px are seen once, fast
@@ -133,7 +134,7 @@ def decide(
 def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, float]:
     """Probability (float32, H x W) and score (0..1) of a uint8 RGB image of H x W pixels."""
     if views := native_views(rgb):
-        return mean_of_views(predict(views), rgb.shape[:2])
+        return judge_views(predict, rgb, predict(views))
     side = max(rgb.shape[:2])
     frame = reduced(rgb, WHOLE_PX / side)
     whole, score = join_views(predict([frame, cv2.flip(frame, 1)]), frame.shape[:2])
@@ -145,7 +146,7 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
         scores.append(tile_scores)
         zoom *= LEVEL_ZOOM
     probability = _merge_reduced(probability, whole)
-    return judged(probability), pooled_score(score, scores)
+    return judged(probability, find_shifts(probability)), pooled_score(score, scores)
 
 
 def native_views(rgb: np.ndarray) -> list[np.ndarray]:
@@ -167,10 +168,16 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
     return [rgb, cv2.flip(rgb, 1), *(reduced(rgb, zoom) for zoom in zooms)]
 
 
-def mean_of_views(found, shape: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """`join_views`, the probability `judged`."""
-    probability, score = join_views(found, shape)
-    return judged(probability), score
+def judge_views(predict: Predict, rgb: np.ndarray, found) -> tuple[np.ndarray, float]:
+    """Probability and score of an image from the network's answers to its `native_views`."""
+    probability, score = join_views(found, rgb.shape[:2])
+    shifts = find_shifts(probability)
+    probability = judged(probability, shifts)
+    if shifts and max(rgb.shape[:2]) < SMALL_PX:
+        views = native_views(shared_picture(rgb, shifts))
+        shared, _ = join_views(predict(views), rgb.shape[:2])
+        probability = add_shared(probability, shared)
+    return probability, score
 
 
 def join_views(
@@ -191,9 +198,9 @@ def join_views(
     return mean, marked / max(marked + clean, 1e-12)
 
 
-def judged(probability: np.ndarray) -> np.ndarray:
+def judged(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
     """A probability map (float32, H x W), each part of it in the light of the others."""
-    if shifts := find_shifts(probability):
+    if shifts:
         return share_repeats(probability, shifts)
     return doubt_weak_regions(probability)
 

@@ -10,7 +10,8 @@ from conftest import paint_photo
 from dataset import add_watermark
 from evaluation.metrics import score_mask
 from inference import pooling
-from inference.pooling import Pool, agreement, confidence_of, detail_of, segment_together
+from inference.details import Pool, detail_of
+from inference.pooling import agreement, confidence_of, segment_together
 from model import WatermarkSegmenter
 from samples.drawing import SampleParams
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from inference.regions import DOUBTED, doubt_weak_regions
+from inference.repeats import find_shifts
 from inference.segmenter import judged
 
 STRONG, WEAK, FAIR = 0.99, 0.6, 0.85
@@ -31,7 +32,7 @@ def test_only_what_is_weak_beside_a_certain_region_is_doubted():
     near = cv2.dilate(weak.view(np.uint8), np.ones((17, 17))).view(bool)
     assert np.array_equal(doubted[~near], found[~near])
     assert np.array_equal(doubted[found == STRONG], found[found == STRONG])
-    assert np.array_equal(judged(found), doubted)
+    assert np.array_equal(judged(found, []), doubted)
 
 
 def test_a_doubted_region_falls_with_its_rim():
@@ -67,4 +68,4 @@ def test_copies_of_a_tiled_mark_are_not_doubted():
         for column in range(10, 200, 60):
             found[row : row + 12, column : column + 20] = STRONG
     found[70:82, 70:90] = WEAK
-    assert doubt_weak_regions(found)[75, 80] < 0.5 < judged(found)[75, 80]
+    assert doubt_weak_regions(found)[75, 80] < 0.5 < judged(found, find_shifts(found))[75, 80]

@@ -178,15 +178,15 @@ def test_views_come_back_to_the_size_of_the_image(order):
     large, small = np.full((8, 12), 0.2, np.float32), np.full((4, 6), 0.8, np.float32)
     found = [(large, 0.5), (small, 0.5)][::order]
     for shape in (large.shape, small.shape):
-        probability, _ = segmenter.mean_of_views(found, shape)
+        probability, _ = segmenter.join_views(found, shape)
         assert probability.shape == shape and probability == pytest.approx(0.5)
 
 
 def test_the_score_is_that_of_the_mean_logit():
     flat = np.zeros((4, 4), np.float32)
-    _, score = segmenter.mean_of_views([(flat, 0.9), (flat, 0.5)], (4, 4))
+    _, score = segmenter.join_views([(flat, 0.9), (flat, 0.5)], (4, 4))
     assert score == pytest.approx(0.75)  # odds 3, between 9 and 1
-    probability, score = segmenter.mean_of_views([(flat, 0.3)], (4, 4))
+    probability, score = segmenter.join_views([(flat, 0.3)], (4, 4))
     assert np.array_equal(probability, flat) and score == pytest.approx(0.3)
 
 
@@ -218,7 +218,7 @@ def test_a_run_of_other_views_is_not_continued():
 
 def test_large_images_are_seen_whole_and_in_tiles(tiny_model, monkeypatch):
     seen = answer(tiny_model, monkeypatch, (50, 400, 20.0))
-    monkeypatch.setattr(segmenter, "judged", lambda found: found)  # views alone
+    monkeypatch.setattr(segmenter, "judged", lambda found, shifts: found)  # views alone
     probability = tiny_model.segment(np.zeros((100, 1700), np.uint8)).probability
     assert seen == [(64, 1024)] * 2 + [(128, 640)] * 3 + [(64, 480)] * 2
     tiles = [probability[50, x] for x in (400, 930, 1460)]  # at 0, 530, 1060

@@ -51,6 +51,7 @@ Rate = Callable[[int], float]  # from the number of a repeat to images/s
 
 def baseline_segmenter(device: str) -> TorchSegmenter:
     """The baseline in place of our network; it has no score."""
+
     class Network(torch.nn.Module):
         def __init__(self):
             super().__init__()
