@@ -52,11 +52,6 @@ def segmentation_loss(logits: Tensor, mask: Tensor, pixel_loss: str = "bce") -> 
     return add_means(segmentation_terms(logits, mask, pixel_loss))
 
 
-def score_loss(score_logit: Tensor, label: Tensor) -> Tensor:
-    """BCE of the image score; N and N, label 1, 0, or IGNORE."""
-    return add_means(score_terms(score_logit, label))
-
-
 def segmentation_terms(logits: Tensor, mask: Tensor, pixel_loss: str) -> Tensor:
     """Pixel loss and Dice, each as sum and count, 2 x 2; see `segmentation_loss`."""
     decided = (mask != IGNORE).float()
@@ -72,7 +67,7 @@ def segmentation_terms(logits: Tensor, mask: Tensor, pixel_loss: str) -> Tensor:
 
 
 def score_terms(score_logit: Tensor, label: Tensor) -> Tensor:
-    """BCE of the image score as sum and count, 1 x 2; see `score_loss`."""
+    """BCE of the image score, N, as sum and count, 1 x 2; labels N: 1, 0, or IGNORE."""
     decided = (label != IGNORE).float()
     bce = binary_cross_entropy_with_logits(score_logit, (label == 1).float(), reduction="none")
     return torch.stack([(bce * decided).sum(), decided.sum()])[None]
@@ -159,7 +154,7 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
             warmup_steps: over which the rate rises linearly; then it stays.
             decay_steps: the last steps of the training, over which the rate falls linearly to 0;
                 0 leaves it constant, so that the training can be prolonged from its checkpoint.
-            score_weight: weight of the image score in the loss; 0 turns the head off.
+            score_weight: weight of the image score in the loss; with 0 its head learns nothing.
             pixel_loss: a name in PIXEL_LOSSES, added to the Dice loss.
             keep_weight: above 0, the training starts from a trained network and must not forget:
                 on the batch's general samples (`mixing.MixedDataset`) the answer of that network is
@@ -295,8 +290,14 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
         self.log("val/score_auroc", self.auroc)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Raises ValueError if the checkpoint is of another network."""
+        """Raises ValueError if the checkpoint is of another network, or of another training."""
         check_same_network(checkpoint.get("hyper_parameters", {}), self.hparams)
+        taught = any(name.startswith("teacher.") for name in checkpoint["state_dict"])
+        if taught != bool(self.hparams.keep_weight):
+            raise ValueError(
+                f"The checkpoint is of a training {'with' if taught else 'without'} keep_weight, "
+                "which this one cannot go on with. Start from its weights: --init_from RUN/weights"
+            )
 
     def setup(self, stage: str) -> None:
         if stage == "fit":

@@ -40,8 +40,9 @@ def detail_of(rgb: np.ndarray) -> Detail:
     zoom = min(1, DETAIL_PX / side)
 
     def smooth(array, sigma_fraction):
-        small = reduced(array, zoom) if zoom < 1 else array
-        small = cv2.GaussianBlur(small, (0, 0), max(0.5, sigma_fraction * side * zoom))
+        small = cv2.GaussianBlur(
+            reduced(array, zoom), (0, 0), max(0.5, sigma_fraction * side * zoom)
+        )
         return cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
 
     values = rgb.astype(np.float32)

@@ -131,14 +131,15 @@ class SegmentationNetwork(nn.Module):
         groups = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                lr, decays = (
-                    encoder_rate if name.startswith("encoder.") else rate,
-                    parameter.ndim > 1,
-                )
-                groups.setdefault((lr, decays), []).append(parameter)
+                place = name.startswith("encoder."), parameter.ndim > 1
+                groups.setdefault(place, []).append(parameter)
         return [
-            {"params": parameters, "lr": lr, "weight_decay": weight_decay if decays else 0.0}
-            for (lr, decays), parameters in groups.items()
+            {
+                "params": parameters,
+                "lr": encoder_rate if in_encoder else rate,
+                "weight_decay": weight_decay if decays else 0.0,
+            }
+            for (in_encoder, decays), parameters in groups.items()
         ]
 
     def freeze_unused(self) -> None:

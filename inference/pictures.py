@@ -51,8 +51,7 @@ def overlay_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
 
 def shrunk(picture: np.ndarray, longest: int) -> np.ndarray:
     """A picture, H x W or H x W x 3, reduced so far that no side is longer than this, px."""
-    zoom = longest / max(picture.shape[:2])
-    return reduced(picture, zoom) if zoom < 1 else picture
+    return reduced(picture, min(1, longest / max(picture.shape[:2])))
 
 
 def probability_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:

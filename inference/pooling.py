@@ -64,7 +64,7 @@ def agreement(detail: Detail, others: Detail, mask: np.ndarray) -> float:
         return 0.0
     zoom = min(1, COMPARE_PX / max(mask.shape))
     maps = (detail.standardised, others.standardised * spread[..., None])
-    maps = [reduced(m, zoom) if zoom < 1 else m for m in maps]
+    maps = [reduced(m, zoom) for m in maps]
     one, other = (np.fft.rfft2(m, axes=(0, 1)) for m in maps)
     match = np.fft.irfft2((one * other.conj()).sum(2), maps[0].shape[:2])  # at every shift
     middle = np.median(match)
@@ -90,6 +90,10 @@ class SharedMark:
     confidence: float  # 0..1: at least MIN_IMAGES images carry it
     pool: Pool
     pooled: frozenset[int]  # numbers of the images in the pool
+
+    def picture(self) -> np.ndarray:
+        """What is shared, as the network has seen it: uint8, H x W x 3, RGB, on grey."""
+        return self.pool.picture(CONTRAST)
 
     def confidence_in(self, rgb: np.ndarray, number: int) -> float:
         """Probability, 0..1, that image `number` carries the mark."""
@@ -161,9 +165,10 @@ def find_shared(predict: Predict, read: Callable[[int], np.ndarray], numbers: li
 
     if len(numbers) * shape[0] * shape[1] <= CACHED_PX:
         look = functools.cache(look)
-    shared = _settle(predict, look, numbers, numbers)
-    alike = numbers if shared else _most_alike(look, numbers)
-    return shared if alike == numbers else _settle(predict, look, numbers, alike)
+    if shared := _settle(predict, look, numbers, numbers):
+        return shared
+    alike = _most_alike(look, numbers)
+    return None if alike == numbers else _settle(predict, look, numbers, alike)
 
 
 def _settle(predict, look, numbers: list[int], members: list[int]) -> SharedMark | None:

@@ -16,6 +16,7 @@ IMAGE_SUFFIXES = tuple(
 DECODE_ERRORS = (
     OSError,
     EOFError,  # of pillow_heif
+    MemoryError,  # of JPEG 2000, for a length that is damaged
     RuntimeError,  # of its AVIF decoder
     SyntaxError,  # Pillow's word for a broken PNG chunk
     ValueError,

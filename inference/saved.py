@@ -23,7 +23,8 @@ class SavedModel:
         """Writes `config.json` and `model.safetensors`, which `load` reads.
 
         Args:
-            folder: created if missing; an older model there is replaced.
+            folder: created if missing; an older model there is replaced. Other files stay, such as
+                `trained_on.json`, which lists what an older one was trained on.
             half: store float16, half the size; outputs then differ in the third decimal.
         """
         save_network(self.network, folder, half)
@@ -114,4 +115,5 @@ def find_folder(name_or_folder, revision: str | None = None) -> Path:
 
 def _reason(error: Exception) -> str:
     """The kind of an error of the hub's library, and its first line."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    first, *_ = str(error).strip().split("\n")
+    return f"{type(error).__name__}: {first}"

@@ -21,17 +21,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from inference.maps import reduced, resized
+from inference.maps import logit, reduced, resized, sigmoid
 from inference.reading import read_image
 from inference.regions import doubt_weak_regions
 from inference.repeats import Shift, add_shared, find_shifts, share_repeats, shared_picture
 
-SMALL_PX = 512  # longest side below which more views are larger: EXPERIMENTS.md, 2026-11-28
-MIRRORED_PX = 513  # longest side from which there is a mirrored view: 512 px are seen once, fast
-MAX_ENLARGEMENT = 2.0  # of smaller ones: JPEG's blocks grow with it, as in training
-REDUCED = (0.75,)  # sizes of more views of those: EXPERIMENTS.md, 2026-11-29
-HALVED_PX = 1024  # longest side from which these sizes are others
-REDUCED_LARGE = (0.5, 0.6)
+# How an image is seen, by its longest side: EXPERIMENTS.md, 2026-11-28 and 29
+SMALL_PX = 512  # below this it is also seen enlarged
+MAX_ENLARGEMENT = 2.0  # JPEG's blocks grow with it, as in training
+MIRRORED_PX = 513  # from this on also mirrored and reduced; of just 512 px it is seen once, fast
+ZOOMS = (0.75,)  # at which it is seen reduced
+LARGE_PX = 1024  # from this on at other zooms
+LARGE_ZOOMS = (0.5, 0.6)
 NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
 TILE_PX = 768  # longest side of a tile
@@ -43,7 +44,7 @@ TILE_ZOOM = 0.5  # size at which each level of tiles is seen once more
 REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.35  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-28
-METHOD = 10  # raise it with every change in the code that changes masks, scores, or files of them
+METHOD = 11  # raise it with every change in the code that changes masks, scores, or files of them
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
@@ -164,7 +165,7 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
         return [rgb, cv2.flip(large, 1), large, 255 - large]
     if side < MIRRORED_PX:
         return [rgb]
-    zooms = REDUCED_LARGE if side >= HALVED_PX else REDUCED
+    zooms = LARGE_ZOOMS if side >= LARGE_PX else ZOOMS
     return [rgb, cv2.flip(rgb, 1), *(reduced(rgb, zoom) for zoom in zooms)]
 
 
@@ -193,9 +194,7 @@ def join_views(
     if len(found) > 1:
         probabilities[1] = cv2.flip(probabilities[1], 1)
     mean = sum(resized(probability, shape) for probability in probabilities) / len(found)
-    marked = math.prod(scores) ** (1 / len(scores))  # over `clean`: the odds of the mean logit
-    clean = math.prod(1 - score for score in scores) ** (1 / len(scores))
-    return mean, marked / max(marked + clean, 1e-12)
+    return mean, float(sigmoid(logit(np.array(scores), 1e-7).mean()))
 
 
 def judged(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
@@ -205,13 +204,13 @@ def judged(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
     return doubt_weak_regions(probability)
 
 
-def _merge_reduced(probability: np.ndarray, reduced: np.ndarray) -> np.ndarray:
+def _merge_reduced(probability: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Raises the probability to that of a reduced view, where this is higher once discounted."""
-    odds_against = (1 - reduced) * REDUCED_CERTAINTY
-    reduced = reduced * (1 - REDUCED_CERTAINTY)
-    reduced = reduced / np.maximum(reduced + odds_against, 1e-9)
-    reduced = cv2.resize(reduced, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.maximum(probability, reduced, out=probability)
+    odds_against = (1 - other) * REDUCED_CERTAINTY
+    odds_for = other * (1 - REDUCED_CERTAINTY)
+    other = odds_for / np.maximum(odds_for + odds_against, 1e-9)
+    other = cv2.resize(other, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.maximum(probability, other, out=probability)
 
 
 def recompressed(image: np.ndarray, quality: int = VIEW_QUALITY) -> np.ndarray:

@@ -36,7 +36,7 @@ class ImageFile:
     plain_jpeg: bool = False  # RGB or grey JPEG: OpenCV decodes it as Pillow does, twice as fast
 
     def read(self) -> np.ndarray:
-        """The image as `read_image` gives it."""
+        """The image as `read_image` gives it, apart from an orientation that XMP alone tells."""
         if not self.plain_jpeg:
             return read_image(self.path)
         data = np.frombuffer(self.path.read_bytes(), np.uint8)

@@ -74,7 +74,7 @@ def code_points(path: Path) -> frozenset[int]:
     try:
         with TTFont(path, lazy=True, fontNumber=0) as font:
             return frozenset(font.getBestCmap() or ())
-    except (TTLibError, OSError):
+    except (TTLibError, OSError, AssertionError, LookupError):  # as fontTools meets damage
         return frozenset()
     finally:
         log.setLevel(level)

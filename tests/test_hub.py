@@ -34,6 +34,10 @@ def hub(tmp_path, monkeypatch, make_model):
     return root
 
 
+def test_errors_without_a_text_are_named():
+    assert saved._reason(OSError()) == "OSError: "
+
+
 def test_a_name_loads_from_the_cache_without_a_network(hub):
     assert (first_weights(WatermarkSegmenter.from_pretrained("owner/marks")) == 1).all()
 

@@ -213,12 +213,13 @@ def test_files_with_damaged_exif_are_left_out_or_readable(tmp_path, suffix):
     assert all(upright_size(file.path) == (30, 20) for file in files)
 
 
-def test_a_decoder_whose_file_ends_too_early_is_explained(tmp_path, monkeypatch):
-    """pillow_heif raises this for some damaged photos."""
+@pytest.mark.parametrize("kind", [EOFError, MemoryError])
+def test_what_decoders_raise_for_damaged_photos_is_explained(kind, tmp_path, monkeypatch):
+    """The former is pillow_heif's, the latter that of Pillow's JPEG 2000."""
     (tmp_path / "photo.heic").write_bytes(b"damaged")
 
     def end(*_, **__):
-        raise EOFError("Unexpected end of file")
+        raise kind("Unexpected end of file")
 
     monkeypatch.setattr(Image, "open", end)
     with pytest.raises(ValueError, match=r"photo\.heic.*Unexpected end of file"):

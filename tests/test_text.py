@@ -55,6 +55,15 @@ def test_broken_fonts_are_passed_over(tmp_path, all_fonts):
     assert find_fonts(tmp_path) == all_fonts
 
 
+@pytest.mark.parametrize("error", [KeyError("maxp"), AssertionError(), IndexError()])
+def test_damage_that_fonttools_does_not_expect_counts_as_broken(error, monkeypatch, all_fonts):
+    def fail(font):
+        raise error
+
+    monkeypatch.setattr("samples.text.TTFont.getBestCmap", fail)
+    assert code_points(all_fonts[0].path) == frozenset()
+
+
 def test_fonts_that_pillow_cannot_draw_are_passed_over(monkeypatch, tmp_path, all_fonts):
     for name in ("good.ttf", "small.ttf", "large.ttf"):
         shutil.copy(all_fonts[0].path, tmp_path / name)

@@ -200,14 +200,18 @@ def test_a_resumed_training_equals_an_uninterrupted_one(make_model, make_data, t
         assert_equal(resumed[key], saved[key], key)
 
 
-def test_a_resumed_training_takes_the_rates_that_are_asked_for(make_model, make_data, tmp_path):
+@pytest.mark.parametrize("encoder_rate, first", [(0.2, 0.1), (1.0, 0.5)])
+def test_a_resumed_training_takes_the_rates_that_are_asked_for(
+    encoder_rate, first, make_model, make_data, tmp_path
+):
     checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True)
     make_trainer(tmp_path, checkpoint, max_epochs=1).fit(make_model(warmup_steps=4), make_data())
     recorder = Recorder()
-    model = make_model(learning_rate=0.5, encoder_rate=0.2, weight_decay=0.3, warmup_steps=4)
+    rates = dict(learning_rate=0.5, encoder_rate=encoder_rate)
+    model = make_model(**rates, weight_decay=0.3, warmup_steps=4)
     trainer = make_trainer(tmp_path, recorder, max_epochs=2)
     trainer.fit(model, make_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=False)
-    assert recorder.rates == pytest.approx([0.1 * 3 / 4, 0.1])  # steps 3 and 4; the encoder first
+    assert recorder.rates == pytest.approx([first * 3 / 4, first])  # steps 3, 4; the encoder
     assert [g["weight_decay"] for g in trainer.optimizers[0].param_groups] == [0.3, 0.0, 0.3, 0.0]
 
 
@@ -230,6 +234,21 @@ def test_checkpoint_of_another_network_is_refused(make_model, make_data, tmp_pat
     trainer = make_trainer(tmp_path, max_epochs=2)
     with pytest.raises(ValueError, match=r"decoder_channels is \[8, 8.* this model's is \[16"):
         trainer.fit(wider, make_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=False)
+
+
+@pytest.mark.parametrize("adapting", [True, False])
+def test_checkpoint_of_another_kind_of_training_is_refused(
+    adapting, make_model, make_data, tmp_path
+):
+    checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True)
+    make_trainer(tmp_path, checkpoint, max_epochs=1).fit(make_model(), make_data())
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    other = make_model(keep_weight=3.0)
+    if adapting:
+        saved["state_dict"], other = other.state_dict(), make_model()
+    message = f"training {'with' if adapting else 'without'} keep_weight.*--init_from"
+    with pytest.raises(ValueError, match=message):
+        other.on_load_checkpoint(saved)
 
 
 # --- Command line -------------------------------------------------------------------------------
