@@ -15,7 +15,14 @@ from torch.utils.data import DataLoader
 from inference import devices
 from inference.network import DepthwiseConv, SegmentationNetwork, make_encoder, normalisation
 from inference.segmenter import STRIDE
-from model import WatermarkSegmenter, add_means, score_terms, segmentation_loss
+from model import (
+    CLEAN_LIMIT,
+    WatermarkSegmenter,
+    add_means,
+    clean_terms,
+    score_terms,
+    segmentation_loss,
+)
 from samples import IGNORE
 from samples.loading import make_loader
 
@@ -195,6 +202,16 @@ def test_score_loss_by_hand():
     assert score_loss(torch.tensor([3.0]), torch.tensor([IGNORE])).item() == 0
 
 
+def test_clean_loss_by_hand():
+    mask = torch.zeros(4, 1, 10, 10, dtype=torch.uint8)
+    mask[1, :, 0, 0], mask[2:, :, 0], mask[3] = 1, IGNORE, IGNORE
+    logits = torch.full((4, 1, 10, 10), -20.0)
+    logits[0, :, 0, :2], logits[1], logits[2, :, 0] = 0.0, 20.0, 20.0
+    share = 2 * 0.5**2 / 100  # of the first; the second is marked, the others have nothing decided
+    terms = clean_terms(logits, mask)
+    assert terms[0].tolist() == pytest.approx([share / (share + CLEAN_LIMIT), 3], abs=1e-4)
+
+
 def test_ignored_pixels_and_labels_have_no_effect_on_the_losses():
     mask = torch.tensor([0, 1, IGNORE]).repeat(12).view(1, 1, 6, 6)
     logits = torch.randn(1, 1, 6, 6, requires_grad=True)
@@ -227,6 +244,15 @@ def answers():
     logits[1, :, :2] = 5.0
     label = torch.tensor([1, 0, IGNORE], dtype=torch.uint8)
     return logits, torch.tensor([3.0, -3.0, -9.0]), mask, label
+
+
+def test_clean_loss_joins_the_loss_by_its_weight(make_model, answers):
+    logits, score_logit, mask, label = answers
+    batch = dict(mask=mask, label=label)
+    plain, strict = (make_model(clean_weight=weight) for weight in (0.0, 0.3))
+    added = strict._truth_loss(logits, score_logit, batch)
+    added -= plain._truth_loss(logits, score_logit, batch)
+    assert added.item() == pytest.approx(0.3 * add_means(clean_terms(logits, mask)).item(), 1e-4)
 
 
 @pytest.mark.filterwarnings("ignore")
