@@ -77,7 +77,7 @@ def test_a_photo_is_answered_and_its_upload_deleted(answers, photo):
     )
     assert path == photo and not Path(photo).exists()
     assert Path(file).read_bytes() == wanted and Path(file).name == "photo.mask.png"
-    assert score == {"watermark": 0.9} and "160 x 120 pixels are marked" in said
+    assert score == pytest.approx({"watermark": 0.9}) and "160 x 120 pixels are marked" in said
     assert probability.shape == mask.shape == (120, 160) and set(np.unique(mask)) == {0, 255}
     for side in ("before", "after"):
         data = base64.b64decode(pictures[side].removeprefix("data:image/jpeg;base64,"))
