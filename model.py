@@ -39,21 +39,27 @@ PIXEL_LOSSES = {  # (logits, target), both float N x 1 x H x W, to the loss of e
 }
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor, pixel_loss: str = "bce") -> Tensor:
+def segmentation_loss(
+    logits: Tensor, mask: Tensor, pixel_loss: str = "bce", clean_weight: float = 0.0
+) -> Tensor:
     """Loss of all decidable pixels plus soft Dice of each image, averaged over marked images.
 
-    Dice weighs small marks like large ones but says nothing about clean photos; BCE does.
+    Dice weighs small marks like large ones but says nothing about clean photos; BCE does, but
+    little, as a false spot has few pixels: hence the third part, off unless it has a weight.
 
     Args:
         logits: float, N x 1 x H x W.
         mask: integer, N x 1 x H x W: 1, 0, or IGNORE for pixels without weight.
         pixel_loss: a name in PIXEL_LOSSES.
+        clean_weight: of how far clean images are marked, 0..1 each, 0.5 at CLEAN_LIMIT.
     """
-    return add_means(segmentation_terms(logits, mask, pixel_loss))
+    return add_means(segmentation_terms(logits, mask, pixel_loss, clean_weight))
 
 
-def segmentation_terms(logits: Tensor, mask: Tensor, pixel_loss: str) -> Tensor:
-    """Pixel loss and Dice, each as sum and count, 2 x 2; see `segmentation_loss`."""
+def segmentation_terms(
+    logits: Tensor, mask: Tensor, pixel_loss: str, clean_weight: float
+) -> Tensor:
+    """Pixel loss, Dice, and clean images, each as sum and count, 3 x 2; see `segmentation_loss`."""
     decided = (mask != IGNORE).float()
     target = (mask == 1).float()
     pixels = PIXEL_LOSSES[pixel_loss](logits, target) * decided
@@ -62,20 +68,11 @@ def segmentation_terms(logits: Tensor, mask: Tensor, pixel_loss: str) -> Tensor:
     total = (probability + target).sum((1, 2, 3))
     marked = target.amax((1, 2, 3))
     dice = (1 - (2 * overlap + 1) / (total + 1)) * marked
-    sums = torch.stack([pixels.sum(), dice.sum()])
-    return torch.stack([sums, torch.stack([decided.sum(), marked.sum()])], 1)
-
-
-def clean_terms(logits: Tensor, mask: Tensor) -> Tensor:
-    """How far clean images are marked, 0..1 each, 0.5 at CLEAN_LIMIT; as sum and count, 1 x 2.
-
-    Dice says nothing about them, and BCE little, as a false spot has few pixels.
-    """
-    decided = (mask != IGNORE).float()
-    marked = (logits.sigmoid() * decided).square().sum((1, 2, 3))  # N; sure pixels count most
-    share = marked / decided.sum((1, 2, 3)).clamp(min=1)
-    clean = 1 - (mask == 1).float().amax((1, 2, 3))
-    return torch.stack([(share / (share + CLEAN_LIMIT) * clean).sum(), clean.sum()])[None]
+    clean = 1 - marked
+    share = probability.square().sum((1, 2, 3)) / decided.sum((1, 2, 3)).clamp(min=1)
+    false = share / (share + CLEAN_LIMIT) * clean  # squared: sure pixels count most
+    sums = torch.stack([pixels.sum(), dice.sum(), clean_weight * false.sum()])
+    return torch.stack([sums, torch.stack([decided.sum(), marked.sum(), clean.sum()])], 1)
 
 
 def score_terms(score_logit: Tensor, label: Tensor) -> Tensor:
@@ -221,13 +218,11 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
         return self
 
     def _truth_terms(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
-        """The loss as `add_means` takes it, 4 x 2: pixels, Dice, score, clean images."""
-        settings, mask = self.hparams, batch["mask"]
-        pixels_and_dice = segmentation_terms(logits, mask, settings.pixel_loss)
-        others = [score_terms(score_logit, batch["label"]), clean_terms(logits, mask)]
-        weights = logits.new_ones(2, 2)  # of the sums, not the counts
-        weights[:, 0] = logits.new_tensor([settings.score_weight, settings.clean_weight])
-        return torch.cat([pixels_and_dice, weights * torch.cat(others)])
+        """The loss as `add_means` takes it, 4 x 2: pixels, Dice, clean images, score."""
+        settings, score = self.hparams, score_terms(score_logit, batch["label"])
+        weight = score.new_tensor([settings.score_weight, 1.0])  # of the sum, not the count
+        how = settings.pixel_loss, settings.clean_weight
+        return torch.cat([segmentation_terms(logits, batch["mask"], *how), weight * score])
 
     def _truth_loss(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
         return add_means(self._truth_terms(logits, score_logit, batch))

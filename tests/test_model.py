@@ -19,9 +19,9 @@ from model import (
     CLEAN_LIMIT,
     WatermarkSegmenter,
     add_means,
-    clean_terms,
     score_terms,
     segmentation_loss,
+    segmentation_terms,
 )
 from samples import IGNORE
 from samples.loading import make_loader
@@ -202,6 +202,10 @@ def test_score_loss_by_hand():
     assert score_loss(torch.tensor([3.0]), torch.tensor([IGNORE])).item() == 0
 
 
+def clean_terms(logits, mask):
+    return segmentation_terms(logits, mask, "bce", clean_weight=1.0)[2]
+
+
 def test_clean_loss_by_hand():
     mask = torch.zeros(4, 1, 10, 10, dtype=torch.uint8)
     mask[1, :, 0, 0], mask[2:, :, 0], mask[3] = 1, IGNORE, IGNORE
@@ -209,7 +213,7 @@ def test_clean_loss_by_hand():
     logits[0, :, 0, :2], logits[1], logits[2, :, 0] = 0.0, 20.0, 20.0
     share = 2 * 0.5**2 / 100  # of the first; the second is marked, the others have nothing decided
     terms = clean_terms(logits, mask)
-    assert terms[0].tolist() == pytest.approx([share / (share + CLEAN_LIMIT), 3], abs=1e-4)
+    assert terms.tolist() == pytest.approx([share / (share + CLEAN_LIMIT), 3], abs=1e-4)
 
 
 def test_ignored_pixels_and_labels_have_no_effect_on_the_losses():
@@ -252,7 +256,9 @@ def test_clean_loss_joins_the_loss_by_its_weight(make_model, answers):
     plain, strict = (make_model(clean_weight=weight) for weight in (0.0, 0.3))
     added = strict._truth_loss(logits, score_logit, batch)
     added -= plain._truth_loss(logits, score_logit, batch)
-    assert added.item() == pytest.approx(0.3 * add_means(clean_terms(logits, mask)).item(), 1e-4)
+    assert added.item() == pytest.approx(
+        0.3 * add_means(clean_terms(logits, mask)[None]).item(), 1e-4
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
