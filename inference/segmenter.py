@@ -44,7 +44,7 @@ TILE_ZOOM = 0.5  # size at which each level of tiles is seen once more
 REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.3  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-29
-METHOD = 12  # raise it with every change in the code that changes masks, scores, or files of them
+METHOD = 11  # raise it with every change in the code that changes masks, scores, or files of them
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
