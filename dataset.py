@@ -82,7 +82,8 @@ class WatermarkSettings:
     )  # fmt: skip
     rotations_deg: Mapping[str, Range] = _table(
         single=(-180, 180), inside=(-180, 180), grid=(-50, 50), brick=(-50, 50), lattice=(-10, 10),
-        corner=(0, 0), centre=(0, 0), lower_right=(0, 0), band=(0, 0), edge=(0, 0), diagonal=(-5, 5)
+        corner=(0, 0), centre=(0, 0), lower_right=(0, 0), edge=(0, 0), diagonal=(-5, 5),
+        band=(0, 0),  # never turned
     )  # fmt: skip
     upright_probability: float = 0.4  # rotation 0 whatever the range: most real marks are upright
     stretch_range: Range = (0.6, 1.6)  # width over height, against the mark's own shape

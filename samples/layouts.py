@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from samples.marks import MarkParams, mean_rgb, over, tinted
+from samples.marks import MarkParams, mean_rgb, opposite_level, over, tinted
 
 Shape = tuple[int, int]  # of an image: height, width
 BAND_RANGE = (0.05, 0.2)  # height of a band over the image's
@@ -75,7 +75,8 @@ def inside(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
 def corner(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     """In the corner nearest to `mark.center`; the nearer to the edge, the smaller the margin."""
     middle = []
-    for length, side, at in zip(stamp.shape[1::-1], shape[::-1], mark.center):
+    lengths = turned_size(stamp.shape[1], stamp.shape[0], mark.rotation_deg)
+    for length, side, at in zip(lengths, shape[::-1], mark.center):
         margin = 0.12 * min(at, 1 - at) + length / 2 / side
         middle.append(margin if at < 0.5 else 1 - margin)
     return place(stamp, middle, mark.rotation_deg, shape)
@@ -96,7 +97,8 @@ def edge(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
     """Upwards or downwards along the nearer side of the image, whole."""
     x, y = mark.center
     near = (0.1 * x if x < 0.5 else 1 - 0.1 * (1 - x), y)
-    turned = replace(mark, center=near, rotation_deg=90 if y < 0.5 else -90)
+    upright_deg = 90 if y < 0.5 else -90
+    turned = replace(mark, center=near, rotation_deg=upright_deg + mark.rotation_deg)
     return inside(stamp, turned, shape)
 
 
@@ -144,8 +146,8 @@ def band(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
         stamp = cv2.resize(stamp, size, interpolation=cv2.INTER_AREA)
     strip_px = int(np.clip(math.ceil(BAND_ROOM * stamp.shape[0]), thinnest, thickest))
     x, y = (min(1, max(0, 2 * at - 0.5)) for at in mark.center)  # half of all touch an edge
-    level = 255 if np.mean(mean_rgb(stamp)) < 128 else 0
-    strip = np.full((strip_px, width, 4), (level, level, level, 255), np.uint8)
+    opaque = np.full((strip_px, width), 255, np.uint8)
+    strip = tinted(opaque, [opposite_level(stamp)] * 3)
     half = min(0.5, (stamp.shape[1] + strip_px / 2) / 2 / width)  # of the mark and its margin
     words = place(stamp, (half + x * (1 - 2 * half), 0.5), 0, strip.shape[:2])
     strip[words.window] = over(words.rgba, strip[words.window])

@@ -25,6 +25,7 @@ MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or
 LOGO_KINDS = ("logo", "lockup")  # of MARKS: they need a logo file
 MIN_SIGNATURE_PX = 40  # long side; below, its loops close
 MIN_SPARKLE_PX = 10
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 PLATE_ALPHA = 150  # of 255: the plate belongs to the mark, `dataset.honest_mask`
 SPARKLES = (  # x, y, radius over the side of the stamp; one sparkle is the most common
     ((0.5, 0.5, 0.5),), ((0.5, 0.5, 0.5),), ((0.42, 0.58, 0.42), (0.82, 0.18, 0.18)),
@@ -107,13 +108,16 @@ def _halve(stamp: np.ndarray) -> np.ndarray:
 def stretch_stamp(stamp: np.ndarray, long_px: float, stretch: float) -> np.ndarray:
     """The stamp with its long side at `long_px`, its width stretched against its height.
 
-    Bilinear on premultiplied RGBA: nothing can ring or pull in hidden colour. Shrinks cleanly to
-    half; beyond that `_halve` first.
+    Bilinear on premultiplied RGBA: nothing can ring or pull in hidden colour. That shrinks cleanly
+    to half, so a side that becomes shorter is first averaged down to twice its length.
     """
-    height, width = stamp.shape[:2]
-    width, height = width * stretch**0.5, height / stretch**0.5
+    sides = stamp.shape[1::-1]
+    width, height = sides[0] * stretch**0.5, sides[1] / stretch**0.5
     zoom = long_px / max(width, height)
     size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+    twice = tuple(min(side, 2 * wanted) for side, wanted in zip(sides, size))
+    if twice != sides:
+        stamp = cv2.resize(stamp, twice, interpolation=cv2.INTER_AREA)
     return cv2.resize(stamp, size, interpolation=cv2.INTER_LINEAR)
 
 
@@ -127,7 +131,7 @@ def logo_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
 def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     """The text in its font, in white, at a size; `mark.color` paints it later.
 
-    Never smaller than MIN_FONT_PX, however long the text.
+    Never smaller than MIN_FONT_PX, however long the text, before it is stretched.
     """
     probe_px = 32
     left, top, right, bottom = _text_box(mark, probe_px)
@@ -259,9 +263,10 @@ def mean_rgb(stamp: np.ndarray) -> tuple[float, ...]:
     return tuple(255 * level / max(alpha, 1e-6) for level in color)
 
 
-def _is_dark(stamp: np.ndarray) -> bool:
-    red, *_, alpha = cv2.mean(stamp)
-    return red < 0.5 * alpha
+def opposite_level(stamp: np.ndarray) -> int:
+    """White, 255, for a stamp whose strokes are dark on average; else black, 0."""
+    luma = np.dot(LUMA, mean_rgb(stamp))
+    return 255 if luma < 128 else 0
 
 
 def _stroke_px(stamp: np.ndarray) -> int:
@@ -275,8 +280,7 @@ def outline(stamp: np.ndarray) -> np.ndarray:
     stamp = _pad(stamp, width)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     alpha = cv2.dilate(stamp[..., 3], kernel)
-    level = alpha if _is_dark(stamp) else np.zeros_like(alpha)
-    return over(stamp, cv2.merge([level, level, level, alpha]))
+    return over(stamp, tinted(alpha, [opposite_level(stamp)] * 3))
 
 
 def shadow(stamp: np.ndarray) -> np.ndarray:
@@ -313,8 +317,8 @@ def hollow(stamp: np.ndarray) -> np.ndarray:
 def plate(stamp: np.ndarray) -> np.ndarray:
     """On a plate of the opposite brightness that lets more of the photo through than the mark."""
     stamp = _pad(stamp, max(2, round(0.2 * min(stamp.shape[:2]))))
-    level = PLATE_ALPHA if _is_dark(stamp) else 0
-    return over(stamp, np.full_like(stamp, (level, level, level, PLATE_ALPHA)))
+    alpha = np.full(stamp.shape[:2], PLATE_ALPHA, np.uint8)
+    return over(stamp, tinted(alpha, [opposite_level(stamp)] * 3))
 
 
 def border(stamp: np.ndarray) -> np.ndarray:

@@ -146,8 +146,7 @@ def degrade(image: np.ndarray, params) -> np.ndarray:
     if params.enlarge > 1:
         image = reduced(image, 1 / params.enlarge)
     if params.downscale < 1:
-        small = cv2.resize(image, None, fx=params.downscale, fy=params.downscale,
-                           interpolation=cv2.INTER_AREA)  # fmt: skip
+        small = reduced(image, params.downscale)
         image = cv2.resize(small, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     if params.blur_sigma_px:
         image = cv2.GaussianBlur(image, (0, 0), params.blur_sigma_px)

@@ -149,6 +149,16 @@ def test_degradation_changes_pixels_not_the_scene(clean_params, change):
     assert 0 < difference.mean() < 8  # neither untouched nor moved nor with swapped channels
 
 
+@pytest.mark.parametrize("downscale", [0.5019, 0.502, 0.777])  # 256 px: 128.49, 128.51, 198.9
+@pytest.mark.parametrize("enlarge", [1.0, 1.37])
+def test_degradation_does_not_shift_the_picture_against_its_mask(clean_params, downscale, enlarge):
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[:, 240:] = 200
+    result = degrade(image, replace(clean_params, downscale=downscale, enlarge=enlarge))
+    edge = 256 - result[128, :, 0].sum(dtype=float) / 200
+    assert edge == pytest.approx(240, abs=0.15)
+
+
 def test_samples_have_the_promised_shapes_and_values(make_dataset):
     data = make_dataset(length=24)
     assert len(data) == 24

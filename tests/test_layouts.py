@@ -88,6 +88,19 @@ def test_lower_right_lies_near_that_corner_and_whole(make_mark, center):
     assert rows.min() >= 0.75 * SIZE and columns.min() >= 0.75 * SIZE
 
 
+@pytest.mark.parametrize("rotation_deg", [30, 90, -45])
+@pytest.mark.parametrize("layout", ["corner", "lower_right", "edge"])
+def test_turned_marks_near_the_edge_lie_whole_on_the_image(make_mark, layout, rotation_deg):
+    """A user who gives these layouts an angle gets it."""
+    mark = make_mark(center=(1.0, 1.0), rotation_deg=float(rotation_deg))
+    alpha = on_canvas(LAYOUTS[layout](solid(4, 30), mark, SHAPE))
+    assert alpha.sum() == pytest.approx(255 * 4 * 30, rel=0.02)
+    across, down = (np.ptp(places) + 1 for places in np.nonzero(alpha > 127)[::-1])
+    turn = np.radians(rotation_deg - 90 * (layout == "edge"))
+    for length, along, thick in ((across, np.cos, np.sin), (down, np.sin, np.cos)):
+        assert length == pytest.approx(abs(30 * along(turn)) + abs(4 * thick(turn)), abs=2.5)
+
+
 @pytest.mark.parametrize("y, top", [(0.1, 0), (0.9, 57), (0.5, 28)])
 @pytest.mark.parametrize("level, opposite", [(255, 0), (0, 255), (100, 255)])
 def test_band_is_an_opaque_strip_of_the_opposite_brightness(make_mark, y, top, level, opposite):

@@ -218,6 +218,19 @@ def test_more_lines_make_a_text_taller(make_mark, fonts):
     assert two.shape[0] > 1.7 * one.shape[0]
 
 
+@pytest.mark.parametrize("stretch", [1, 2, 4])
+def test_thin_lines_of_a_logo_survive_its_stretching(make_mark, tmp_path, stretch):
+    rgba = np.zeros((512, 512, 4))
+    rgba[::25] = rgba[-1] = 255  # 21 lines of a pixel, and one at the end
+    save_logo(tmp_path / "lines.png", rgba)
+    mark = dataclasses.replace(make_mark(), logo=tmp_path / "lines.png", stretch=float(stretch))
+    alpha = MARKS["logo"](mark, 256)[..., 3].astype(float)
+    assert len(alpha) == round(256 / stretch)
+    rows, zoom = alpha.mean(axis=1), len(alpha) / 512
+    around = [rows[max(0, round(y * zoom) - 1) :][:3].sum() for y in range(0, 500, 25)]
+    assert min(around) > 0.7 * 255 * zoom  # each has the ink of its pixel
+
+
 # --- Colours and effects ------------------------------------------------------------------------
 
 
@@ -225,7 +238,7 @@ def test_more_lines_make_a_text_taller(make_mark, fonts):
     "color, rgb",
     [
         ("original", (40, 80, 100)), ("white", (100, 100, 100)), ("black", (0, 0, 0)),
-        ("tint", (4, 78, 12)), ("grey", (4, 78, 12)),
+        ("tint", (4, 78, 12)), ("grey", (4, 78, 12)), ("desaturated", (70, 70, 70)),
     ],
 )  # fmt: skip
 def test_paint_premultiplies_the_colour(make_mark, color, rgb):
@@ -265,11 +278,17 @@ def test_hollow_leaves_strokes_of_two_pixels_whole():
     assert np.array_equal(EFFECTS["hollow"](stamp), stamp)
 
 
-@pytest.mark.parametrize("level, rim", [(255, 0), (0, 255)])
-def test_outline_is_a_rim_of_the_opposite_brightness(level, rim):
-    result = EFFECTS["outline"](solid(5, 5, (level,) * 3))
+OPPOSITES = [  # of a colour, by its luma
+    ((255, 255, 255), 0), ((0, 0, 0), 255), ((0, 255, 255), 0), ((140, 0, 0), 255),
+    ((0, 0, 255), 255), ((255, 230, 0), 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rgb, rim", OPPOSITES)
+def test_outline_is_a_rim_of_the_opposite_brightness(rgb, rim):
+    result = EFFECTS["outline"](solid(5, 5, rgb))
     assert result.shape == (7, 7, 4)
-    assert (result[1:6, 1:6] == (level, level, level, 255)).all()
+    assert (result[1:6, 1:6] == (*rgb, 255)).all()
     for row, column in ((0, 3), (6, 3), (3, 0), (3, 6)):
         assert result[row, column].tolist() == [rim, rim, rim, 255]
 
@@ -295,11 +314,12 @@ def test_emboss_lights_the_upper_left():
     assert result[20, 20, 0] == pytest.approx(120, abs=2)
 
 
-@pytest.mark.parametrize("level, ground", [(255, 0), (0, 150)])
-def test_a_plate_has_the_opposite_brightness_and_belongs_to_the_mark(level, ground):
-    result = EFFECTS["plate"](solid(10, 20, (level,) * 3))
+@pytest.mark.parametrize("rgb, opposite", OPPOSITES)
+def test_a_plate_has_the_opposite_brightness_and_belongs_to_the_mark(rgb, opposite):
+    result = EFFECTS["plate"](solid(10, 20, rgb))
     assert result.shape == (14, 24, 4)
-    assert (result[2:12, 2:22] == (level, level, level, 255)).all()
+    assert (result[2:12, 2:22] == (*rgb, 255)).all()
+    ground = 150 if opposite else 0  # premultiplied
     result[2:12, 2:22] = (ground, ground, ground, 150)
     assert (result == (ground, ground, ground, 150)).all()  # above half: `honest_mask` counts it
 
