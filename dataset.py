@@ -3,7 +3,8 @@
 `drawing.draw_sample` rolls every random number of a sample into a frozen `SampleParams`, which
 `render_sample` applies. To change the augmentation, change a default in `WatermarkSettings`, or
 pass your own. A new kind of mark, layout, effect, edit or blend mode is one function, an entry in
-the table below it (here, in samples/marks.py, layouts.py or photos.py), and a weight below.
+the table below it (here, in samples/marks.py, layouts.py or photos.py), and a weight below; a kind
+that needs a logo, a seed or words is also named in LOGO_KINDS, SEEDED_KINDS or text.WORDS.
 
 Conventions: images are uint8, H x W x 3, RGB. A stamp is one copy of a mark, cut out: uint8,
 h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles counter-clockwise.
@@ -27,7 +28,7 @@ from samples.checks import check_files, check_settings
 from samples.drawing import SCENE, Range, SampleParams, Weights, draw_sample
 from samples.files import ImageFile
 from samples.layouts import LAYOUTS, Layer, Shape
-from samples.loading import to_tensors
+from samples.loading import split_index, to_tensors
 from samples.marks import COLORS, EFFECTS, MARKS, MarkParams, paint
 from samples.own_mark import OwnMark
 from samples.photos import degrade, photo_square
@@ -65,7 +66,7 @@ class WatermarkSettings:
     clean_probability: float = 0.2  # photos without any mark
     several_probability: float = 0.1  # two or three marks instead of one
     kinds: Weights = _table(logo=5, text=5, lockup=3, signature=1, ai_label=1, date_id=2)
-    texts: tuple[str, ...] = ()  # what text marks say; none: words, names, dates ... (text.py)
+    texts: tuple[str, ...] = ()  # of the kinds text and lockup; none: words, names ... (text.py)
     text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
     layouts: Weights = _table(
         single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1,
@@ -90,13 +91,14 @@ class WatermarkSettings:
     logo_stretch_range: Range = (0.25, 4.0)  # of plain logos: no logo's own shape is learnt
     tile_gap_range: Range = (0.1, 1.0)  # space between tiles, fraction of the mark's long side
 
+    # What follows does not hold for the share of marks that `usual_look_probability` says.
     colors: Weights = _table(original=4, desaturated=1, white=4, black=3, grey=3, tint=4)
     effects: Weights = _table(none=12, outline=2, shadow=3, emboss=1, hollow=1, plate=1, border=1)
     blend_modes: Weights = _table(normal=12, multiply=2, screen=2, overlay=2, soft_light=2)
     opacity_range: Range = (0.08, 1.0)
     opacity_power: float = 1.6  # 1: all opacities alike; above: more faint marks
     highest_opacity_probability: float = 0.12  # the range's highest, whatever the above
-    usual_look_probability: float = 0.2  # whatever the above: white, plain, half-transparent
+    usual_look_probability: float = 0.2  # white, plain, half-transparent
     usual_opacity_range: Range = (0.3, 0.6)
 
     downscale_probability: float = 0.2  # shrink and enlarge again
@@ -176,8 +178,8 @@ def honest_mask(before: np.ndarray, after: np.ndarray, coverage: np.ndarray) -> 
 
     Returns:
         uint8, H x W: 1 where marks cover half the pixel or more and moved some channel by
-        VISIBLE_LEVELS or more; 0 where nothing was drawn; IGNORE for the rest (antialiased rims,
-        soft shadows, marks that do not show, such as white on snow).
+        VISIBLE_LEVELS or more, before any recompression; 0 where nothing was drawn; IGNORE for
+        the rest (antialiased rims, soft shadows, marks that do not show, such as white on snow).
     """
     change = functools.reduce(cv2.max, cv2.split(cv2.absdiff(before, after)))
     mask = np.multiply(coverage > 0, IGNORE, dtype=np.uint8)
@@ -274,9 +276,7 @@ class WatermarkDataset(Dataset):
 
     def params(self, index) -> SampleParams:
         """What was drawn for a sample: an index, or (epoch, index)."""
-        epoch, index = index if isinstance(index, tuple) else (0, index)
-        if not 0 <= index < self.length:
-            raise IndexError(f"index {index} is out of range 0..{self.length - 1}")
+        epoch, index = split_index(index, self.length)
         params, first = self._draw(epoch, index), index - index % self.marks_per_crop
         if index == first:  # nothing to share: the usual case draws once
             return params

@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from dataset import ROOT, WatermarkSettings, make_datasets
 from evaluation.callbacks import BeforeAfter
 from inference.devices import best_precision
-from inference.folder import WEIGHTS
+from inference.folder import check_folder
 from model import WatermarkSegmenter
 from samples.loading import make_loader
 from samples.mixing import mix_in
@@ -60,7 +60,8 @@ class WatermarkData(pl.LightningDataModule):
             raise ValueError("Pairs need two folders: give images and masks, or neither.")
         if train_length < batch_size:
             raise ValueError(
-                f"train_length {train_length} is below batch_size {batch_size}: no full batch."
+                f"train_length {train_length} is below batch_size {batch_size}: no full batch. "
+                "Raise train_length, or give a smaller batch_size."
             )
         self.batch_size, self.workers = batch_size, workers
         self.arguments = dict(
@@ -134,9 +135,16 @@ class CLI(LightningCLI):
         self.before_validate()
 
     def before_validate(self):
-        folder = self.config[self.subcommand].init_from
+        config = self.config[self.subcommand]
+        folder = config.init_from
+        if self.subcommand == "validate" and not (folder or config.ckpt_path):
+            raise ValueError(
+                "validate measures trained weights: give --init_from FOLDER or --ckpt_path FILE."
+            )
         if folder:
-            self.model.start_from(Path(folder) / WEIGHTS, "this network")
+            config_path, path = check_folder(folder)
+            what = f"this network (set --model.encoder and its channels as {config_path} has them)"
+            self.model.start_from(path, what)
             trained_on = Path(folder) / TRAINED_ON
             known = trained_on.exists()
             if not known:

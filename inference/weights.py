@@ -48,11 +48,19 @@ def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> N
 def load_weights(module: nn.Module, path: Path, what: str) -> None:
     """Fills a module from a .safetensors file; ValueError if it is damaged or does not fit."""
     try:
-        module.load_state_dict(load_file(path))
+        found = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or no safetensors file: {error}.") from error
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not hold the weights of {what}. {error}") from error
+    wanted = module.state_dict()
+    shapes = [{name: tuple(value.shape) for name, value in s.items()} for s in (found, wanted)]
+    wrong = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
+    if wrong:
+        there, here = (table.get(wrong[0], "missing") for table in shapes)
+        raise ValueError(
+            f"{path} does not hold the weights of {what}: {len(wrong)} tensors differ, such as "
+            f"{wrong[0]}, {there} there and {here} here."
+        )
+    module.load_state_dict(found)
 
 
 def save_network(network: SegmentationNetwork, folder, half: bool = False) -> None:

@@ -21,8 +21,13 @@ LIMITS = {  # of ranges that end before infinity
     "jpeg_quality_range": (1, 100),
     "enlarge_range": (1, 10),
     "tile_gap_range": (0, 10),
+    "noise_std_range": (0, 255),
+    "blur_sigma_range_px": (0, 100),
 }
-EDIT_LIMITS = {"levels": (2, 256), "bars": (0, 0.5), "collage": (0, 0.5)}
+EDIT_LIMITS = {
+    "contrast": (0, 100), "gamma": (0.01, 100), "brightness": (0, 100), "levels": (2, 256),
+    "sharpness": (0, 100), "noise": (0, 255), "bars": (0, 0.5), "collage": (0, 0.5),
+}  # fmt: skip
 
 
 def check_settings(settings, tables: Mapping[str, Mapping]) -> None:
@@ -31,8 +36,9 @@ def check_settings(settings, tables: Mapping[str, Mapping]) -> None:
     Args:
         tables: name of a setting to the table whose names it weighs.
     """
-    if settings.image_size < 32 or settings.image_size % 32:
-        raise ValueError(f"image_size is {settings.image_size}; use a multiple of 32.")
+    side = settings.image_size
+    if not isinstance(side, int) or side < 32 or side % 32:
+        raise ValueError(f"image_size is {side}; use a multiple of 32, a whole number.")
     for item in fields(settings):
         value = getattr(settings, item.name)
         if item.name.endswith("_probability"):
@@ -42,7 +48,9 @@ def check_settings(settings, tables: Mapping[str, Mapping]) -> None:
     _check_range("opacity_power", (settings.opacity_power,) * 2, 0.01, 100)
     for name, table in tables.items():
         _check_weights(name, getattr(settings, name), table)
-    _check_weights("text_styles", dict.fromkeys(settings.text_styles, 1), TEXTS)
+    _check_names("text_styles", settings.text_styles, TEXTS)
+    if not settings.text_styles:
+        raise ValueError(f"text_styles is empty; name one or more of {', '.join(TEXTS)}.")
     if isinstance(settings.texts, str) or not all(text.strip() for text in settings.texts):
         raise ValueError(f"texts is {settings.texts!r}; give a tuple of texts, none of them empty.")
     _check_layouts(settings)
@@ -65,8 +73,8 @@ def _check_layouts(settings) -> None:
     for kind, weights in settings.kind_layouts.items():
         _check_weights(f"kind_layouts[{kind!r}]", weights, LAYOUTS)
     kinds = [kind for kind, weight in settings.kinds.items() if weight]
-    own = [layout for kind in kinds for layout in settings.layouts_of(kind)]
-    for layout in [*settings.layouts, *own]:
+    weights = [settings.layouts, *map(settings.layouts_of, kinds)]
+    for layout in dict.fromkeys(name for table in weights for name in table if table[name]):
         for name, limits in (("scales", (0.01, 10)), ("rotations_deg", (-360, 360))):
             if layout not in getattr(settings, name):
                 raise ValueError(f"{name} has no range for the layout {layout!r}; add one.")
@@ -92,5 +100,5 @@ def _check_names(name, names, table):
 
 def _check_weights(name, weights, table):
     _check_names(name, weights, table)
-    if min(weights.values(), default=0) < 0 or sum(weights.values()) <= 0:
+    if not all(0 <= weight < np.inf for weight in weights.values()) or not any(weights.values()):
         raise ValueError(f"{name} is {dict(weights)}; give weights of 0 or more, not all 0.")

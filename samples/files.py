@@ -42,7 +42,7 @@ class ImageFile:
         data = np.frombuffer(self.path.read_bytes(), np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
         if image is None:  # changed since it was found
-            raise ValueError(f"{self.path} can no longer be decoded.")
+            raise ValueError(f"{self.path} can no longer be decoded: restore the file.")
         return image
 
 

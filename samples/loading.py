@@ -13,6 +13,14 @@ from samples import IGNORE
 MIN_MARK_PIXELS = 16  # fewer mask pixels than this do not make a marked photo
 
 
+def split_index(index: int | tuple[int, int], length: int) -> tuple[int, int]:
+    """(epoch, index) of a dataset's index, which may be both; IndexError beyond its length."""
+    epoch, index = index if isinstance(index, tuple) else (0, index)
+    if not 0 <= index < length:
+        raise IndexError(f"index {index} is out of range 0..{length - 1}")
+    return epoch, index
+
+
 def image_label(mask: np.ndarray) -> int:
     """Whether the photo carries a visible mark: 1, 0, or IGNORE for a mark too faint or small."""
     if np.count_nonzero(mask == 1) >= MIN_MARK_PIXELS:

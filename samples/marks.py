@@ -1,8 +1,9 @@
 """Watermarks as cut-out pictures, and their effects.
 
 The tables MARKS and EFFECTS name every alternative: a new one is a function, an entry, and a weight
-in `dataset.WatermarkSettings`. Nothing here is random; `drawing.draw_mark` decides, these functions
-apply. Where the marks lie on a photo, `layouts.py` says.
+in `dataset.WatermarkSettings`; of marks, also a name in LOGO_KINDS, SEEDED_KINDS or `text.WORDS`,
+if it needs a logo, a seed or words. Nothing here is random; `drawing.draw_mark` decides, these
+functions apply. Where the marks lie on a photo, `layouts.py` says.
 
 A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha.
 """

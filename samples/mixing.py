@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from samples import IGNORE
-from samples.loading import to_tensors
+from samples.loading import split_index, to_tensors
 from samples.own_mark import OwnMark
 from samples.pairs import Pair
 from samples.photos import crop_photo, draw_crop
@@ -24,7 +24,7 @@ def mix_pictures(image: torch.Tensor) -> torch.Tensor:
 class PairDataset(Dataset):
     """Random squares of photos with painted masks; samples as those of `WatermarkDataset`."""
 
-    def __init__(self, pairs: list[Pair], settings, length: int, seed: int = 0):
+    def __init__(self, pairs: list[Pair], settings, length: int, seed: int | str = 0):
         """
         Args:
             pairs: from `find_pairs`.
@@ -41,7 +41,8 @@ class PairDataset(Dataset):
 
     def stages(self, index) -> dict[str, np.ndarray]:
         """image: uint8, S x S x 3, RGB; mask: uint8, S x S, 1, 0 or IGNORE."""
-        rng, size = Random(f"{self.seed} {index}"), self.settings.image_size
+        epoch, index = split_index(index, self.length)
+        rng, size = Random(f"{self.seed} {epoch} {index}"), self.settings.image_size
         case = rng.choice(self.pairs).read()
         crop = draw_crop(self.settings.crop_range, rng)
         marked, drawn = (
@@ -62,7 +63,7 @@ class MixedDataset(Dataset):
         self,
         parts: Sequence[tuple[Dataset, float]],
         length: int,
-        seed: int = 0,
+        seed: int | str = 0,
         general: Dataset | None = None,
     ):
         """
@@ -88,7 +89,9 @@ class MixedDataset(Dataset):
         return [pair for part in self.datasets for pair in getattr(part, "pairs", ())]
 
     def _part(self, index) -> Dataset:
-        return Random(f"mixed {self.seed} {index}").choices(self.datasets, self.weights)[0]
+        epoch, index = split_index(index, self.length)
+        rng = Random(f"mixed {self.seed} {epoch} {index}")
+        return rng.choices(self.datasets, self.weights)[0]
 
     def stages(self, index) -> dict[str, np.ndarray]:
         return self._part(index).stages(index)

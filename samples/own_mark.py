@@ -28,7 +28,7 @@ class OwnMark:
         return ", ".join([*logos, *(f'"{text}"' for text in self.texts)])
 
     def settings(self, settings):
-        """`dataset.WatermarkSettings` with this mark for logo and text, in nearly its own shape."""
+        """`dataset.WatermarkSettings` with this mark for logo and text, stretched like text."""
         kinds = dict(logo=len(self.logos), text=len(self.texts))
         stretch = settings.stretch_range
         return replace(settings, kinds=kinds, texts=self.texts, logo_stretch_range=stretch)

@@ -16,6 +16,13 @@ from samples.loading import MIN_MARK_PIXELS, image_label
     [
         (dict(image_size=100), "image_size is 100; use a multiple of 32"),
         (dict(image_size=0), "image_size is 0"),
+        (dict(image_size=256.0), "image_size is 256.0; use a multiple of 32, a whole number"),
+        (dict(text_styles=()), "text_styles is empty; name one or more of words, name"),
+        (dict(kinds={"logo": float("nan"), "text": 1}), "kinds is .*0 or more"),
+        (dict(kinds={"logo": float("inf")}), "kinds is .*0 or more"),
+        (dict(blur_sigma_range_px=(1, 1e9)), "blur_sigma_range_px .*from 0 to 100"),
+        (dict(noise_std_range=(1, float("inf"))), "noise_std_range .*from 0 to 255"),
+        (dict(edits={"noise": (1, 300)}), r"edits\['noise'\] is \(1, 300\).*from 0 to 255"),
         (dict(blend_modes={"dodge": 1}), "blend_modes has no dodge; choose from normal, multiply"),
         (dict(kinds={"logo": 1, "stamp": 1}), "kinds has no stamp; choose from logo, text"),
         (dict(layouts={"spiral": 1}), "layouts has no spiral"),
@@ -53,6 +60,12 @@ from samples.loading import MIN_MARK_PIXELS, image_label
 def test_impossible_settings_are_refused(settings, reason):
     with pytest.raises(ValueError, match=reason):
         WatermarkSettings(**settings)
+
+
+def test_a_layout_of_weight_0_needs_no_ranges():
+    ranges = dict(scales={"inside": (0.1, 1)}, rotations_deg={"inside": (0, 0)})
+    kinds = dict(kinds={"text": 1}, layouts={"inside": 1, "grid": 0})
+    assert WatermarkSettings(**kinds, **ranges).layouts["grid"] == 0
 
 
 # --- Compositing --------------------------------------------------------------------------------

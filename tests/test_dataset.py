@@ -417,6 +417,23 @@ def test_labelled_undecidable_pixels_follow_the_coverage(make_dataset):
         assert np.array_equal(loose[index]["mask"][0].numpy(), expected)
 
 
+@pytest.mark.parametrize(
+    "setting, field, value",
+    [
+        ("tile_gap_range", "gap", 0.37), ("downscale_range", "downscale", 0.61),
+        ("blur_sigma_range_px", "blur_sigma_px", 0.83), ("noise_std_range", "noise_std", 3.1),
+        ("enlarge_range", "enlarge", 1.7), ("reduce_range", "reduce", 0.43),
+    ],
+)  # fmt: skip
+def test_a_range_of_one_value_gives_that_value(make_dataset, setting, field, value):
+    always = ("downscale", "blur", "noise", "enlarge", "reduce")
+    settings = {f"{name}_probability": 1.0 for name in always} | {"clean_probability": 0.0}
+    data = make_dataset(**settings, **{setting: (value, value)})
+    drawn = [data.params(index) for index in range(8)]
+    drawn = [mark for params in drawn for mark in params.marks] if field == "gap" else drawn
+    assert {getattr(item, field) for item in drawn} == {value}
+
+
 def test_too_few_samples_for_all_processes_are_refused(make_dataset, monkeypatch):
     monkeypatch.setattr(loading, "_rank", lambda: (0, 3))
     with pytest.raises(ValueError, match="10 training samples, 1 for each crop, do not fill"):

@@ -181,8 +181,11 @@ def test_inside_marks_are_whole(make_mark, center, rotation_deg):
 
 
 def test_inside_marks_that_are_too_long_lie_in_the_middle(make_mark):
-    alpha = on_canvas(LAYOUTS["inside"](solid(8, 90), make_mark(center=(0, 0)), SHAPE))
+    stamp = solid(8, 90)
+    stamp[:, 44:46] = 100  # its middle
+    alpha = on_canvas(LAYOUTS["inside"](stamp, make_mark(center=(0, 0)), SHAPE))
     assert (alpha[:8] > 0).all() and not alpha[9:].any()
+    assert (alpha[4] == 100).nonzero()[0].tolist() == [31, 32]
 
 
 @pytest.mark.parametrize("x, columns", [(0.1, (0, 6)), (0.9, (58, 64))])

@@ -386,8 +386,11 @@ def test_truncated_weights_are_refused(saved, share):
 def test_weights_of_another_network_are_refused(saved, make_model):
     make_model(decoder_channels=(16, 8, 8, 8)).save(saved.parent / "other")
     (saved.parent / "other" / "model.safetensors").replace(saved / "model.safetensors")
-    with pytest.raises(ValueError, match="does not hold the weights of the network in config"):
+    with pytest.raises(
+        ValueError, match="does not hold the weights of the network in config"
+    ) as no:
         WatermarkSegmenter.load(saved)
+    assert "tensors differ, such as " in str(no.value) and len(str(no.value)) < 400
 
 
 # --- Encoder weights ----------------------------------------------------------------------------

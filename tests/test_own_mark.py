@@ -129,7 +129,8 @@ def test_a_pair_becomes_squares_with_their_part_of_the_mask(pair_folders):
         assert torch.equal(sample["mask"][0], torch.from_numpy(mask))
         assert sample["image"].shape == (3, 32, 32) and sample["label"] == 1
     assert len({data.stages(i)["image"].tobytes() for i in range(20)}) > 10
-    assert np.array_equal(data.stages((0, 3))["image"], data.stages((0, 3))["image"])
+    again, later = data.stages((0, 3))["image"], data.stages((1, 3))["image"]
+    assert np.array_equal(data.stages(3)["image"], again) and not np.array_equal(again, later)
 
 
 def test_pairs_that_do_not_match_are_explained(pair_folders):
@@ -147,6 +148,17 @@ def test_masks_without_any_mark_are_explained(pair_folders):
         Image.new("L", (60, 40)).save(pair_folders[1] / f"{i}.png")
     with pytest.raises(ValueError, match=r"All 4 masks in .* are empty: paint the marks white"):
         find_pairs(*pair_folders)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_pairs_end_where_their_length_says(pair_folders, mixed):
+    settings = WatermarkSettings(image_size=32, crop_range=(0.8, 0.8))
+    data = PairDataset(find_pairs(*pair_folders), settings, length=3)
+    data = MixedDataset([(data, 1)], length=3) if mixed else data
+    assert len(list(data)) == 3
+    for index in (-1, 3, (1, 3)):
+        with pytest.raises(IndexError, match=r"out of range 0\.\.2"):
+            data[index]
 
 
 # --- Mixing -------------------------------------------------------------------------------------

@@ -262,10 +262,7 @@ def run_cli(monkeypatch, *arguments) -> None:
 
 @pytest.fixture(scope="module")
 def cli_run(tmp_path_factory, photo_folder, logo_folder):
-    """A function that trains for two short epochs from the command line; gives the run's folder.
-
-    All photos are clean, so that no epoch can beat the first in val/iou.
-    """
+    """A function that trains for two short epochs from the command line; gives the run's folder."""
 
     def run(*arguments, configs=CONFIGS[:1]) -> Path:
         folder = tmp_path_factory.mktemp("run")
@@ -349,6 +346,21 @@ def test_cli_starts_from_a_weights_folder(trained, cli_run):
     one, other = (load_file(folder / "weights" / "model.safetensors") for folder in (trained, run))
     head = "mask_head.weight"
     assert torch.equal(one[head], other[head])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "validate measures trained weights: give --init_from FOLDER or --ckpt_path FILE"),
+        (["--init_from=nowhere"], "No config.json in nowhere. Give a folder that"),
+        (["--init_from={weights}"], "this network (set --model.encoder and its channels as "),
+    ],
+)
+def test_validating_needs_fitting_weights(monkeypatch, tmp_path, trained, arguments, message):
+    arguments = [argument.format(weights=trained / "weights") for argument in arguments]
+    with pytest.raises(SystemExit) as stop:
+        run_cli(monkeypatch, "validate", f"--trainer.default_root_dir={tmp_path}", *arguments)
+    assert str(stop.value).startswith("train.py: ") and message in str(stop.value)
 
 
 @pytest.mark.parametrize(
@@ -604,8 +616,12 @@ def adapted(trained, cli_run, own_mark, painted_pairs):
     return cli_run(*options, configs=[ROOT / "configs" / "adapt.yaml"])
 
 
-def test_adapting_writes_weights_and_a_table_of_before_and_after(adapted):
-    assert WatermarkSegmenter.load(adapted / "weights").hparams.keep_weight == 0
+def test_adapting_writes_weights_and_a_table_of_before_and_after(adapted, trained):
+    paths = [folder / "weights" / "model.safetensors" for folder in (trained, adapted)]
+    before, after = (load_file(path) for path in paths)
+    assert set(before) == set(after) and not torch.equal(
+        *(s["mask_head.weight"] for s in (before, after))
+    )
     lines = (adapted / "before_after.md").read_text().splitlines()
     rows = [line.split(" | ") for line in lines[2:]]
     marks = [f"| the mark at opacity {opacity}" for opacity in (0.1, 0.2, 0.4, 0.8)]
