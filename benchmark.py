@@ -72,7 +72,7 @@ def main() -> None:
     options = parse()
     try:
         result = COMMANDS[options.command][0](options)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"benchmark.py: {error}")
     about = machine()
     print(*(f"{name}: {value}" for name, value in about.items()), sep="; ")

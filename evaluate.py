@@ -5,8 +5,8 @@
     python evaluate.py --images IMAGES --masks MASKS
     python evaluate.py --photos PHOTOS --logos LOGOS --together 3 10 30 --slices faint
     python evaluate.py --average RUN/weights START --weights DIR
-    python evaluate.py --photos PHOTOS --logos LOGOS --fit-score 0.1 --count 4000 --weights DIR
-    python evaluate.py --photos PHOTOS --logos LOGOS --calibrate 0.1 --count 20 --weights DIR
+    python evaluate.py --photos PHOTOS --logos LOGOS --fit-score 0.05 --count 4000 --weights DIR
+    python evaluate.py --photos PHOTOS --logos LOGOS --calibrate 0.05 --count 20 --weights DIR
     python evaluate.py --photos PHOTOS --logos LOGOS --quantize --weights DIR
 
 Writes results.json, results.md (the table it prints), reliability.png and a gallery of the best,
@@ -36,7 +36,7 @@ from evaluation.score import fit_score
 from evaluation.test_files import find_test_files, real_pairs, synthetic_slices
 from evaluation.testset import MARKED, SLICES
 from evaluation.together import compare_together, write_together
-from inference.folder import SHIPPED_WEIGHTS
+from inference.folder import SHIPPED_WEIGHTS, check_writable
 from inference.runtime import BACKENDS, load_segmenter
 from inference.segmenter import THRESHOLD
 
@@ -61,7 +61,10 @@ def parse(arguments=None):
     add("--photos", nargs="+", help="folders of photos without marks, to draw marks on")
     add("--logos", help="folder of logos with transparency")
     add("--fonts", help="folder of fonts for text marks, instead of matplotlib's")
-    add("--manifest", help="use the files that this manifest lists, and no other")
+    add(
+        "--manifest",
+        help="use the photos, logos and, of --fonts, the fonts that this lists, no other",
+    )
     add("--images", help="folder of real images, instead of --photos")
     add("--masks", help="folder of their masks, of the same names: white = mark")
     add("--slices", nargs="+", default=list(SLICES), choices=SLICES, metavar="SLICE")
@@ -133,6 +136,8 @@ def run(options) -> None:
         print(average(options.average, options.weights))
         return
     numbers = options.count, options.seed
+    if options.quantize or (options.fit_score, options.calibrate) != (None, None):
+        check_writable(options.weights)  # before the work whose result it gets
     if options.fit_score is not None:
         print(fit_score(options.weights, folders, options.fit_score, *numbers))
         return
@@ -152,6 +157,7 @@ def run(options) -> None:
         if options.together:
             marked = [name for name in options.slices if name in MARKED]
             how = *numbers, options.threshold, options.together
+            options.output.mkdir(parents=True, exist_ok=True)
             found = compare_together(segmenter, files, marked, *how)
             write_together(found, options.output)
             return
@@ -167,7 +173,7 @@ def main(arguments=None) -> None:
     options = parse(arguments)
     try:
         run(options)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"evaluate.py: {error}")
 
 

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from batch.inputs import UsageError
 from batch.report import OutputError
 
 
@@ -34,12 +33,12 @@ def run_command(name: str, work: Callable, go_on: str) -> int:
     """
     try:
         summary = work()
-    except (UsageError, FileNotFoundError, ValueError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
     except OutputError as error:
         print(f"{name}: stopped: {error}. {go_on}", file=sys.stderr)
         return 1
+    except (OSError, ValueError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted. {go_on}", file=sys.stderr)
         return 130

@@ -23,6 +23,7 @@ WINDOW = 8  # photos of one shard that are decoded together
 FLUSH_BYTES = 1 << 24  # of rows that are collected before they are written
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes", "content")
 SIDES = tuple(suffix.removeprefix(".") for suffix in SIDE_SUFFIXES)
+LINK = "is a link inside the archive: pack the file itself (tar --dereference --hard-dereference)"
 SIDE_SCHEMA = pa.schema([(side, pa.string()) for side in SIDES])
 
 
@@ -89,7 +90,7 @@ class TarShard:
             if problem:
                 yield lost(problem, self.schema)
 
-    def _samples(self, stream) -> Iterator[list[tuple[tarfile.TarInfo, bytes]]]:
+    def _samples(self, stream) -> Iterator[list[tuple[tarfile.TarInfo, bytes | str]]]:
         with tarfile.open(
             fileobj=stream, mode="r|", tarinfo=Member, bufsize=BUFFER_BYTES
         ) as archive:
@@ -97,12 +98,13 @@ class TarShard:
             try:
                 for info in archive:
                     archive.members = []  # it would remember all of them
-                    if not info.isfile() or _hidden(info.name):
+                    is_lost = not info.isfile() and _is_image_link(info)
+                    if not (info.isfile() or is_lost) or _hidden(info.name):
                         continue
                     if sample and split_key(info.name)[0] != split_key(sample[0][0].name)[0]:
                         yield sample
                         sample = []
-                    sample.append((info, archive.extractfile(info).read()))
+                    sample.append((info, LINK if is_lost else archive.extractfile(info).read()))
             except (BrokenTar, tarfile.TarError):
                 if sample:
                     yield sample  # its other files may be lost
@@ -147,6 +149,10 @@ def split_key(name: str) -> tuple[str, str]:
 
 def text_of(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
+
+
+def _is_image_link(info: tarfile.TarInfo) -> bool:
+    return (info.islnk() or info.issym()) and info.name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _hidden(name: str) -> bool:

@@ -18,6 +18,7 @@ LIST_SUFFIX = ".txt"  # of a list of paths
 CONSENSUS = "consensus-"  # begins the names of masks that several images share
 JOURNAL = ".progress."  # begins the names of what `journal.py` keeps in an output folder
 NOTES = f"{JOURNAL}jsonl"  # what a folder of masks has
+EARLIER = "folders with masks of an earlier run"  # among what is passed over
 # Path, relative path of its outputs (None: the path goes up or is absolute), error
 Found = tuple[str, PurePosixPath | None, str | None]
 
@@ -54,7 +55,8 @@ def list_inputs(
             start from the current folder or, where nothing is there, from the list's.
         output: folder of the outputs; not searched for inputs.
         endings: of the outputs of each image.
-        passed_over: counts the endings of files in folders that are none of an image.
+        passed_over: counts the endings of files in folders that are none of an image, and under
+            EARLIER the folders that an earlier run wrote to.
 
     Raises:
         UsageError: a source does not exist, there is no image at all, or an output would replace
@@ -140,7 +142,8 @@ def _walk_below(
         yield str(folder), name, f"folder cannot be read: {error.strerror}"
         return
     if any(entry.name == NOTES for entry in entries):
-        return  # masks of an earlier run
+        others[EARLIER] += 1
+        return
     for entry in entries:
         below = relative / entry.name
         if entry.name.startswith("."):

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from batch.command import check_installed
 from batch.groups import by_size, consensus_name, find_shared_mark, group_inputs
-from batch.inputs import Input, list_inputs
+from batch.inputs import EARLIER, Input, list_inputs
 from batch.journal import Journal, locked, stamp_of
 from batch.report import (
     COLUMNS,
@@ -51,7 +51,7 @@ from inference.pictures import (
     soft_mask_picture,
 )
 from inference.pooling import MIN_IMAGES, SharedMark, describe, predict_together
-from inference.reading import read_image
+from inference.reading import open_photo, read_image
 from inference.runtime import check_backend, load_segmenter
 from inference.segmenter import METHOD, MIN_SCORE, THRESHOLD, Predict, check_limits, decide
 
@@ -114,7 +114,7 @@ class Summary:
     done_before: int  # images that an earlier run had done
     seconds: float
     report: Path
-    passed_over: Counter = field(default_factory=Counter)  # endings of files that are no images
+    passed_over: Counter = field(default_factory=Counter)  # see `list_inputs`
 
     @property
     def failed(self) -> list[dict]:
@@ -144,9 +144,13 @@ class Summary:
             line += f", {self.done_before} of them done before"
         line += f"; {now / max(self.seconds, 1e-9):.2f} images/s. Report: {self.report}"
         lines = [line, *self.groups]
-        if self.passed_over:
-            counts = (f"{count} {ending}" for ending, count in self.passed_over.most_common())
+        others = Counter(self.passed_over)
+        folders = others.pop(EARLIER, 0)
+        if others:
+            counts = (f"{count} {ending}" for ending, count in others.most_common())
             lines.append(f"passed over, by their ending no images: {', '.join(counts)}")
+        if folders:
+            lines.append(f"passed over, {EARLIER}: {folders}; photos in them must be named")
         return "\n".join([*lines, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)])
 
 
@@ -270,7 +274,7 @@ def pixel_count(item: Input) -> int:
             raise ValueError("is no file")
         if not os.path.getsize(item.path):
             raise ValueError("is empty")
-        with Image.open(item.path) as image:
+        with open_photo(item.path) as image:
             return image.width * image.height
     except Image.DecompressionBombError as error:
         raise ValueError(f"{error} --allow-huge opens it all the same.") from error

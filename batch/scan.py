@@ -222,7 +222,12 @@ def done_before(output: Store, shards: list[Shard], manifest: dict) -> dict[str,
                 + ADVICE
             )
         return {}
-    found = json.loads(output.read(MANIFEST))
+    try:
+        found = json.loads(output.read(MANIFEST))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f"{output.url} has a damaged {MANIFEST}. {ADVICE}")
     if found != manifest:
         differ = [name for name in manifest if found.get(name) != manifest[name]]
         told = ", ".join(f"{name} {found.get(name)} there, {manifest[name]} now" for name in differ)
@@ -234,9 +239,10 @@ def done_before(output: Store, shards: list[Shard], manifest: dict) -> dict[str,
     for report in reports:
         if stamps.get(report.name) != report.stamp:
             how = "has changed since" if report.name in stamps else "is no longer in the source"
+            kept = f" and what {KEPT}/ has of it" if manifest["keep_below"] is not None else ""
             raise UsageError(
-                f"{output.url} has {rows_name(report.name)}, whose shard {how}. Delete that file, "
-                "or give another output folder."
+                f"{output.url} has {rows_name(report.name)}, whose shard {how}. Delete that file"
+                f"{kept}, or give another output folder."
             )
     return {report.name: report for report in reports}
 

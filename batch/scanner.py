@@ -32,7 +32,7 @@ from batch.shards import Shard
 from batch.stores import Store
 from inference.folder import INT8, check_folder
 from inference.parallel import PIXELS_AT_ONCE, Budget, cancelling_pool, in_order, shared_network
-from inference.reading import read_image
+from inference.reading import open_photo, read_image
 from inference.runtime import load_segmenter
 from inference.segmenter import (
     Predict,
@@ -136,7 +136,7 @@ def open_image(data: bytes | str) -> Image.Image:
     if not data:
         raise ValueError("is empty")
     try:
-        return Image.open(io.BytesIO(data))
+        return open_photo(io.BytesIO(data))
     except UnidentifiedImageError:  # names an address in memory
         raise ValueError("is not an image that Pillow can read") from None
     except Image.DecompressionBombError as error:

@@ -42,6 +42,11 @@ def list_shards(store: Store) -> list[Shard]:
         found = _in_folder(store) if info.type == fs.FileType.Directory else _one_file(store, info)
     except OSError as error:
         raise UsageError(f"{store.url} cannot be listed: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"A name in {store.url} is no UTF-8: {error.object!r}. Rename that file, or give its "
+            "folder to segment.py."
+        ) from error
     if not found:
         raise UsageError(
             f"No shard in {store.url}: looked for .tar and .parquet files, and for images ending "
@@ -53,8 +58,8 @@ def list_shards(store: Store) -> list[Shard]:
     for name, sources in names.items():
         if len(sources) > 1:
             raise UsageError(
-                f"{' and '.join(sources)} would both have the rows {name}.parquet. Rename one, or "
-                "give them one by one."
+                f"{' and '.join(source or store.url for source in sources)} would both have the "
+                f"rows {name}.parquet. Rename one of {', '.join(filter(None, sources))}."
             )
     return sorted(found, key=lambda shard: shard.name)
 

@@ -7,6 +7,8 @@ where half of all photos are marked.
 Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -18,6 +20,7 @@ from inference.maps import logit, sigmoid
 from inference.runtime import load_segmenter
 from model import WatermarkSegmenter
 from samples.loading import image_label
+from samples.splits import TRAINED_ON, make_manifest, read_manifest
 
 LEAST = 1e-7  # of a score, where its logit ends
 # No marked slice is edited: edits among the clean photos alone would pass for a sign of no mark.
@@ -82,4 +85,17 @@ def calibrate(weights, folders, val_fraction: float, count: int, seed: int) -> s
     return (
         f"scale {scale:.3f}, shift {shift:.3f}: calibration error {errors[0]:.3f} before, "
         f"{errors[1]:.3f} after, on the {len(label)} photos it was fitted on"
+        + _trained_share(data, Path(weights) / TRAINED_ON)
     )
+
+
+def _trained_share(data, path: Path) -> str:
+    """How much of the files was trained on: by another split than `val_fraction` says, perhaps."""
+    if not path.exists():
+        return ""
+    here, there = make_manifest(**data.files), read_manifest(path)
+    shares = (
+        f"{len(set(here[kind]) & set(there[kind]))} of {len(here[kind])} {kind}"
+        for kind in ("photos", "logos")
+    )
+    return f"; trained on, by {path.name}: {', '.join(shares)}"

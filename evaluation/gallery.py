@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 
 from evaluation.accuracy import Outcome
 from evaluation.figures import COLUMNS, four_columns, picture_grid
+from inference.pictures import encode
 from samples.pairs import Case
 
 
@@ -38,8 +38,8 @@ def pick_typical(outcomes: list[Outcome]) -> list[tuple[str, int]]:
 
 def save_case(case: Case, folder: Path) -> None:
     """The image and its mask as PNG files that --images and --masks read again."""
-    for kind in ("images", "masks"):
-        (folder / kind / case.name).parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(folder / "images" / f"{case.name}.png"), case.image[..., ::-1])
     grey = np.choose(np.minimum(case.mask, 2), np.uint8([0, 255, 128]))
-    cv2.imwrite(str(folder / "masks" / f"{case.name}.png"), grey)
+    for kind, picture in (("images", case.image), ("masks", grey)):
+        path = folder / kind / f"{case.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(picture, ".png"))

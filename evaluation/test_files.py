@@ -25,7 +25,7 @@ def find_test_files(photos, logos, fonts=None, manifest=None, weights=None) -> d
     Args:
         photos: a folder or several.
         logos, fonts: folders; by default matplotlib's fonts.
-        manifest: use the files that it lists, and no other.
+        manifest: use the photos, logos and, of `fonts`, the fonts that it lists, and no other.
         weights: folder of the network to test.
 
     Raises:

@@ -177,7 +177,11 @@ def render_case(
         if not params.marks or image_label(stages["mask"]) == 1:
             alpha_mask = (stages["coverage"] > 0).astype(np.uint8)
             return Case(f"{name}/{index:04d}", stages["image"], stages["mask"], alpha_mask)
-    raise ValueError(f"No visible mark in {MAX_DRAWS} draws of {name} {index}: use other photos.")
+    path = photos[index % len(photos)].path
+    raise ValueError(
+        f"No visible mark in {MAX_DRAWS} draws of {name} {index}, on {path}, which has "
+        f"{photo.shape[1]} x {photo.shape[0]} px: take that photo out."
+    )
 
 
 def draw_case(name: str, rng: Random, logos, fonts) -> SampleParams:

@@ -79,9 +79,9 @@ def together_table(outcomes: list[GroupOutcome]) -> str:
 
 
 def write_together(outcomes: list[GroupOutcome], output: Path) -> None:
-    """together.json and together.md; prints the table."""
-    output.mkdir(parents=True, exist_ok=True)
+    """together.json and together.md in a folder that is there; prints the table."""
+    print(f"\n{together_table(outcomes)}")
     content = json.dumps([asdict(outcome) for outcome in outcomes], indent=1)
     (output / "together.json").write_text(content + "\n")
     (output / "together.md").write_text(together_table(outcomes))
-    print(f"\n{together_table(outcomes)}\nEverything is in {output}/.")
+    print(f"Everything is in {output}/.")

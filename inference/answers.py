@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from inference.pictures import mask_bytes, overlay, shrunk
-from inference.reading import DECODE_ERRORS, read_image
+from inference.reading import DECODE_ERRORS, open_photo, read_image
 from inference.segmenter import Segmentation, Segmenter, check_limits, decide
 
 PREVIEW_PX = 1280  # longest side of the photo that is kept
@@ -120,7 +120,7 @@ def check_photo(path) -> int:
     if not path.stat().st_size:
         raise ValueError(f"{path.name} is empty: it has 0 bytes. Choose a photo.")
     try:
-        with Image.open(path) as image:
+        with open_photo(path) as image:
             pixels = image.width * image.height
     except Image.DecompressionBombError:  # above Pillow's own limit
         pixels = MAX_PIXELS + 1

@@ -1,10 +1,18 @@
 """The folder that holds a trained network: two files, found without importing PyTorch."""
 
+import os
 from pathlib import Path
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # the files of a weights folder
 INT8 = "int8.xml", "int8.bin"  # and, if it was quantized, these: for OpenVINO
+
+
+def check_writable(folder) -> None:
+    """Raises PermissionError if nothing can be written into a weights folder."""
+    for path in (Path(folder), check_folder(folder)[0]):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(f"{path} is read-only: copy the folder to where you may write.")
 
 
 def check_folder(folder) -> tuple[Path, Path]:

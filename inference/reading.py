@@ -13,6 +13,8 @@ register_heif_opener()  # Pillow itself does not read the photos of an iPhone
 IMAGE_SUFFIXES = tuple(
     ".avif .bmp .gif .heic .heif .hif .jfif .jp2 .jpeg .jpg .png .tif .tiff .webp".split()
 )
+# Pillow's names of these, and one more. Never EPS, for which it starts Ghostscript.
+FORMATS = "AVIF BMP GIF HEIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
 DECODE_ERRORS = (
     OSError,
     EOFError,  # of pillow_heif
@@ -27,6 +29,11 @@ TURNS = {  # EXIF orientation to what makes it upright
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
+
+
+def open_photo(source) -> Image.Image:
+    """A path or file object as a PIL image of which only the header is read; raises as Pillow."""
+    return Image.open(source, formats=FORMATS)
 
 
 def read_image(source) -> np.ndarray:
@@ -59,7 +66,7 @@ def _read_file(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"No image file at {path}. Check the path.")
     try:
-        with Image.open(path) as image:
+        with open_photo(path) as image:
             return _pil_to_rgb(image)
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image that Pillow can read.") from None
@@ -90,7 +97,7 @@ def upright_size(path) -> tuple[int, int]:
 
     Reads the header only, but decodes PNG, whose EXIF may come last, and TIFF, which Pillow turns.
     """
-    with Image.open(path) as image:
+    with open_photo(path) as image:
         if image.format == "TIFF":
             image.load()
             return image.size

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
-from inference.reading import DECODE_ERRORS, IMAGE_SUFFIXES, read_image
+from inference.reading import DECODE_ERRORS, IMAGE_SUFFIXES, open_photo, read_image
 
 FLICKR8K_URL = (
     "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k/Flickr8k_Dataset.zip"
@@ -100,7 +100,7 @@ def _inspect(path: Path, check) -> "ImageFile | str":
     """The file's entry, or why it cannot be used. Decodes it, but JPEGs at 1/8 of their size."""
     try:
         data = path.read_bytes()
-        with Image.open(BytesIO(data)) as image:
+        with open_photo(BytesIO(data)) as image:
             plain_jpeg = image.format == "JPEG" and image.mode in ("RGB", "L")
             image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()

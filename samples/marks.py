@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from inference.reading import upright
+from inference.reading import open_photo, upright
 from samples.signature import draw_signature
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
@@ -85,7 +85,7 @@ def load_logo(path: Path, halvings: int = 0) -> np.ndarray:
 def _kept_logo(path: Path, halvings: int, state: tuple[int, int]) -> np.ndarray:
     if halvings:
         return _halve(_kept_logo(path, halvings - 1, state))
-    with Image.open(path) as image:
+    with open_photo(path) as image:
         check_logo(image)
         rgba = np.array(upright(image).convert("RGBA"))
     alpha = rgba[..., 3]

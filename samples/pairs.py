@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from inference.reading import read_image, upright, upright_size
+from inference.reading import open_photo, read_image, upright, upright_size
 from samples import IGNORE
 from samples.files import ImageFile, find_images
 
@@ -117,7 +116,7 @@ def _refuse_sizes(image, mask, *sizes) -> None:
 def _read_mask(path) -> np.ndarray:
     """uint8, H x W: the strongest channel, over black where the file is transparent."""
     rgb = read_image(path)  # names what is wrong with the file
-    with Image.open(path) as image:
+    with open_photo(path) as image:
         if not image.has_transparency_data:
             return rgb.max(axis=2)
         rgba = np.asarray(upright(image).convert("RGBA")).astype(np.uint16)

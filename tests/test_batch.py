@@ -19,6 +19,7 @@ from PIL import Image
 
 import segment
 from batch import run as batch_run
+from batch.command import run_command
 from batch.inputs import UsageError
 from batch.journal import locked
 from batch.report import OutputError
@@ -138,13 +139,33 @@ def test_reports_of_other_kinds(folder, go, kind):
     assert Path(f"out/report.{kind}").stat().st_size > 100
 
 
+@pytest.mark.parametrize(
+    "error, status, said",
+    [
+        (PermissionError(13, "Permission denied", "secret.txt"), 2, "segment.py: [Errno 13]"),
+        (OutputError("the disk is full"), 1, "segment.py: stopped: the disk is full. Go on."),
+        (UsageError("no image"), 2, "segment.py: no image"),
+    ],
+)
+def test_errors_end_a_command_with_a_line(capsys, error, status, said):
+    def work():
+        raise error
+
+    assert run_command("segment.py", work, "Go on.") == status
+    assert capsys.readouterr().err.startswith(said)
+
+
 def test_the_summary_says_what_was_passed_over(folder, go):
     assert "passed over" not in str(go([folder], "out"))
     for name in ("a.psd", "b.PSD", "sub/c.raw"):
         Path("in", name).write_bytes(b"")
     summary = go([folder], "out")
     assert "passed over, by their ending no images: 2 .psd, 1 .raw" in str(summary)
-    assert not summary.failed
+    assert not summary.failed and "earlier run" not in str(summary)
+    Path("in/masks").mkdir()
+    Path("in/masks/.progress.jsonl").write_bytes(b"")
+    told = "passed over, folders with masks of an earlier run: 1; photos in them must be named"
+    assert told in str(go([folder], "out"))
 
 
 def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go):

@@ -1,5 +1,7 @@
 """The score, fitted on whole photos and made a probability."""
 
+import os
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,14 +9,14 @@ import pytest
 import torch
 
 import evaluate
-from dataset import WatermarkDataset
+from dataset import WatermarkDataset, make_datasets
 from evaluation import calibration
 from evaluation.calibration import collect_scores, fit_platt
 from evaluation.score import LARGE_PX, SETTINGS, collect_features, fit_linear, whole_photos
 from evaluation.testset import MARKED
 from inference.maps import logit
 from model import WatermarkSegmenter
-from samples.splits import read_manifest, write_manifest
+from samples.splits import make_manifest, read_manifest, write_manifest
 
 
 def test_fit_finds_scale_and_shift():
@@ -49,7 +51,9 @@ def test_rescaled_score_and_same_mask(make_model):
     assert np.array_equal(before.probability, after.probability)
 
 
-def test_command_rewrites_the_weights(make_model, photo_folder, logo_folder, tmp_path, capsys):
+def test_command_rewrites_the_weights(
+    make_model, photo_folder, logo_folder, tmp_path, capsys, monkeypatch
+):
     make_model().save(tmp_path)
     before = WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item()
     folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
@@ -57,8 +61,15 @@ def test_command_rewrites_the_weights(make_model, photo_folder, logo_folder, tmp
     evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
     assert WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item() != before
     assert "24 photos" in capsys.readouterr().out
+    train, _ = make_datasets(*(folders[1::2]), val_fraction=0.3)
+    write_manifest(make_manifest(**train.files), tmp_path / "trained_on.json")
+    evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
+    assert re.search(r"trained on, .*: 0 of \d+ photos, 0 of \d+ logos", capsys.readouterr().out)
     with pytest.raises(SystemExit, match="No folder at"):
         folders[1] = str(tmp_path / "missing")
+        evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(SystemExit, match="is read-only: copy the folder to where you may write"):
         evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
 
 

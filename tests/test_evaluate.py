@@ -73,6 +73,17 @@ def test_saved_images_can_be_evaluated_as_pairs(arguments, weights, tmp_path):
     assert {o["name"]: o["decidable"]["iou"] for o in pairs["outcomes"]} == values
 
 
+def test_what_cannot_be_written_ends_the_evaluation(arguments, tmp_path):
+    path = tmp_path / "out/images/text/0001.png"
+    path.mkdir(parents=True)  # where an image is to be
+    with pytest.raises(SystemExit, match=r"Is a directory: .*0001\.png"):
+        evaluate.main([*arguments, "--save-images"])
+    (tmp_path / "file").write_bytes(b"")
+    taken = [*arguments, "--together", "2", "--slices", "text", "--output", str(tmp_path / "file")]
+    with pytest.raises(SystemExit, match="File exists: .*file"):
+        evaluate.main(taken)
+
+
 def test_files_that_were_trained_on_are_refused(arguments, weights, photos):
     write_manifest(make_manifest(photos=photos[:3]), weights / "trained_on.json")
     with pytest.raises(SystemExit, match="3 of 8 photos to test with were trained on"):

@@ -6,11 +6,22 @@ import warnings
 import numpy as np
 import pytest
 from conftest import BAD_FILES, ODD_NAMES, paint_photo
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from inference.reading import read_image, upright_size
 from samples import files as image_files
 from samples.files import check_images, find_images, sample_photos
+
+
+def test_postscript_is_no_image_whatever_its_name(tmp_path, monkeypatch):
+    """Pillow would start Ghostscript for it."""
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "photo.eps")
+    (tmp_path / "photo.eps").rename(tmp_path / "photo.jpg")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("was started"))
+    for read in (read_image, upright_size):
+        with pytest.raises((ValueError, UnidentifiedImageError), match=r"photo\.jpg"):
+            read(tmp_path / "photo.jpg")
+
 
 # --- read_image: arrays and PIL images ----------------------------------------------------------
 

@@ -51,7 +51,12 @@ def test_what_is_done_is_known_by_whole_files_of_the_same_run(tmp_path):
     assert done_before(output, shards, manifest) == {}
     go(source, tmp_path / "out")
     os.utime(source / "00.tar", (1, 1))
-    with pytest.raises(UsageError, match=r"00\.parquet, whose shard has changed since"):
+    changed, advice = "00.parquet, whose shard has changed since. ", "Delete that file, or give"
+    with pytest.raises(UsageError, match=changed + advice):
+        done_before(output, list_shards(Store(str(source))), manifest)
+    manifest = ScanOptions(keep_below=0.5).manifest("in", "weights A")
+    output.write("scan.json", json.dumps(manifest).encode())
+    with pytest.raises(UsageError, match="Delete that file and what kept/ has of it, or give"):
         done_before(output, list_shards(Store(str(source))), manifest)
     (tmp_path / "out" / "scan.json").unlink()
     with pytest.raises(UsageError, match=r"but no scan\.json"):
@@ -130,11 +135,13 @@ def test_a_store_has_an_address_for_processes_elsewhere(tmp_path, monkeypatch):
 def test_outputs_of_other_runs_are_refused(tmp_path, refused):
     source = three(tmp_path)
     assert "is both source and output" in refused(source, output=source)
-    assert "does not exist" not in refused(source, "--weights", tmp_path)
+    assert refused(source, "--weights", tmp_path).startswith(f"No config.json in {tmp_path}")
     go(source, "out")
     assert "but no scan.json that says which run wrote it" in refused(source)
     Path("out/scan.json").write_text("{}")
     assert "out holds the rows of another run: source None there" in refused(source)
+    Path("out/scan.json").write_text("[]")
+    assert "out has a damaged scan.json" in refused(source)
     assert refused("out", output="new").startswith("out is the output of a scan")
 
 

@@ -1,5 +1,6 @@
 """Shards to rows, without Ray: every format, and what is broken."""
 
+import io
 import os
 import tarfile
 
@@ -11,6 +12,7 @@ from pyarrow import parquet
 from shards import Colourful, go, png, rows, three, write_tar
 
 from batch.formats import SourceError, split_key
+from batch.inputs import UsageError
 from batch.report import OutputError
 from batch.scanner import predict_by_size, report_in, rows_name, within_pixels
 from batch.shards import FOLDER_IMAGES, list_shards
@@ -143,6 +145,42 @@ def test_a_sample_without_a_photo_costs_its_own_row(tmp_path):
     first, second = rows(tmp_path / "out")
     assert first["error"] == "no image, only .json, .txt" and first["txt"] == "\\xff"
     assert second["error"] is None
+
+
+def test_a_photo_that_is_a_link_costs_its_own_row(tmp_path):
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in/00.tar", "w") as archive:
+        for name, kind in (("a", None), ("b", tarfile.LNKTYPE), ("c", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(f"{name}.png")
+            if kind:
+                info.type, info.linkname = kind, "a.png"
+            else:
+                info.size = len(png(51))
+            archive.addfile(info, io.BytesIO(png(51)))
+    [report] = go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
+    assert (report.images, report.failed) == (3, 2)
+    a, *links = rows(tmp_path / "out")
+    assert (a["key"], a["score"], a["error"]) == ("a", 0.2, None)
+    for row, key in zip(links, "bc", strict=True):
+        assert row["key"] == key and row["error"].startswith("is a link inside the archive: pack")
+    with tarfile.open(tmp_path / "out/kept/00.tar") as archive:
+        assert archive.getnames() == ["a.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_a_name_that_is_no_utf8_is_told(tmp_path):
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb") as file:
+        file.write(png(51))
+    with pytest.raises(UsageError, match=r"is no UTF-8: .*caf\\xe9.*Rename that file, or give"):
+        list_shards(Store(str(tmp_path)))
+
+
+def test_shards_of_one_name_are_told_apart(tmp_path):
+    for folder in ("photos", "photos/photos"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(png(51))
+    with pytest.raises(UsageError, match=r"/photos and photos would both .* Rename one of photos"):
+        list_shards(Store(str(tmp_path / "photos")))
 
 
 def test_a_broken_parquet_file_leaves_nothing(tmp_path):
