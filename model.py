@@ -30,6 +30,10 @@ from inference.weights import check_same_network, load_encoder, load_weights
 from samples import IGNORE
 from samples.mixing import mix_pictures
 
+NOT_NEGATIVE = (
+    "learning_rate", "encoder_rate", "weight_decay", "warmup_steps", "decay_steps", "score_weight",
+    "clean_weight", "keep_weight",
+)  # fmt: skip
 CLEAN_LIMIT = 0.001  # a clean photo counts as falsely marked above this share of its pixels
 
 
@@ -178,6 +182,9 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
             raise ValueError(f"pixel_loss is {pixel_loss!r}; use {', '.join(PIXEL_LOSSES)}.")
         super().__init__()
         self.save_hyperparameters()
+        for name in NOT_NEGATIVE:
+            if not 0 <= self.hparams[name] < math.inf:
+                raise ValueError(f"{name} is {self.hparams[name]}; give 0 or more.")
         self.network = SegmentationNetwork(encoder, bridge_channels, decoder_channels)
         if encoder_weights is not None:
             load_encoder(self.network.encoder, encoder, encoder_weights)

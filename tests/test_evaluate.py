@@ -80,7 +80,7 @@ def test_what_cannot_be_written_ends_the_evaluation(arguments, tmp_path):
         evaluate.main([*arguments, "--save-images"])
     (tmp_path / "file").write_bytes(b"")
     taken = [*arguments, "--together", "2", "--slices", "text", "--output", str(tmp_path / "file")]
-    with pytest.raises(SystemExit, match="File exists: .*file"):
+    with pytest.raises(SystemExit, match=r"File exists: .*file"):
         evaluate.main(taken)
 
 

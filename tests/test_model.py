@@ -17,6 +17,7 @@ from inference.network import DepthwiseConv, SegmentationNetwork, make_encoder, 
 from inference.segmenter import STRIDE
 from model import (
     CLEAN_LIMIT,
+    NOT_NEGATIVE,
     WatermarkSegmenter,
     add_means,
     score_terms,
@@ -391,6 +392,13 @@ def test_weights_of_another_network_are_refused(saved, make_model):
     ) as no:
         WatermarkSegmenter.load(saved)
     assert "tensors differ, such as " in str(no.value) and len(str(no.value)) < 400
+
+
+@pytest.mark.parametrize("setting", NOT_NEGATIVE)
+@pytest.mark.parametrize("value", [-0.1, float("nan")])
+def test_weights_and_rates_below_0_are_refused(make_model, setting, value):
+    with pytest.raises(ValueError, match=f"{setting} is {value}; give 0 or more"):
+        make_model(**{setting: value})
 
 
 # --- Encoder weights ----------------------------------------------------------------------------
