@@ -12,6 +12,7 @@ from evaluation.accuracy import summarise
 from evaluation.card import BEGIN, END, read_card, write_card
 from evaluation.testset import SLICES
 from inference.folder import SHIPPED_WEIGHTS
+from samples.splits import TRAINED_ON, read_manifest
 
 BODY = f"# A card\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
 
@@ -111,3 +112,10 @@ def test_the_shipped_card_is_valid_and_agrees_with_its_table(caplog):
     numbers = header_numbers(card)
     assert len(numbers) == 12 * 3 + 3 and numbers == table_numbers(card)
     assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()
+
+
+def test_what_the_weights_were_trained_on_is_said_by_numbers():
+    listed = read_manifest(SHIPPED_WEIGHTS / TRAINED_ON)
+    for page in (SHIPPED_WEIGHTS / "README.md", SHIPPED_WEIGHTS.parent / "docs" / "training.md"):
+        text = page.read_text()
+        assert [kind for kind in listed if f"{len(listed[kind]):,} {kind}" not in text] == []
