@@ -132,15 +132,17 @@ class CLI(LightningCLI):
                 )
             if not (config.init_from or config.ckpt_path):
                 raise ValueError("keep_weight keeps what trained weights know: give --init_from.")
-        self.before_validate()
+        self._start_from(config.init_from)
 
     def before_validate(self):
         config = self.config[self.subcommand]
-        folder = config.init_from
-        if self.subcommand == "validate" and not (folder or config.ckpt_path):
+        if not (config.init_from or config.ckpt_path):
             raise ValueError(
                 "validate measures trained weights: give --init_from FOLDER or --ckpt_path FILE."
             )
+        self._start_from(config.init_from)
+
+    def _start_from(self, folder: str | None) -> None:
         if folder:
             config_path, path = check_folder(folder)
             what = f"this network (set --model.encoder and its channels as {config_path} has them)"

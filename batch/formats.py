@@ -98,7 +98,7 @@ class TarShard:
             try:
                 for info in archive:
                     archive.members = []  # it would remember all of them
-                    is_lost = not info.isfile() and _is_image_link(info)
+                    is_lost = _is_image_link(info)
                     if not (info.isfile() or is_lost) or _hidden(info.name):
                         continue
                     if sample and split_key(info.name)[0] != split_key(sample[0][0].name)[0]:

@@ -37,7 +37,7 @@ def check_settings(settings, tables: Mapping[str, Mapping]) -> None:
         tables: name of a setting to the table whose names it weighs.
     """
     side = settings.image_size
-    if not isinstance(side, int) or side < 32 or side % 32:
+    if not isinstance(side, (int, np.integer)) or side < 32 or side % 32:
         raise ValueError(f"image_size is {side}; use a multiple of 32, a whole number.")
     for item in fields(settings):
         value = getattr(settings, item.name)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from samples.marks import MarkParams, mean_rgb, opposite_level, over, tinted
+from samples.marks import MarkParams, in_opposite, mean_rgb, over, tinted
 
 Shape = tuple[int, int]  # of an image: height, width
 BAND_RANGE = (0.05, 0.2)  # height of a band over the image's
@@ -146,8 +146,7 @@ def band(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> Layer:
         stamp = cv2.resize(stamp, size, interpolation=cv2.INTER_AREA)
     strip_px = int(np.clip(math.ceil(BAND_ROOM * stamp.shape[0]), thinnest, thickest))
     x, y = (min(1, max(0, 2 * at - 0.5)) for at in mark.center)  # half of all touch an edge
-    opaque = np.full((strip_px, width), 255, np.uint8)
-    strip = tinted(opaque, [opposite_level(stamp)] * 3)
+    strip = in_opposite(stamp, np.full((strip_px, width), 255, np.uint8))
     half = min(0.5, (stamp.shape[1] + strip_px / 2) / 2 / width)  # of the mark and its margin
     words = place(stamp, (half + x * (1 - 2 * half), 0.5), 0, strip.shape[:2])
     strip[words.window] = over(words.rgba, strip[words.window])

@@ -110,7 +110,7 @@ def stretch_stamp(stamp: np.ndarray, long_px: float, stretch: float) -> np.ndarr
     """The stamp with its long side at `long_px`, its width stretched against its height.
 
     Bilinear on premultiplied RGBA: nothing can ring or pull in hidden colour. That shrinks cleanly
-    to half, so a side that becomes shorter is first averaged down to twice its length.
+    to half, so a side that shrinks further is first averaged down to twice its new length.
     """
     sides = stamp.shape[1::-1]
     width, height = sides[0] * stretch**0.5, sides[1] / stretch**0.5
@@ -264,10 +264,10 @@ def mean_rgb(stamp: np.ndarray) -> tuple[float, ...]:
     return tuple(255 * level / max(alpha, 1e-6) for level in color)
 
 
-def opposite_level(stamp: np.ndarray) -> int:
-    """White, 255, for a stamp whose strokes are dark on average; else black, 0."""
-    luma = np.dot(LUMA, mean_rgb(stamp))
-    return 255 if luma < 128 else 0
+def in_opposite(stamp: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """The coverage `alpha` in white for a stamp whose strokes are dark on average, else black."""
+    level = 255 if np.dot(LUMA, mean_rgb(stamp)) < 128 else 0
+    return tinted(alpha, [level] * 3)
 
 
 def _stroke_px(stamp: np.ndarray) -> int:
@@ -281,7 +281,7 @@ def outline(stamp: np.ndarray) -> np.ndarray:
     stamp = _pad(stamp, width)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     alpha = cv2.dilate(stamp[..., 3], kernel)
-    return over(stamp, tinted(alpha, [opposite_level(stamp)] * 3))
+    return over(stamp, in_opposite(stamp, alpha))
 
 
 def shadow(stamp: np.ndarray) -> np.ndarray:
@@ -319,7 +319,7 @@ def plate(stamp: np.ndarray) -> np.ndarray:
     """On a plate of the opposite brightness that lets more of the photo through than the mark."""
     stamp = _pad(stamp, max(2, round(0.2 * min(stamp.shape[:2]))))
     alpha = np.full(stamp.shape[:2], PLATE_ALPHA, np.uint8)
-    return over(stamp, tinted(alpha, [opposite_level(stamp)] * 3))
+    return over(stamp, in_opposite(stamp, alpha))
 
 
 def border(stamp: np.ndarray) -> np.ndarray:
