@@ -1,4 +1,4 @@
-"""The model card: its header and its table of results, both from the same evaluation."""
+"""The model card: its header and its tables of results, both from the same evaluation."""
 
 from pathlib import Path
 
@@ -13,15 +13,13 @@ ABOUT = {
     "library_name": "pytorch",
     "pipeline_tag": "image-segmentation",
     "tags": ["watermark", "watermark-detection", "segmentation-models-pytorch", "safetensors"],
-    "metrics": ["iou", "f1", "roc_auc"],
+    "metrics": ["iou", "roc_auc"],
 }
 TEST_SET = "watermark-segmentation test set"
-METRICS = (  # name, the hub's type, where `accuracy.summarise` has it
-    ("IoU", "iou", lambda row: row["decidable"].get("iou")),
-    ("F1", "f1", lambda row: row["decidable"].get("f1")),
-    ("AUROC of the score", "roc_auc", lambda row: row.get("auroc")),
-    ("clean images marked", "false_positive_rate", lambda row: row.get("images_marked")),
-)
+HEADLINES = {  # what `accuracy.summarise` calls it, to its name and the hub's
+    "iou": ("IoU", "iou"),
+    "images_marked": ("clean images marked", "false_positive_rate"),
+}
 
 
 def read_card(path) -> ModelCard:
@@ -55,18 +53,21 @@ def write_card(results: dict, path) -> None:
         f"), run by {results['program'].rsplit(' ', 1)[0]}."
     )
     card.text = f"{before}{BEGIN}\n{origin}\n\n{markdown(results)}\n{END}{after}"
-    card.data = header(results)
+    card.data = ModelCardData(**ABOUT, eval_results=headlines(results))
     card.save(path)
 
 
-def header(results: dict) -> ModelCardData:
-    """The card's header; its numbers are rounded as in the table."""
-    measured = [
+def headlines(results: dict) -> list[EvalResult]:
+    """Of each slice its IoU or the share of clean images marked; AUROC over all slices."""
+    rows = [(name, *HEADLINES[key], row[key][0]) for name, row in results["slices"].items()
+            for key in HEADLINES if key in row]  # fmt: skip
+    if results["score"]:
+        rows.append(("all", "AUROC of the score", "roc_auc", results["score"]["auroc"][0]))
+    return [
         EvalResult(
             task_type="image-segmentation", dataset_type=TEST_SET.replace(" ", "-"),
             dataset_name=f"{TEST_SET}, {name}", dataset_config=name,
-            metric_type=kind, metric_name=metric, metric_value=round(find(row)[0], 2),
+            metric_type=kind, metric_name=metric, metric_value=round(value, 2),
         )
-        for name, row in results["slices"].items() for metric, kind, find in METRICS if find(row)
+        for name, metric, kind, value in rows
     ]  # fmt: skip
-    return ModelCardData(**ABOUT, eval_results=measured)

@@ -69,5 +69,5 @@ def import_nncf():
         return import_openvino("nncf")
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"--quantize needs two packages: pip install openvino nncf ({error})."
+            f"quantize needs two packages: pip install openvino nncf ({error})."
         ) from error

@@ -3,7 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from evaluation.testset import render_case
+from evaluation.accuracy import TestImage
+from evaluation.testset import SLICES, render_case
 from samples.files import find_images, find_photos
 from samples.marks import check_logo
 from samples.pairs import pair_files
@@ -16,14 +17,19 @@ from samples.splits import (
 )
 from samples.text import find_fonts
 
+SOURCES = ("photos", "large", "print")  # sets of photos; a slice says which one it is made of
 
-def find_test_files(photos, logos, fonts=None, manifest=None, weights=None) -> dict[str, list]:
-    """Photos, logos and fonts to test with, by kind.
+
+def find_test_files(
+    photos=None, logos=None, fonts=None, manifest=None, weights=None, **sources
+) -> dict[str, list]:
+    """Photos, logos and fonts to test with, by kind; without the kinds of photos not given.
 
     Fonts that were trained on only make a note: without `fonts` there are no others.
 
     Args:
         photos: a folder or several.
+        sources: `large` and `print`, folders of photos for the slices of those names.
         logos, fonts: folders; by default matplotlib's fonts.
         manifest: use the photos, logos and, of `fonts`, the fonts that it lists, and no other.
         weights: folder of the network to test.
@@ -32,15 +38,14 @@ def find_test_files(photos, logos, fonts=None, manifest=None, weights=None) -> d
         FileNotFoundError: a folder, or a file that the manifest lists, is missing.
         ValueError: the network was trained on one of the files.
     """
-    files = {
-        "photos": find_photos(photos),
-        "logos": find_images(logos, check_logo),
-        "fonts": find_fonts(fonts, shipped=fonts is None),
-    }
+    folders = {"photos": photos, **sources}
+    files = {kind: find_photos(folder) for kind, folder in folders.items() if folder}
+    files["logos"] = find_images(logos, check_logo)
+    files["fonts"] = find_fonts(fonts, shipped=fonts is None)
     if manifest:
         listed = read_manifest(manifest)
-        for kind in ("photos", "logos", "fonts") if fonts else ("photos", "logos"):
-            files[kind] = pick_listed(files[kind], listed[kind], kind)
+        for kind in set(files) - (set() if fonts else {"fonts"}):
+            files[kind] = pick_listed(files[kind], listed.get(kind, []), kind)
     if weights:
         refuse_trained(files, weights)
     return files
@@ -52,7 +57,8 @@ def refuse_trained(files: dict[str, list], weights) -> None:
     if not path.exists():
         print(f"No {path}: nobody can tell whether these files were trained on.")
         return
-    trained_on, tested = read_manifest(path), make_manifest(**files)
+    photos = [photo for kind in SOURCES for photo in files.get(kind, [])]
+    trained_on, tested = read_manifest(path), make_manifest(**{**files, "photos": photos})
     check_disjoint({**tested, "fonts": []}, trained_on, path)
     known = set(tested["fonts"]) & set(trained_on["fonts"])
     if known:
@@ -61,14 +67,45 @@ def refuse_trained(files: dict[str, list], weights) -> None:
         )
 
 
-def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> dict[str, list]:
-    """Slice name to one function for each of its images, which makes it."""
-    return {
-        name: [partial(render_case, name, i, seed, **files) for i in range(count)] for name in names
-    }
+def source_of(name: str) -> str:
+    """The kind of photos, one of SOURCES, that a slice is made of."""
+    return getattr(SLICES[name], "source", "photos")
 
 
-def real_pairs(images, masks, weights=None) -> dict[str, list]:
+def files_of(name: str, files: dict[str, list]) -> dict[str, list]:
+    """Photos, logos and fonts of a slice, as `testset.render_case` takes them."""
+    return {"photos": files[source_of(name)], "logos": files["logos"], "fonts": files["fonts"]}
+
+
+def slices_at_hand(names, files: dict[str, list]) -> list[str]:
+    """The slices whose photos are there; says which ones are left out.
+
+    Raises:
+        ValueError: none is left.
+    """
+    for kind in SOURCES:
+        left_out = [name for name in names if source_of(name) == kind and kind not in files]
+        if left_out:
+            print(f"Left out, because they need --{kind}: {', '.join(left_out)}.")
+    found = [name for name in names if source_of(name) in files]
+    if not found:
+        raise ValueError("No slice can be made of the photos given. Give the folder they need.")
+    return found
+
+
+def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> dict:
+    """Slice name to its images: `count` of each, on one photo after the other."""
+
+    def image(name, index):
+        own, kind = files_of(name, files), source_of(name)
+        make = partial(render_case, name, index, seed, **own)
+        return TestImage(f"{kind} {index % len(own['photos'])}", make)
+
+    return {name: [image(name, index) for index in range(count)]
+            for name in slices_at_hand(names, files)}  # fmt: skip
+
+
+def real_pairs(images, masks, weights=None) -> dict[str, list[TestImage]]:
     """As `synthetic_slices`, of pairs in two folders.
 
     Args:
@@ -82,4 +119,4 @@ def real_pairs(images, masks, weights=None) -> dict[str, list]:
         pair.check_sizes()
     if weights:
         refuse_trained({"photos": pairs}, weights)
-    return {"pairs": [pair.read for pair in pairs]}
+    return {"pairs": [TestImage(pair.name, pair.read) for pair in pairs]}

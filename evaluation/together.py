@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import metrics
-from evaluation.tables import cell
+from evaluation.tables import cell, table
+from evaluation.test_files import files_of
 from evaluation.testset import render_group
 from inference.pooling import segment_together
 from samples.loading import image_label
@@ -28,54 +29,52 @@ class GroupOutcome:
 
 def compare_together(
     segmenter, files: dict[str, list], slices, count: int, seed: int, threshold: float,
-    together: Sequence[int],
+    group_sizes: Sequence[int],
 ) -> list[GroupOutcome]:  # fmt: skip
     """The first 3, 10 ... photos of each group of `testset.render_group`, alone and together.
 
     Args:
         count: groups of each slice.
-        together: numbers of photos.
+        group_sizes: numbers of photos.
     """
-    outcomes, most = [], max(together)
+    outcomes = []
     for name in slices:
         for index in range(count):
-            cases = render_group(name, index, seed, **files, count=most)
+            cases = render_group(name, index, seed, **files_of(name, files), count=max(group_sizes))
             alone = [segmenter.segment(case.image, threshold) for case in cases]
-            for images in together:
-                outcome = _compare(name, images, cases, alone, segmenter, threshold)
-                outcomes += [outcome] if outcome else []
+            for images in group_sizes:
+                outcomes += _compare(name, images, cases, alone, segmenter, threshold)
         print(f"{name}: {count} groups", flush=True)
     return outcomes
 
 
-def _compare(name, images: int, cases, alone, segmenter, threshold) -> GroupOutcome | None:
-    """The first so many cases and the last one, which has no mark; None if no mark shows."""
-    chosen = [*range(images), len(cases) - 1]
-    pictures = [cases[i].image for i in chosen]
-    (group,), found = segment_together(segmenter, pictures, threshold)
+def _compare(name, images: int, cases, alone, segmenter, threshold) -> list[GroupOutcome]:
+    """The first so many cases and the last one, which has no mark; empty if no mark shows."""
     shown = [i for i in range(images) if image_label(cases[i].mask) == 1]
     if not shown:
-        return None
+        return []
+    pictures = [case.image for case in (*cases[:images], cases[-1])]
+    (group,), found = segment_together(segmenter, pictures, threshold)
     single, together = (
         float(np.mean([metrics.score_mask(r[i].mask, cases[i].mask).iou for i in shown]))
         for r in (alone, found)
     )
     changed = not np.array_equal(found[-1].mask, alone[-1].mask)
-    return GroupOutcome(name, images, single, together, group.shared is not None, changed)
+    return [GroupOutcome(name, images, single, together, group.shared is not None, changed)]
 
 
 def together_table(outcomes: list[GroupOutcome]) -> str:
     """Markdown; in brackets 95 % bootstrap intervals over groups."""
-    lines = ["| slice | images | IoU alone | IoU together | mark found | unmarked photo changed |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = []
     for name, images in dict.fromkeys((o.slice, o.images) for o in outcomes):
         rows = [o for o in outcomes if (o.slice, o.images) == (name, images)]
-        cells = [cell(metrics.bootstrap(np.mean, [getattr(o, key) for o in rows]))
-                 for key in ("single_iou", "together_iou")]  # fmt: skip
-        counts = (sum(o.found for o in rows), sum(o.unmarked_changed for o in rows))
-        cells += [f"{count} of {len(rows)}" for count in counts]
-        lines.append(f"| {name} | {images} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        single, together = (cell(metrics.bootstrap(np.mean, [getattr(o, key) for o in rows]))
+                            for key in ("single_iou", "together_iou"))  # fmt: skip
+        found, changed = (f"{sum(getattr(o, key) for o in rows)} of {len(rows)}"
+                          for key in ("found", "unmarked_changed"))  # fmt: skip
+        lines.append((name, images, single, together, found, changed))
+    titles = "slice images IoU_alone IoU_together mark_found unmarked_photo_changed".split()
+    return "\n".join(table([title.replace("_", " ") for title in titles], lines)) + "\n"
 
 
 def write_together(outcomes: list[GroupOutcome], output: Path) -> None:

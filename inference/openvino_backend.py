@@ -72,7 +72,7 @@ class OpenVinoSegmenter(Segmenter):
 
 def int8_network(core, folder: Path):
     """The folder's quantized network, and a name of it; an error if it is not of these weights."""
-    make = "Make it: python evaluate.py --quantize --weights DIR --photos PHOTOS --logos LOGOS."
+    make = "Make it: python evaluate.py quantize --weights DIR --photos PHOTOS --logos LOGOS."
     paths = [folder / name for name in INT8]
     _, weights = check_folder(folder)
     if not paths[0].is_file():

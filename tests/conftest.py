@@ -170,10 +170,10 @@ def weights(make_model, tmp_path):
 
 @pytest.fixture
 def arguments(weights, photo_folder, logo_folder, tmp_path):
-    """Of evaluate.py: two slices of two images each."""
+    """Of evaluate.py: the command `measure`, two slices of two images each."""
     fonts = matplotlib.get_data_path() + "/fonts/ttf"
     return [
-        *("--weights", str(weights), "--output", str(tmp_path / "out"), "--count", "2"),
+        *("measure", "--weights", str(weights), "--output", str(tmp_path / "out"), "--count", "2"),
         *("--photos", str(photo_folder), "--logos", str(logo_folder), "--fonts", fonts),
         *("--slices", "text", "clean"),
     ]
