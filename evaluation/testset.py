@@ -11,7 +11,6 @@ CLWD; the papers' photos (COCO). CLWD's own truth is a summed difference above 1
 `honest_mask` or "alpha > 0". Marks that do not show at all are drawn again in every slice.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -33,7 +32,6 @@ from samples.text import Font
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
 GROUP_PX = (384, 288)  # width and height of the images of one group
 PROTOCOL_PX = 256  # side of the images of LOGO-* and CLWD
-MEGAPIXEL = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,8 @@ class Slice:
     """One kind of test image."""
 
     settings: WatermarkSettings
+    source: str = "photos"  # which of the test photos: a name in `splits.TEST_PHOTOS`
     square: bool = False  # a random square of the photo at PROTOCOL_PX, instead of the whole photo
-    min_pixels: int = 0  # smaller photos are enlarged to this many pixels
     reduce: float = 1  # of the photo's size: what its JPEG left in it goes
     edits: Mapping[str, Range] = field(default_factory=dict)  # to each photo one of these
     adjust: Callable[[MarkParams, Random], MarkParams] = lambda mark, rng: mark
@@ -112,6 +110,9 @@ _REAL_LOOK = replace(  # what one meets on the web, as far as it can be drawn
 _CLWD = replace(_paper(0.3, 0.7), jpeg_probability=1, jpeg_quality_range=(90, 95))
 _EDITS = {"contrast": (1.3, 1.6), "brightness": (1.2, 1.5), "levels": (6, 16), "noise": (5, 15),
           "sharpness": (0.5, 1.5), "bars": (0.03, 0.15), "collage": (0, 0.02)}  # fmt: skip
+_TEXT = replace(_PLAIN, kinds={"text": 1}, layouts={"inside": 2, "corner": 1})
+_SMALL = replace(_PLAIN, layouts={"corner": 1}, scales={"corner": (0.04, 0.1)})
+_NONE = replace(_PLAIN, clean_probability=1)
 _TILES = {"grid": 1, "brick": 1}
 _BLENDS = {"multiply": 1, "screen": 1, "overlay": 1, "soft_light": 1}
 
@@ -120,33 +121,27 @@ SLICES = {
     "LOGO-H": Slice(_paper(0.6, 0.85), square=True, adjust=_logo_size),
     "LOGO-gray": Slice(_paper(0.35, 0.85, "desaturated"), square=True, adjust=_logo_size),
     "CLWD": Slice(_CLWD, square=True, adjust=_clwd_size),
-    "text": Slice(replace(_PLAIN, kinds={"text": 1}, layouts={"inside": 2, "corner": 1})),
+    "text": Slice(_TEXT),
     "tiled": Slice(replace(_PLAIN, layouts=_TILES)),
     "faint": Slice(replace(_PLAIN, opacity_range=(0.08, 0.2))),
     "opaque": Slice(replace(_PLAIN, opacity_range=(0.95, 1.0))),
     "blend": Slice(replace(_PLAIN, blend_modes=_BLENDS)),
-    "corner": Slice(
-        replace(_PLAIN, layouts={"corner": 1}, scales={"corner": (0.04, 0.1)}),
-        min_pixels=MEGAPIXEL,
-    ),
     "recompressed": Slice(
         replace(_PLAIN, downscale_probability=1, jpeg_quality_range=(35, 60)),
     ),
-    "clean": Slice(replace(_PLAIN, clean_probability=1)),
+    "clean": Slice(_NONE),
     "real-look": Slice(_REAL_LOOK),
     "clean-reduced": Slice(replace(_PLAIN, clean_probability=1, jpeg_probability=0), reduce=0.5),
-    "clean-edited": Slice(replace(_PLAIN, clean_probability=1), edits=_EDITS),
+    "clean-edited": Slice(_NONE, edits=_EDITS),
+    "large-corner": Slice(_SMALL, "large"),
+    "large-text": Slice(_TEXT, "large"),
+    "large-real-look": Slice(_REAL_LOOK, "large"),
+    "large-clean": Slice(_NONE, "large"),
+    "print-text": Slice(_TEXT, "print"),
+    "print-clean": Slice(_NONE, "print"),
 }
 CLEAN = [name for name, kind in SLICES.items() if kind.settings.clean_probability == 1]
 MARKED = [name for name in SLICES if name not in CLEAN]
-
-
-def _enlarge(photo: np.ndarray, min_pixels: int) -> np.ndarray:
-    zoom = math.sqrt(min_pixels / (photo.shape[0] * photo.shape[1]))
-    if zoom <= 1:
-        return photo
-    size = (math.ceil(photo.shape[1] * zoom), math.ceil(photo.shape[0] * zoom))
-    return cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC)
 
 
 def render_case(
@@ -168,11 +163,7 @@ def render_case(
         photo = EDITS[edit](photo, rng.uniform(*amount_range), rng)
     for _ in range(MAX_DRAWS):
         params = draw_case(name, rng, logos, fonts)
-        background = (
-            crop_photo(photo, params.crop, False, PROTOCOL_PX)
-            if kind.square
-            else _enlarge(photo, kind.min_pixels)
-        )
+        background = crop_photo(photo, params.crop, False, PROTOCOL_PX) if kind.square else photo
         stages = add_watermark(background, params)
         if not params.marks or image_label(stages["mask"]) == 1:
             alpha_mask = (stages["coverage"] > 0).astype(np.uint8)
@@ -192,7 +183,12 @@ def draw_case(name: str, rng: Random, logos, fonts) -> SampleParams:
 
 
 def render_cases(name: str, count: int, seed: int, photos, logos, fonts) -> Iterator[Case]:
-    """The first `count` test images of a slice; see `render_case`."""
+    """The first `count` test images of a slice; see `render_case`.
+
+    No two clean photos are alike: there are at most as many as photos, unless they are edited.
+    """
+    if name in CLEAN and not SLICES[name].edits:
+        count = min(count, len(photos))
     return (render_case(name, index, seed, photos, logos, fonts) for index in range(count))
 
 

@@ -24,10 +24,6 @@ class Detail:
     values: np.ndarray  # float32, H x W x 3: grey levels against the blurred image
     weight: np.ndarray  # float32, H x W: one over the variance of the values round a pixel
 
-    def __getitem__(self, place) -> "Detail":
-        """That of a part of the image."""
-        return Detail(self.values[place], self.weight[place])
-
     @property
     def standardised(self) -> np.ndarray:
         """float32, H x W x 3, in standard deviations."""
@@ -58,10 +54,10 @@ class Pool:
         self.total = np.zeros((*shape, 3), np.float32)
         self.weight = np.zeros(shape, np.float32)
 
-    def add(self, detail: Detail, place=...) -> None:
-        """Adds the detail of an image, or of a part of one to the part at `place`, an index."""
-        self.total[place] += detail.values * detail.weight[..., None]
-        self.weight[place] += detail.weight
+    def add(self, detail: Detail) -> None:
+        """Adds the detail of an image."""
+        self.total += detail.values * detail.weight[..., None]
+        self.weight += detail.weight
 
     def without(self, detail: Detail) -> "Pool":
         """A pool of all images but one that had been added."""

@@ -14,7 +14,6 @@ import math
 import cv2
 import numpy as np
 
-from inference.details import Pool, detail_of
 from inference.maps import logit, reduced, sigmoid
 
 MIN_CONTRAST = 0.2  # of the probability, between a mark and its ground
@@ -30,9 +29,6 @@ OWN_WEIGHT = 4.0  # of a pixel itself, against its copies of at most 1 each
 BAND_ROWS = 64  # that are judged together, fast in the cache
 REPEATED_LOGIT = 0.4  # the evidence that lies in being repeated
 CERTAIN_LOGIT = 3.0  # from which what a single copy shows stays
-CONTRAST = 8  # grey levels in the picture of what is shared for one standard deviation
-SHARED_WEIGHT = 0.5  # of what the network sees there
-SHARED_LOGIT = 1.0  # added to that: the network, never trained on such pictures, doubts too much
 
 Shift = tuple[float, float, float]  # correlation, 0..1, px down, px to the right
 
@@ -59,27 +55,6 @@ def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
         least = own[band.start : band.stop] - CERTAIN_LOGIT
         shared[band.start : band.stop] = sigmoid(np.maximum(mean, least))
     return shared
-
-
-def shared_picture(rgb: np.ndarray, shifts: list[Shift]) -> np.ndarray:
-    """What the copies in a photo (uint8, H x W x 3, RGB) share: uint8, H x W x 3, RGB, on grey.
-
-    At each place the mark is as it is there; of the scenes little is left.
-    """
-    detail, (height, width) = detail_of(rgb), rgb.shape[:2]
-    pool = Pool((height, width))
-    pool.add(detail)
-    for _, down, right in _moves(shifts):
-        rows, from_rows = _overlap(range(height), height, down)
-        columns, from_columns = _overlap(range(width), width, right)
-        pool.add(detail[from_rows, from_columns], (rows, columns))
-    return pool.picture(CONTRAST)
-
-
-def add_shared(probability: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """Probability (float32, H x W) of `share_repeats` and that of the `shared_picture`, in one."""
-    evidence = logit(shared, 1e-3) + SHARED_LOGIT
-    return sigmoid(logit(probability, 1e-3) + SHARED_WEIGHT * evidence)
 
 
 def _moves(shifts: list[Shift]) -> list[tuple[float, int, int]]:

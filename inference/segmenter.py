@@ -9,8 +9,7 @@ very large one also tiles of the image at a quarter of its size, and so on. The 
 frames or that of the tiles counts, whichever is higher, but what only a reduced view shows must be
 more certain. Tiles fade into each other, so that no seams appear. Every view is made a JPEG first,
 as the photos are that the network was trained on. At last the copies of a tiled mark are judged
-together (`repeats`), in small images also by a picture of what they share; other regions by the
-strongest of them (`regions`).
+together (`repeats`), other regions by the strongest of them (`regions`).
 """
 
 import math
@@ -24,7 +23,7 @@ import numpy as np
 from inference.maps import logit, reduced, resized, sigmoid
 from inference.reading import read_image
 from inference.regions import doubt_weak_regions
-from inference.repeats import Shift, add_shared, find_shifts, share_repeats, shared_picture
+from inference.repeats import Shift, find_shifts, share_repeats
 
 # How an image is seen, by its longest side: EXPERIMENTS.md, 2026-11-28 and 29
 SMALL_PX = 512  # below this it is also seen enlarged
@@ -44,7 +43,7 @@ TILE_ZOOM = 0.5  # size at which each level of tiles is seen once more
 REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.3  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-29
-METHOD = 11  # raise it with every change in the code that changes masks, scores, or files of them
+METHOD = 12  # raise it with every change in the code that changes masks, scores, or files of them
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
@@ -172,13 +171,7 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
 def judge_views(predict: Predict, rgb: np.ndarray, found) -> tuple[np.ndarray, float]:
     """Probability and score of an image from the network's answers to its `native_views`."""
     probability, score = join_views(found, rgb.shape[:2])
-    shifts = find_shifts(probability)
-    probability = judged(probability, shifts)
-    if shifts and max(rgb.shape[:2]) < SMALL_PX:
-        views = native_views(shared_picture(rgb, shifts))
-        shared, _ = join_views(predict(views), rgb.shape[:2])
-        probability = add_shared(probability, shared)
-    return probability, score
+    return judged(probability, find_shifts(probability)), score
 
 
 def join_views(

@@ -19,6 +19,7 @@ from samples.text import find_fonts
 TRAINED_ON = "trained_on.json"  # beside the weights
 FORMAT = "watermark-segmentation files"
 KINDS = ("photos", "logos", "fonts")
+TEST_PHOTOS = ("photos", "large", "print")  # kinds of photos that a benchmark lists apart
 DIGITS = 16
 HASH = rf"[0-9a-fA-F]{{{DIGITS},64}}"
 Manifest = dict[str, list[str]]  # kind to sorted hashes
@@ -72,8 +73,12 @@ def _hash(file) -> str:
 
 
 def make_manifest(**files) -> Manifest:
-    """The hashes of files by kind: `photos`, `logos` (ImageFile) and `fonts` (Font)."""
-    return {kind: sorted({_hash(file) for file in files.get(kind, ())}) for kind in KINDS}
+    """The hashes of files by kind: `photos`, `logos` (ImageFile) and `fonts` (Font).
+
+    A benchmark's manifest also has the other kinds of TEST_PHOTOS.
+    """
+    kinds = dict.fromkeys([*KINDS, *files])
+    return {kind: sorted({_hash(file) for file in files.get(kind, ())}) for kind in kinds}
 
 
 def write_manifest(manifest: Manifest, path) -> None:
@@ -87,13 +92,17 @@ def read_manifest(path) -> Manifest:
         raise FileNotFoundError(f"No manifest at {path}. Check the path.")
     try:
         content = json.loads(Path(path).read_text())
-        if content.pop("format") != FORMAT or set(content) != set(KINDS):
+        known = {*KINDS, *TEST_PHOTOS}
+        if content.pop("format") != FORMAT or not set(KINDS) <= set(content) <= known:
             raise ValueError(f"its entries must be format ({FORMAT!r}), {', '.join(KINDS)}")
-        if any(not re.fullmatch(HASH, listed) for kind in KINDS for listed in content[kind]):
+        if any(not re.fullmatch(HASH, listed) for hashes in content.values() for listed in hashes):
             raise ValueError(f"its hashes must be {DIGITS} or more hexadecimal digits")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no manifest of files: {error}.") from error
-    return {kind: sorted({listed[:DIGITS].lower() for listed in content[kind]}) for kind in KINDS}
+    return {
+        kind: sorted({listed[:DIGITS].lower() for listed in hashes})
+        for kind, hashes in content.items()
+    }
 
 
 def merge_manifests(first: Manifest, second: Manifest) -> Manifest:
@@ -113,7 +122,8 @@ def leave_out(files: dict[str, list], manifest) -> dict[str, list]:
     """
     listed, kept = read_manifest(manifest), {}
     for kind, found in files.items():
-        hashes = set(listed[kind])
+        kinds = TEST_PHOTOS if kind == "photos" else [kind]
+        hashes = {listed_hash for name in kinds for listed_hash in listed.get(name, ())}
         kept[kind] = [file for file in found if _hash(file) not in hashes]
         if found and not kept[kind]:
             raise ValueError(

@@ -4,14 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inference.details import detail_of
-from inference.repeats import (
-    MIN_CONTRAST,
-    add_shared,
-    find_shifts,
-    share_repeats,
-    shared_picture,
-)
+from inference.repeats import MIN_CONTRAST, find_shifts, share_repeats
 from inference.segmenter import NATIVE_PX, SMALL_PX, judge_views, judged, predict_any_size
 
 HIDDEN, UNSURE, LIKELY, SURE = 0.05, 0.6, 0.9, 0.99
@@ -110,58 +103,3 @@ def test_one_view_is_judged_as_several():
     assert np.array_equal(
         probability, share_repeats(found, find_shifts(found))
     ) and score == pytest.approx(0.8)
-
-
-# --- The picture of what the copies share -------------------------------------------------------
-
-
-@pytest.fixture
-def marked_photo():
-    """Coarse noise with faint copies of the glyph."""
-    noise = np.random.default_rng(0).integers(60, 190, (60, 80, 3), dtype=np.uint8)
-    photo = cv2.resize(noise, (320, 240), interpolation=cv2.INTER_CUBIC).astype(np.int16)
-    return np.clip(photo + 12 * (tiled() > 0.5)[..., None], 0, 255).astype(np.uint8)
-
-
-def test_scenes_cancel_out_in_the_picture_and_the_mark_stays(marked_photo):
-    shifts, glyphs = find_shifts(tiled()), (tiled() > 0.5).ravel()
-
-    def likeness(values):
-        return np.corrcoef(values.astype(float).mean(2).ravel(), glyphs)[0, 1]
-
-    picture = shared_picture(marked_photo, shifts)
-    assert picture.dtype == np.uint8 and picture.shape == marked_photo.shape
-    assert likeness(picture) > 2 * likeness(detail_of(marked_photo).values) > 0
-    assert abs(int(np.median(picture)) - 128) < 20
-
-
-@pytest.mark.parametrize("place", [(75, 96), (40, 70)])  # of a glyph; between them
-def test_what_is_seen_there_counts_half(place):
-    own, shared = (np.full((240, 320), p, np.float32) for p in (0.5, 0.02))
-    shared[place] = 0.98
-    evidence = np.log(0.98 / 0.02)
-    odds = np.exp([0.5 * (evidence + 1), 0.5 * (1 - evidence)])
-    found = add_shared(own, shared)
-    assert [found[place], found[0, 0]] == pytest.approx(odds / (1 + odds), abs=1e-5)
-
-
-@pytest.mark.parametrize("side, looks", [(320, 4), (SMALL_PX, 0)])
-def test_small_photos_alone_are_seen_folded(side, looks, marked_photo):
-    found = cv2.resize(tiled(), (side, side * 3 // 4), interpolation=cv2.INTER_LINEAR)
-    photo = cv2.resize(marked_photo, found.shape[::-1])
-    seen = []
-
-    def predict(views):
-        seen.extend(views)
-        return [(np.full(view.shape[:2], 0.02, np.float32), 0.1) for view in views]
-
-    probability, score = judge_views(predict, photo, [(found, 0.8)])
-    assert len(seen) == looks and score == pytest.approx(0.8)  # the score is the photo's own
-    expected = share_repeats(found, find_shifts(found))
-    if looks:
-        expected = add_shared(expected, np.full_like(found, 0.02))
-        assert np.array_equal(seen[0], shared_picture(photo, find_shifts(found)))
-    assert np.allclose(probability, expected, atol=1e-6)
-    flat = np.full_like(found, 0.1)
-    judge_views(predict, photo, [(flat, 0.8)])
-    assert len(seen) == looks
