@@ -24,11 +24,11 @@ matplotlib.use("Agg")
 from evaluation.averaging import average
 from evaluation.calibration import calibrate
 from evaluation.card import read_card, write_card
+from evaluation.field import look_at, write_field
 from evaluation.quantization import quantize
 from evaluation.run import evaluate_slices, write_results
 from evaluation.score import fit_score
 from evaluation.test_files import (
-    SOURCES,
     find_test_files,
     real_pairs,
     slices_at_hand,
@@ -39,11 +39,21 @@ from evaluation.together import compare_together, write_together
 from inference.folder import SHIPPED_WEIGHTS, check_writable
 from inference.runtime import BACKENDS, load_segmenter
 from inference.segmenter import THRESHOLD
+from samples.files import find_photos
+from samples.splits import TEST_PHOTOS
 
-TEST_SET = (*SOURCES, "logos", "fonts", "manifest", "slices", "count", "card")
+TEST_SET = (*TEST_PHOTOS, "logos", "fonts", "manifest", "slices", "count", "card")
 
 
 # --- The commands ------------------------------------------------------------------------------
+
+
+def run_field(options) -> None:
+    clean, marked = (find_photos(folders) if folders else []
+                     for folders in (options.clean, options.marked))  # fmt: skip
+    segmenter = load_segmenter(options.weights, backend=options.backend)
+    photos = look_at(segmenter, clean, marked, options.threshold)
+    write_field(segmenter, photos, options.threshold, options.output)
 
 
 def run_measure(options) -> None:
@@ -96,11 +106,11 @@ def run_quantize(options) -> None:
 
 
 def photos_of(options) -> list:
-    return [getattr(options, kind) for kind in SOURCES]
+    return [getattr(options, kind) for kind in TEST_PHOTOS]
 
 
 def test_files(options) -> dict[str, list]:
-    named = {kind: getattr(options, kind) for kind in (*SOURCES, "logos", "fonts", "manifest")}
+    named = {kind: getattr(options, kind) for kind in (*TEST_PHOTOS, "logos", "fonts", "manifest")}
     return find_test_files(**named, weights=options.weights)
 
 
@@ -144,6 +154,12 @@ def add_measuring(add, output: str) -> None:
     add("--output", type=Path, default=Path(output), help=f"folder to write to ({output})")
 
 
+def add_field(add) -> None:
+    add("--clean", nargs="+", required=True, help="folders of your photos without marks")
+    add("--marked", nargs="+", help="folders of your photos with marks")
+    add_measuring(add, "field")
+
+
 def add_measure(add) -> None:
     add_measuring(add, "results")
     add_files(add, None, "images of each slice, each of another photo if there are so many", False)
@@ -178,6 +194,7 @@ def add_change(add, count: int, what: str, split: bool = True) -> None:
 
 
 COMMANDS = {  # name to what it does, its options, and the function that does it
+    "field": ("how to set min_score for your own photos, without masks", add_field, run_field),
     "measure": ("accuracy on the test set or on real pairs", add_measure, run_measure),
     "together": ("what images gain that share a mark", add_together, run_together),
     "average": ("write the mean of trained networks", add_average, run_average),

@@ -4,11 +4,12 @@ from functools import partial
 from pathlib import Path
 
 from evaluation.accuracy import TestImage
-from evaluation.testset import SLICES, render_case
+from evaluation.testset import MARKED, SLICES, render_case
 from samples.files import find_images, find_photos
 from samples.marks import check_logo
 from samples.pairs import pair_files
 from samples.splits import (
+    TEST_PHOTOS,
     TRAINED_ON,
     check_disjoint,
     make_manifest,
@@ -16,8 +17,6 @@ from samples.splits import (
     read_manifest,
 )
 from samples.text import find_fonts
-
-SOURCES = ("photos", "large", "print")  # sets of photos; a slice says which one it is made of
 
 
 def find_test_files(
@@ -45,7 +44,8 @@ def find_test_files(
     if manifest:
         listed = read_manifest(manifest)
         for kind in set(files) - (set() if fonts else {"fonts"}):
-            files[kind] = pick_listed(files[kind], listed.get(kind, []), kind)
+            what = f"{kind} photos" if kind in ("large", "print") else kind
+            files[kind] = pick_listed(files[kind], listed.get(kind, []), what)
     if weights:
         refuse_trained(files, weights)
     return files
@@ -57,7 +57,7 @@ def refuse_trained(files: dict[str, list], weights) -> None:
     if not path.exists():
         print(f"No {path}: nobody can tell whether these files were trained on.")
         return
-    photos = [photo for kind in SOURCES for photo in files.get(kind, [])]
+    photos = [photo for kind in TEST_PHOTOS for photo in files.get(kind, [])]
     trained_on, tested = read_manifest(path), make_manifest(**{**files, "photos": photos})
     check_disjoint({**tested, "fonts": []}, trained_on, path)
     known = set(tested["fonts"]) & set(trained_on["fonts"])
@@ -67,14 +67,10 @@ def refuse_trained(files: dict[str, list], weights) -> None:
         )
 
 
-def source_of(name: str) -> str:
-    """The kind of photos, one of SOURCES, that a slice is made of."""
-    return getattr(SLICES[name], "source", "photos")
-
-
 def files_of(name: str, files: dict[str, list]) -> dict[str, list]:
     """Photos, logos and fonts of a slice, as `testset.render_case` takes them."""
-    return {"photos": files[source_of(name)], "logos": files["logos"], "fonts": files["fonts"]}
+    photos = files[SLICES[name].source]
+    return {"photos": photos, "logos": files["logos"], "fonts": files["fonts"]}
 
 
 def slices_at_hand(names, files: dict[str, list]) -> list[str]:
@@ -83,26 +79,32 @@ def slices_at_hand(names, files: dict[str, list]) -> list[str]:
     Raises:
         ValueError: none is left.
     """
-    for kind in SOURCES:
-        left_out = [name for name in names if source_of(name) == kind and kind not in files]
+    for kind in TEST_PHOTOS:
+        left_out = [name for name in names if SLICES[name].source == kind and kind not in files]
         if left_out:
             print(f"Left out, because they need --{kind}: {', '.join(left_out)}.")
-    found = [name for name in names if source_of(name) in files]
+    found = [name for name in names if SLICES[name].source in files]
     if not found:
         raise ValueError("No slice can be made of the photos given. Give the folder they need.")
     return found
 
 
 def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> dict:
-    """Slice name to its images: `count` of each, on one photo after the other."""
+    """Slice name to its images: `count` of each, on one photo after the other.
 
-    def image(name, index):
-        own, kind = files_of(name, files), source_of(name)
-        make = partial(render_case, name, index, seed, **own)
-        return TestImage(f"{kind} {index % len(own['photos'])}", make)
+    Clean photos that are not edited do not repeat: their slices may have fewer images.
+    """
 
-    return {name: [image(name, index) for index in range(count)]
-            for name in slices_at_hand(names, files)}  # fmt: skip
+    def images(name) -> list[TestImage]:
+        own, kind = files_of(name, files), SLICES[name]
+        repeats = name in MARKED or kind.edits
+        return [
+            TestImage(f"{kind.source} {i % len(own['photos'])}",
+                      partial(render_case, name, i, seed, **own))
+            for i in range(count if repeats else min(count, len(own["photos"])))
+        ]  # fmt: skip
+
+    return {name: images(name) for name in slices_at_hand(names, files)}
 
 
 def real_pairs(images, masks, weights=None) -> dict[str, list[TestImage]]:

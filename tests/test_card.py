@@ -7,7 +7,6 @@ from test_evaluate import outcome
 import evaluate
 from evaluation.accuracy import summarise
 from evaluation.card import BEGIN, END, write_card
-from evaluation.testset import SLICES
 
 BODY = f"# A card\n\nBefore.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
 
@@ -70,8 +69,9 @@ def test_the_card_describes_all_slices_at_the_default_threshold(arguments, card,
         evaluate.main([*whole, "--card", str(card), *other])
 
 
-def test_evaluation_writes_its_own_numbers(arguments, card, tmp_path):
+def test_evaluation_writes_its_own_numbers(arguments, card, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "SLICES", ["text", "clean"])  # all would take long
     evaluate.main([*arguments[: arguments.index("--slices")], "--card", str(card)])
     written = ModelCard.load(card)
-    assert {name for name, _ in header_numbers(written)} == {*SLICES, "all"}
+    assert {name for name, _ in header_numbers(written)} == {"text", "clean", "all"}
     assert (tmp_path / "out/results.md").read_text() in written.text

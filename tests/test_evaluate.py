@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import evaluate
 from evaluation.accuracy import Outcome, summarise
 from evaluation.metrics import score_mask
 from evaluation.tables import markdown
-from evaluation.test_files import find_test_files
+from evaluation.test_files import find_test_files, synthetic_slices
 from samples import IGNORE
 from samples.pairs import pair_files
 from samples.splits import make_manifest, write_manifest
@@ -127,6 +128,34 @@ def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path)
     write_manifest(make_manifest(**{**listed, "fonts": []}), tmp_path / "m.json")
     with pytest.raises(SystemExit, match="manifest lists no fonts"):
         evaluate.main([*arguments, "--manifest", str(tmp_path / "m.json")])
+
+
+def test_slices_are_made_of_their_own_photos(photos, logos, fonts, photo_folder, tmp_path, capsys):
+    (tmp_path / "large").mkdir()
+    Image.new("RGB", (1200, 900), "teal").save(tmp_path / "large/one.jpg")
+    folders = photo_folder, logos[0].path.parent, None
+    files = find_test_files(*folders, large=tmp_path / "large")
+    slices = synthetic_slices(["text", "large-text", "large-clean", "print-text"], 9, 0, files)
+    assert {name: len(images) for name, images in slices.items()} == {
+        "text": 9, "large-text": 9, "large-clean": 1  # a clean photo does not repeat
+    }  # fmt: skip
+    assert slices["large-text"][0].make().image.shape == (900, 1200, 3)
+    assert [image.photo for image in slices["text"][7:]] == ["photos 7", "photos 0"]
+    assert "Left out, because they need --print: print-text." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="No slice can be made of the photos given"):
+        synthetic_slices(["print-text"], 1, 0, files)
+    write_manifest(make_manifest(photos=photos, logos=logos), tmp_path / "m.json")
+    with pytest.raises(ValueError, match="lists no large photos to test with"):
+        find_test_files(*folders, tmp_path / "m.json", large=tmp_path / "large")
+
+
+def test_photos_that_share_a_mark_are_measured_together(arguments, tmp_path):
+    cut = arguments.index("--slices")
+    files = arguments[1:cut]
+    evaluate.main(["together", *files, "--slices", "opaque", "--group-sizes", "2", "4"])
+    rows = json.loads((tmp_path / "out/together.json").read_text())
+    assert [row["images"] for row in rows] == [2, 4, 2, 4]
+    assert (tmp_path / "out/together.md").read_text().count("| opaque | ") == 2
 
 
 @pytest.mark.parametrize(
