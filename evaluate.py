@@ -42,6 +42,7 @@ from inference.segmenter import THRESHOLD
 from samples.files import find_photos
 from samples.splits import TEST_PHOTOS
 
+COUNT = 100  # images of each slice
 TEST_SET = (*TEST_PHOTOS, "logos", "fonts", "manifest", "slices", "count", "card")
 
 
@@ -57,22 +58,13 @@ def run_field(options) -> None:
 
 
 def run_measure(options) -> None:
-    segmenter, slices = load_segmenter(options.weights, backend=options.backend), None
-    given = [name for name in TEST_SET if getattr(options, name) is not None]
-    if options.images and options.masks:
-        if given:
-            raise ValueError(f"--images and --masks are evaluated as they are: no --{given[0]}.")
-        slices = real_pairs(options.images, options.masks, options.weights)
-    elif options.images or options.masks or not (options.logos and any(photos_of(options))):
-        raise ValueError("Give --photos and --logos, or --images and --masks.")
     if options.card:
         if options.slices or options.threshold != THRESHOLD:
             raise ValueError("--card describes all slices at the default threshold: leave out "
                              "--slices and --threshold.")  # fmt: skip
         read_card(options.card)  # what is wrong with it shows before the evaluation
-    if slices is None:
-        names, count = options.slices or SLICES, options.count or 100
-        slices = synthetic_slices(names, count, options.seed, test_files(options))
+    slices = slices_to_measure(options)
+    segmenter = load_segmenter(options.weights, backend=options.backend)
     how = options.threshold, options.output, options.save_images
     results = evaluate_slices(slices, segmenter, *how)
     results = write_results(results, options.weights, vars(options), options.output)
@@ -80,33 +72,16 @@ def run_measure(options) -> None:
         write_card(results, options.card)
 
 
-def run_together(options) -> None:
-    segmenter = load_segmenter(options.weights, backend=options.backend)
-    files = test_files(options)
-    options.output.mkdir(parents=True, exist_ok=True)
-    names = slices_at_hand(options.slices, files)
-    how = options.count, options.seed, options.threshold, options.group_sizes
-    write_together(compare_together(segmenter, files, names, *how), options.output)
-
-
-def run_average(options) -> None:
-    print(average(options.folders, options.output))
-
-
-def run_fit_score(options) -> None:
-    print(fit_score(*to_change(options), options.val_fraction, options.count, options.seed))
-
-
-def run_calibrate(options) -> None:
-    print(calibrate(*to_change(options), options.val_fraction, options.count, options.seed))
-
-
-def run_quantize(options) -> None:
-    print(quantize(*to_change(options), options.count, options.seed))
-
-
-def photos_of(options) -> list:
-    return [getattr(options, kind) for kind in TEST_PHOTOS]
+def slices_to_measure(options) -> dict:
+    if options.images and options.masks:
+        if given := [name for name in TEST_SET if getattr(options, name) is not None]:
+            raise ValueError(f"--images and --masks are evaluated as they are: no --{given[0]}.")
+        return real_pairs(options.images, options.masks, options.weights)
+    photos = any(getattr(options, kind) for kind in TEST_PHOTOS)
+    if options.images or options.masks or not (options.logos and photos):
+        raise ValueError("Give --photos and --logos, or --images and --masks.")
+    names, count = options.slices or SLICES, options.count or COUNT
+    return synthetic_slices(names, count, options.seed, test_files(options))
 
 
 def test_files(options) -> dict[str, list]:
@@ -114,10 +89,20 @@ def test_files(options) -> dict[str, list]:
     return find_test_files(**named, weights=options.weights)
 
 
-def to_change(options) -> tuple:
-    """The weights folder that a command changes, and the folders of its photos, logos, fonts."""
+def run_together(options) -> None:
+    files = test_files(options)
+    names = slices_at_hand(options.slices, files)
+    segmenter = load_segmenter(options.weights, backend=options.backend)
+    options.output.mkdir(parents=True, exist_ok=True)
+    how = options.count, options.seed, options.threshold, options.group_sizes
+    write_together(compare_together(segmenter, files, names, *how), options.output)
+
+
+def change_weights(change, options, *numbers) -> None:
+    """Calls a function that writes into the weights, and prints what it says."""
     check_writable(options.weights)  # before the work whose result it gets
-    return options.weights, (options.photos, options.logos, options.fonts)
+    folders = options.photos, options.logos, options.fonts
+    print(change(options.weights, folders, *numbers, options.count, options.seed))
 
 
 # --- The command line --------------------------------------------------------------------------
@@ -133,7 +118,7 @@ def add_files(add, count: int | None, what: str, required: bool = True) -> None:
     add("--photos", nargs="+", required=required, help="folders of photos without marks")
     add("--logos", required=required, help="folder of logos with transparency")
     add("--fonts", help="folder of fonts for text marks (default: matplotlib's)")
-    add("--count", type=at_least_1, default=count, help=f"{what} (default: {count or 100})")
+    add("--count", type=at_least_1, default=count, help=f"{what} (default: {count or COUNT})")
     add("--seed", type=int, default=0)
 
 
@@ -142,8 +127,8 @@ def add_test_set(add, names, default=None) -> None:
     add("--print", nargs="+", help="folders of documents and print, for the slices print-*")
     listed = "use the photos, logos and, of --fonts, the fonts that this file lists, no other"
     add("--manifest", help=listed)
-    add("--slices", nargs="+", choices=names, default=default, metavar="SLICE",
-        help=", ".join(names))  # fmt: skip
+    help_text = ", ".join(names)
+    add("--slices", nargs="+", choices=names, default=default, metavar="SLICE", help=help_text)
 
 
 def add_measuring(add, output: str) -> None:
@@ -174,36 +159,42 @@ def add_together(add) -> None:
     add_measuring(add, "results")
     add_files(add, 20, "groups of each slice")
     add_test_set(add, MARKED, MARKED)
-    add("--group-sizes", nargs="+", type=at_least_1, default=[3, 10, 30], metavar="N",
-        help="photos with one mark in a group (default: 3 10 30)")  # fmt: skip
+    sizes = "photos with one mark in a group (default: 3 10 30)"
+    add("--group-sizes", nargs="+", type=at_least_1, default=[3, 10, 30], metavar="N", help=sizes)
 
 
 def add_average(add) -> None:
-    add("folders", nargs="+", metavar="FOLDER",
-        help="weights; a folder that is given twice weighs twice")  # fmt: skip
+    twice = "weights; a folder that is given twice weighs twice"
+    add("folders", nargs="+", metavar="FOLDER", help=twice)
     add("--output", type=Path, required=True, help="folder for the mean")
 
 
-def add_change(add, count: int, what: str, split: bool = True) -> None:
-    """Options of a command that writes into a weights folder."""
+def add_change(add, count: int, what: str) -> None:
     add("--weights", type=Path, required=True, help="folder that train.py wrote; it is changed")
     add_files(add, count, what)
-    if split:
-        add("--val-fraction", type=float, required=True,
-            help="share of the files that the training kept for validation")  # fmt: skip
+
+
+def add_fit(add, count: int, what: str) -> None:
+    add_change(add, count, what)
+    share = "share of the files that the training kept for validation"
+    add("--val-fraction", type=float, required=True, help=share)
 
 
 COMMANDS = {  # name to what it does, its options, and the function that does it
     "field": ("how to set min_score for your own photos, without masks", add_field, run_field),
     "measure": ("accuracy on the test set or on real pairs", add_measure, run_measure),
     "together": ("what images gain that share a mark", add_together, run_together),
-    "average": ("write the mean of trained networks", add_average, run_average),
+    "average": ("write the mean of trained networks", add_average,
+                lambda o: print(average(o.folders, o.output))),
     "fit-score": ("fit the score on whole training photos",
-                  lambda add: add_change(add, 4000, "photos"), run_fit_score),
+                  lambda add: add_fit(add, 4000, "photos"),
+                  lambda o: change_weights(fit_score, o, o.val_fraction)),
     "calibrate": ("make the score a probability, on validation photos",
-                  lambda add: add_change(add, 20, "marked photos of each slice"), run_calibrate),
+                  lambda add: add_fit(add, 20, "marked photos of each slice"),
+                  lambda o: change_weights(calibrate, o, o.val_fraction)),
     "quantize": ("write the network in 8-bit integers, for the backend openvino-int8",
-                 lambda add: add_change(add, 100, "training samples", split=False), run_quantize),
+                 lambda add: add_change(add, 100, "training samples"),
+                 lambda o: change_weights(quantize, o)),
 }  # fmt: skip
 
 

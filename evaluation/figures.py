@@ -94,23 +94,22 @@ def to_picture(figure: Figure, dpi: int = 110) -> Image.Image:
     return Image.open(data)
 
 
-def heat_maps(grids, titles, rows, columns, row_title: str, column_title: str) -> Figure:
+def heat_maps(grids: dict, rows, columns, row_title: str, column_title: str) -> Figure:
     """Arrays of values in 0..1 (nan: none), side by side, with their numbers.
 
     Args:
-        grids: as many as titles, each len(rows) x len(columns).
+        grids: title to array, len(rows) x len(columns).
         rows, columns: what stands beside and below the cells.
     """
-    grids = list(grids)
     size = (len(grids) * (0.55 * len(columns) + 0.8), 0.42 * len(rows) + 0.9)
     figure, axes = plt.subplots(
         1, len(grids), figsize=size, dpi=80, squeeze=False, layout="constrained"
     )
-    for axis, grid, title in zip(axes[0], grids, titles):
+    for axis, (title, grid) in zip(axes[0], grids.items()):
         axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(grid):
-            text = "-" if np.isnan(value) else f"{value:.2f}"
-            color = "black" if value > 0.6 or np.isnan(value) else "white"
+            text, color = ("-", "black") if np.isnan(value) else (f"{value:.2f}", "white")
+            color = "black" if value > 0.6 else color
             axis.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
         axis.set_xticks(range(len(columns)), columns)
         axis.set_yticks(range(len(rows)), rows)

@@ -59,9 +59,7 @@ def _mask_table(slices: dict) -> list[str]:
             for name, row in slices.items()]  # fmt: skip
     mean = sum(row["iou"][0] for row in slices.values()) / len(slices)
     return [
-        "Marked images. IoU and F1 are means over the images of a slice; pooled: all pixels "
-        'together. AUROC: the score against clean photos. "alpha > 0" counts every pixel that was '
-        "drawn on, as papers do; the other columns leave out what nobody can decide.", "",
+        "Marked images. AUROC: of the score, against all clean photos.", "",
         *table(("slice", "images", *MASK_COLUMNS.values()), rows), "",
         f"Mean IoU of {len(slices)} slices: {mean:.3f}.",
     ]  # fmt: skip
@@ -73,7 +71,7 @@ def _clean_table(slices: dict) -> list[str]:
             for name, row in slices.items()]  # fmt: skip
     titles = ("clean photos", "images", "images marked", "pixels marked", "AUROC")
     return [
-        "Clean photos. An image counts as marked if more than 0.1 % of its pixels are. AUROC: the "
-        "score of all marked images against these photos.", "",
+        "Clean photos. Marked: more than 0.1 % of the pixels. AUROC: against all marked images.",
+        "",
         *table(titles, rows),
     ]  # fmt: skip
