@@ -30,6 +30,7 @@ test: .venv/all lint
 lint: .venv/all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 lab: .venv/installed
 	$(BIN)/jupyter lab $(NOTEBOOK).ipynb
