@@ -116,8 +116,9 @@ def benchmark_inference(options, folder: Path) -> dict:
         rgb = cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
         run = original_network(device, width, height)
         rates = {f"original network, {device}": images_per_s(run, 1, options.seconds)}
-        for name, segmenter in programs.items():
-            rates[name] = images_per_s(partial(segmenter.segment, rgb), 1, options.seconds)
+        for (name, segmenter), fast in itertools.product(programs.items(), (False, True)):
+            run = partial(segmenter.segment, rgb, fast=fast)
+            rates[name + ", fast" * fast] = images_per_s(run, 1, options.seconds)
         results[f"{width}px"] = report(f"A photo of {width} x {height} px:", rates)
     return results
 
@@ -180,11 +181,10 @@ def benchmark_training(options, folder: Path) -> dict:
 
 
 def run_command(name: str, source: Path, output: Path) -> float:
-    """Seconds of one call of a command of this repository."""
+    """Seconds of one call of a command."""
     start_s = time.perf_counter()
     call = [sys.executable, str(ROOT / name), str(source), "--output", str(output)]
-    done = subprocess.run(call, capture_output=True, text=True)
-    if done.returncode:
+    if (done := subprocess.run(call, capture_output=True, text=True)).returncode:
         raise ValueError(f"{name} ended with status {done.returncode}: {done.stderr[-500:]}")
     return time.perf_counter() - start_s
 

@@ -53,20 +53,21 @@ def run_field(options) -> None:
     clean, marked = (find_photos(folders) if folders else []
                      for folders in (options.clean, options.marked))  # fmt: skip
     segmenter = load_segmenter(options.weights, backend=options.backend)
-    photos = look_at(segmenter, clean, marked, options.threshold)
-    write_field(segmenter, photos, options.threshold, options.output)
+    settings = dict(threshold=options.threshold, fast=options.fast)
+    photos = look_at(segmenter, clean, marked, settings)
+    write_field(segmenter, photos, settings, options.output)
 
 
 def run_measure(options) -> None:
     if options.card:
-        if options.slices or options.threshold != THRESHOLD:
-            raise ValueError("--card describes all slices at the default threshold: leave out "
-                             "--slices and --threshold.")  # fmt: skip
+        if options.slices or options.fast or options.threshold != THRESHOLD:
+            raise ValueError("--card describes all slices at the default settings: leave out "
+                             "--slices, --threshold and --fast.")  # fmt: skip
         read_card(options.card)  # what is wrong with it shows before the evaluation
     slices = slices_to_measure(options)
     segmenter = load_segmenter(options.weights, backend=options.backend)
-    how = options.threshold, options.output, options.save_images
-    results = evaluate_slices(slices, segmenter, *how)
+    settings = dict(threshold=options.threshold, fast=options.fast)
+    results = evaluate_slices(slices, segmenter, settings, options.output, options.save_images)
     results = write_results(results, options.weights, vars(options), options.output)
     if options.card:
         write_card(results, options.card)
@@ -131,10 +132,12 @@ def add_test_set(add, names, default=None) -> None:
     add("--slices", nargs="+", choices=names, default=default, metavar="SLICE", help=help_text)
 
 
-def add_measuring(add, output: str) -> None:
+def add_measuring(add, output: str, fast: bool = True) -> None:
     add("--weights", type=Path, default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
     limit = f"probability from which a pixel is marked (default: {THRESHOLD})"
     add("--threshold", type=float, default=THRESHOLD, help=limit)
+    if fast:
+        add("--fast", action="store_true", help="look at each image once: faster, less accurate")
     add("--backend", choices=BACKENDS, default="auto", help="what computes")
     add("--output", type=Path, default=Path(output), help=f"folder to write to ({output})")
 
@@ -156,7 +159,7 @@ def add_measure(add) -> None:
 
 
 def add_together(add) -> None:
-    add_measuring(add, "results")
+    add_measuring(add, "results", fast=False)
     add_files(add, 20, "groups of each slice")
     add_test_set(add, MARKED, MARKED)
     sizes = "photos with one mark in a group (default: 3 10 30)"

@@ -33,9 +33,9 @@ class Outcome:
     alpha: metrics.MaskScores  # against "anything drawn"
 
 
-def measure(case: Case, photo: str, segmenter, threshold: float) -> Outcome:
-    """Segments one test image with the settings that a user gets, and compares."""
-    found = segmenter.segment(case.image, threshold=threshold)
+def measure(case: Case, photo: str, segmenter, settings: dict) -> Outcome:
+    """Segments one test image and compares; `settings` are arguments of `Segmenter.segment`."""
+    found = segmenter.segment(case.image, **settings)
     truths = (metrics.score_mask(found.mask, mask) for mask in (case.mask, case.alpha_mask))
     return Outcome(case.name, photo, image_label(case.mask), found.score, *truths)
 

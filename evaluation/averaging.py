@@ -1,6 +1,6 @@
 """The mean of several trained networks: points of one training, or of one and its start.
 
-Their mean is better than each of them, as long as one grew out of the other (EXPERIMENTS.md).
+Their mean is better than each of them, as long as one grew out of the other (docs/log, 22).
 Source: Wortsman et al., "Model soups", arXiv:2203.05482.
 """
 

@@ -44,11 +44,11 @@ class Photo:
         return 0 < self.found_below >= min_score
 
 
-def look_at(segmenter, clean, marked, threshold: float) -> list[Photo]:
-    """Segments photos of both kinds (lists of ImageFile)."""
+def look_at(segmenter, clean, marked, settings: dict) -> list[Photo]:
+    """Segments photos of both kinds (lists of ImageFile) with arguments of `Segmenter.segment`."""
     photos = []
     for file in tqdm([*clean, *marked], desc="photos", mininterval=5):
-        found = segmenter.segment(file.path, threshold, min_score=0)
+        found = segmenter.segment(file.path, **settings, min_score=0)
         is_marked = len(photos) >= len(clean)
         photos.append(Photo(str(file.path), is_marked, found.score, found.coverage))
     return photos
@@ -127,19 +127,19 @@ def worst(photos: list[Photo]) -> list[Photo]:
     return false[:WORST] + missed[:WORST]
 
 
-def worst_sheet(segmenter, photos: list[Photo], threshold: float) -> Figure:
+def worst_sheet(segmenter, photos: list[Photo], settings: dict) -> Figure:
     """Contact sheet of photos with what is found in them at min_score 0, in red."""
     pictures, captions = [], []
     for photo in photos:
         rgb = read_image(photo.path)
-        found = segmenter.segment(rgb, threshold, min_score=0)
+        found = segmenter.segment(rgb, **settings, min_score=0)
         pictures.append(shrunk(overlay_picture(found, rgb), SHEET_PX))
         what = "missed" if photo.marked else "false alarm"
         captions.append(f"{what}, {photo.score:.2f}\n{Path(photo.path).name[:24]}")
     return contact_sheet(pictures, captions, columns=min(6, len(photos)), width=13, dpi=80)
 
 
-def write_field(segmenter, photos: list[Photo], threshold: float, output: Path) -> None:
+def write_field(segmenter, photos: list[Photo], settings: dict, output: Path) -> None:
     """field.json, field.md, curve.png and, if anything is wrong, worst.png; prints the table."""
     output.mkdir(parents=True, exist_ok=True)
     summary = summarise(photos)
@@ -149,7 +149,7 @@ def write_field(segmenter, photos: list[Photo], threshold: float, output: Path) 
     (output / "field.md").write_text(field_table(summary))
     figures = {"curve.png": curve(photos)}
     if some := worst(photos):
-        figures["worst.png"] = worst_sheet(segmenter, some, threshold)
+        figures["worst.png"] = worst_sheet(segmenter, some, settings)
     for name, figure in figures.items():
         figure.savefig(output / name)
         plt.close(figure)

@@ -26,7 +26,7 @@ from samples.pairs import Case
 def evaluate_slices(
     slices: dict[str, list[TestImage]],
     segmenter: Segmenter,
-    threshold: float,
+    settings: dict,
     output: Path,
     save_images: bool = False,
 ) -> dict:
@@ -34,6 +34,7 @@ def evaluate_slices(
 
     Args:
         slices: name to its images.
+        settings: arguments of `Segmenter.segment`.
         output: gets the pictures and, with `save_images`, the test set.
 
     Returns:
@@ -46,10 +47,10 @@ def evaluate_slices(
         for image in images:
             case = image.make()
             digest.update(case.image.tobytes() + case.mask.tobytes())
-            outcomes[name].append(measure(case, image.photo, segmenter, threshold))
+            outcomes[name].append(measure(case, image.photo, segmenter, settings))
             if save_images:
                 save_case(case, output)
-        figure = draw_typical(images, outcomes[name], segmenter, threshold)
+        figure = draw_typical(images, outcomes[name], segmenter, settings)
         figure.savefig(gallery / f"{name}.png")
         plt.close(figure)
         print(f"{name}: {len(images)} images, {time.monotonic() - start_s:.0f} s", flush=True)
@@ -61,14 +62,14 @@ def evaluate_slices(
     }
 
 
-def draw_typical(images: list[TestImage], outcomes: list[Outcome], segmenter, threshold: float):
+def draw_typical(images: list[TestImage], outcomes: list[Outcome], segmenter, settings: dict):
     """Figure of the best, median and worst image: by IoU, of clean photos by the marked area."""
     scores = [outcome.decidable for outcome in outcomes]
     order = sorted(range(len(scores)), key=lambda i: (-scores[i].iou, scores[i].marked_fraction))
     rows, titles = [], []
     for title, i in zip(("best", "median", "worst"), (order[0], order[len(order) // 2], order[-1])):
         case, one = images[i].make(), scores[i]
-        found = segmenter.segment(case.image, threshold=threshold)
+        found = segmenter.segment(case.image, **settings)
         rows.append(four_columns(case.image, case.mask, found))
         value = f"{one.iou:.2f}" if outcomes[i].label else f"{one.marked_fraction:.1%}"
         titles.append(f"{title}: {value}")

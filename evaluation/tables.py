@@ -60,7 +60,7 @@ def _mask_table(slices: dict) -> list[str]:
     mean = sum(row["iou"][0] for row in slices.values()) / len(slices)
     return [
         "Marked images. AUROC: of the score, against all clean photos.", "",
-        *table(("slice", "images", *MASK_COLUMNS.values()), rows), "",
+        *table(("marks", "images", *MASK_COLUMNS.values()), rows), "",
         f"Mean IoU of {len(slices)} slices: {mean:.3f}.",
     ]  # fmt: skip
 

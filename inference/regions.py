@@ -15,6 +15,12 @@ CERTAIN_LOGIT = 3.0  # mean of the strongest region's pixels, beside which other
 WEAK = 0.2  # of that mean; a region with less is doubted: EXPERIMENTS.md, 2026-11-29
 DOUBTED = 0.45  # the highest probability of a doubted region
 RIM_PX = 8  # of the ground round it, which falls with it, lest the rim outlive the inside
+SUSPECT = 0.4  # probability of the pixels of a region that counts for the score
+LETTER_GAP_PX = 9  # letters that lie nearer together are one region
+MIN_REGION_PX = 16  # smaller regions do not count
+LEAST_PROBABILITY = 1e-3  # where the logit of a pixel ends
+NO_REGION = -1.0  # mean logit of a photo without any
+REGION_WEIGHT = 0.3  # in the score's logit
 
 
 def doubt_weak_regions(probability: np.ndarray) -> np.ndarray:
@@ -44,3 +50,20 @@ def doubt_weak_regions(probability: np.ndarray) -> np.ndarray:
         lowered = probability[part] * (DOUBTED / probability[part][region].max())
         np.minimum(doubted[part], lowered, out=doubted[part], where=region | rim)
     return doubted
+
+
+def strongest_region(probability: np.ndarray) -> float:
+    """Mean logit of the pixels of the strongest region, NO_REGION without one.
+
+    Args:
+        probability: float32, H x W, 0..1.
+    """
+    suspect = probability >= SUSPECT
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (LETTER_GAP_PX, LETTER_GAP_PX))
+    joined = cv2.morphologyEx(suspect.view(np.uint8), cv2.MORPH_CLOSE, disk)
+    count, labels = cv2.connectedComponents(joined)
+    labels = labels[suspect]
+    pixels = np.bincount(labels, minlength=count)
+    totals = np.bincount(labels, logit(probability[suspect], LEAST_PROBABILITY), count)
+    means = totals[pixels >= MIN_REGION_PX] / pixels[pixels >= MIN_REGION_PX]
+    return float(means.max(initial=NO_REGION))

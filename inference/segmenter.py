@@ -1,15 +1,20 @@
-"""From views of a fixed cost to an image of any size: probability, mask and score.
+"""Image in; probability, mask and score out, for images of any size.
 
-The network sees an image of up to NATIVE_PX as it is. A smaller one than SMALL_PX it also sees
-enlarged to that or twofold: mirrored, as it is, and as a negative; one from MIRRORED_PX on also
-mirrored and reduced. The mean counts.
-Of an image above NATIVE_PX it sees the whole frame reduced to WHOLE_PX, as it is and mirrored, for
-marks across the frame, and overlapping tiles in native size and in half of it, for small ones; of a
-very large one also tiles of the image at a quarter of its size, and so on. The mean of the whole
-frames or that of the tiles counts, whichever is higher, but what only a reduced view shows must be
-more certain. Tiles fade into each other, so that no seams appear. Every view is made a JPEG first,
-as the photos are that the network was trained on. At last the copies of a tiled mark are judged
-together (`repeats`), other regions by the strongest of them (`regions`).
+The network looks at several views of an image, and their mean counts:
+
+- up to SMALL_PX: the image, and the image enlarged (to SMALL_PX, at most twofold) as it is,
+  mirrored, and as a negative;
+- up to NATIVE_PX: the image as it is and mirrored, and one or two reduced copies;
+- larger: the whole frame reduced to WHOLE_PX, as it is and mirrored, for marks across the frame,
+  and overlapping tiles at native size and at half of it, for small marks. A very large image also
+  has tiles of a copy at a quarter of its size, and so on. At each pixel the higher of both counts,
+  but what only a reduced view shows must be more certain. Tiles fade into each other, so that no
+  seam appears.
+
+With `fast` the network sees one view: the image, reduced to NATIVE_PX if it is larger.
+
+Each view is made a JPEG first, like the photos that the network was trained on. Then the copies of
+a tiled mark are compared (`repeats`), and other regions with the strongest of them (`regions`).
 """
 
 import math
@@ -22,13 +27,12 @@ import numpy as np
 
 from inference.maps import logit, reduced, resized, sigmoid
 from inference.reading import read_image
-from inference.regions import doubt_weak_regions
+from inference.regions import REGION_WEIGHT, doubt_weak_regions, strongest_region
 from inference.repeats import Shift, find_shifts, share_repeats
 
-# How an image is seen, by its longest side: EXPERIMENTS.md, 2026-11-28 and 29
-SMALL_PX = 512  # below this it is also seen enlarged
+# Views by the longest side of the image
+SMALL_PX = 512  # up to this it is also seen enlarged
 MAX_ENLARGEMENT = 2.0  # JPEG's blocks grow with it, as in training
-MIRRORED_PX = 513  # from this on also mirrored and reduced; of just 512 px it is seen once, fast
 ZOOMS = (0.75,)  # at which it is seen reduced
 LARGE_PX = 1024  # from this on at other zooms
 LARGE_ZOOMS = (0.5, 0.6)
@@ -43,7 +47,8 @@ TILE_ZOOM = 0.5  # size at which each level of tiles is seen once more
 REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.3  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-29
-METHOD = 12  # raise it with every change in the code that changes masks, scores, or files of them
+LEAST_SCORE = 1e-7  # where the logit of a score ends
+METHOD = 13  # raise it with every change in the code that changes masks, scores, or files of them
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
@@ -95,6 +100,7 @@ class Segmenter:
         threshold: float = THRESHOLD,
         dilation_px: int = 0,
         min_score: float = MIN_SCORE,
+        fast: bool = False,
     ) -> Segmentation:
         """The watermark in one image.
 
@@ -104,6 +110,8 @@ class Segmenter:
             dilation_px: widen the mask by a disk of this radius.
             min_score: a photo with a lower score, 0..1, gets an empty mask; 0 for always a mask.
                 The default spares most clean photos (EXPERIMENTS.md).
+            fast: look at the image once instead of several times: two to eight times as fast, and
+                less accurate (docs/speed.md).
 
         Returns:
             A `Segmentation` of the image's own size (after EXIF orientation).
@@ -114,7 +122,7 @@ class Segmenter:
         check_limits(threshold, dilation_px, min_score)
         rgb = read_image(image)
         with self.predicting() as predict:
-            found = predict_any_size(predict, rgb)
+            found = predict_any_size(predict, rgb, fast)
         return decide(*found, threshold, dilation_px, min_score)
 
 
@@ -131,9 +139,11 @@ def decide(
     return Segmentation(probability, mask, score, float(mask.mean()))
 
 
-def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, float]:
+def predict_any_size(
+    predict: Predict, rgb: np.ndarray, fast: bool = False
+) -> tuple[np.ndarray, float]:
     """Probability (float32, H x W) and score (0..1) of a uint8 RGB image of H x W pixels."""
-    if views := native_views(rgb):
+    if views := native_views(rgb, fast):
         return judge_views(predict, rgb, predict(views))
     side = max(rgb.shape[:2])
     frame = reduced(rgb, WHOLE_PX / side)
@@ -146,24 +156,24 @@ def predict_any_size(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, flo
         scores.append(tile_scores)
         zoom *= LEVEL_ZOOM
     probability = _merge_reduced(probability, whole)
-    return judged(probability, find_shifts(probability)), pooled_score(score, scores)
+    return judged_score(judged(probability, find_shifts(probability)), pooled_score(score, scores))
 
 
-def native_views(rgb: np.ndarray) -> list[np.ndarray]:
-    """What the network sees of an image up to NATIVE_PX; nothing of a larger one.
+def native_views(rgb: np.ndarray, fast: bool = False) -> list[np.ndarray]:
+    """What the network sees of an image up to NATIVE_PX; nothing of a larger one, unless `fast`.
 
     The second view, if there is one, is mirrored left to right.
     """
     side = max(rgb.shape[:2])
+    if fast:
+        return [reduced(rgb, min(1, NATIVE_PX / side))]
     if side > NATIVE_PX:
         return []
-    if side < SMALL_PX:
+    if side <= SMALL_PX:
         zoom = min(MAX_ENLARGEMENT, SMALL_PX / side)
         size = [round(length * zoom) for length in rgb.shape[1::-1]]
         large = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
         return [rgb, cv2.flip(large, 1), large, 255 - large]
-    if side < MIRRORED_PX:
-        return [rgb]
     zooms = LARGE_ZOOMS if side >= LARGE_PX else ZOOMS
     return [rgb, cv2.flip(rgb, 1), *(reduced(rgb, zoom) for zoom in zooms)]
 
@@ -171,7 +181,13 @@ def native_views(rgb: np.ndarray) -> list[np.ndarray]:
 def judge_views(predict: Predict, rgb: np.ndarray, found) -> tuple[np.ndarray, float]:
     """Probability and score of an image from the network's answers to its `native_views`."""
     probability, score = join_views(found, rgb.shape[:2])
-    return judged(probability, find_shifts(probability)), score
+    return judged_score(judged(probability, find_shifts(probability)), score)
+
+
+def judged_score(probability: np.ndarray, score: float) -> tuple[np.ndarray, float]:
+    """The probability map as it is, and the score with the evidence of its strongest region."""
+    evidence = logit(np.float64(score), LEAST_SCORE) + REGION_WEIGHT * strongest_region(probability)
+    return probability, float(sigmoid(evidence))
 
 
 def join_views(
@@ -187,7 +203,7 @@ def join_views(
     if len(found) > 1:
         probabilities[1] = cv2.flip(probabilities[1], 1)
     mean = sum(resized(probability, shape) for probability in probabilities) / len(found)
-    return mean, float(sigmoid(logit(np.array(scores), 1e-7).mean()))
+    return mean, float(sigmoid(logit(np.array(scores), LEAST_SCORE).mean()))
 
 
 def judged(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:

@@ -13,8 +13,9 @@ from dataset import WatermarkDataset, make_datasets
 from evaluation import calibration
 from evaluation.calibration import collect_scores, fit_platt
 from evaluation.score import LARGE_PX, SETTINGS, collect_features, fit_linear, whole_photos
-from evaluation.testset import MARKED
+from evaluation.testset import SLICES, render_case
 from inference.maps import logit
+from inference.regions import REGION_WEIGHT, strongest_region
 from model import WatermarkSegmenter
 from samples.splits import make_manifest, read_manifest, write_manifest
 
@@ -23,7 +24,15 @@ def test_fit_finds_scale_and_shift():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, 20_000)
     label = rng.random(len(logits)) < 1 / (1 + np.exp(-(0.5 * logits + 0.0)))
-    scale, shift = fit_platt(logits, label)
+    scale, shift = fit_platt(logits, np.zeros_like(logits), label)
+    assert scale == pytest.approx(0.5, abs=0.03) and shift == pytest.approx(0, abs=0.05)
+
+
+def test_fit_leaves_what_is_fixed_as_it_is():
+    rng = np.random.default_rng(0)
+    logits, fixed = rng.normal(0, 2, (2, 20_000))
+    label = rng.random(len(logits)) < 1 / (1 + np.exp(-(0.5 * logits + fixed)))
+    scale, shift = fit_platt(logits, fixed, label)
     assert scale == pytest.approx(0.5, abs=0.03) and shift == pytest.approx(0, abs=0.05)
 
 
@@ -31,13 +40,13 @@ def test_fit_weighs_both_kinds_alike():
     logits = np.tile([1.0, 1.0, 1.0, -1.0] + [1.0, -1.0], 1000)
     label = np.tile([True] * 4 + [False] * 2, 1000)
     # At logit 1: 3/4 of the marked, 1/2 of the clean; at -1: 1/4 and 1/2.
-    scale, shift = fit_platt(logits, label)
+    scale, shift = fit_platt(logits, np.zeros_like(logits), label)
     assert scale + shift == pytest.approx(np.log(0.75 / 0.5), abs=5e-3)
     assert -scale + shift == pytest.approx(np.log(0.25 / 0.5), abs=5e-3)
 
 
 def test_fit_stays_finite_where_the_scores_separate_both_kinds():
-    scale, shift = fit_platt(np.array([-3.0, -2.0, 2.0, 3.0]), np.arange(4) > 1)
+    scale, shift = fit_platt(np.array([-3.0, -2.0, 2.0, 3.0]), np.zeros(4), np.arange(4) > 1)
     assert 0 < scale < 2 and abs(shift) < 1e-3
 
 
@@ -46,7 +55,8 @@ def test_rescaled_score_and_same_mask(make_model):
     before = model.segment(image)
     model.network.score_head.rescale(0.5, 0.25)
     after = model.segment(image)
-    expected = 0.5 * logit(np.float64(before.score)) + 0.25
+    region = REGION_WEIGHT * strongest_region(before.probability)
+    expected = 0.5 * (logit(np.float64(before.score)) - region) + 0.25 + region
     assert logit(np.float64(after.score)) == pytest.approx(expected, abs=1e-4)
     assert np.array_equal(before.probability, after.probability)
 
@@ -60,7 +70,7 @@ def test_command_rewrites_the_weights(
     calibrate = ["--val-fraction", "0.3", "--count", "1"]
     evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
     assert WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item() != before
-    assert "24 photos" in capsys.readouterr().out
+    assert "on the 21 photos" in capsys.readouterr().out
     train, _ = make_datasets(*(folders[1::2]), val_fraction=0.3)
     write_manifest(make_manifest(**train.files), tmp_path / "trained_on.json")
     evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
@@ -73,20 +83,18 @@ def test_command_rewrites_the_weights(
         evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
 
 
-def test_no_edited_photo_speaks_for_clean(monkeypatch, make_model):
-    asked = {}
+def test_no_edited_photo_speaks_for_clean(make_model, photos, logos, fonts, monkeypatch):
+    drawn = []
 
-    def render(name, n_images, *_):
-        asked[name] = n_images
-        return iter(())
+    def render(name, *arguments):
+        drawn.append(name)
+        return render_case(name, *arguments)
 
-    monkeypatch.setattr(calibration, "render_cases", render)
-    collect_scores(make_model(), SimpleNamespace(photos=[], logos=[], fonts=[]), 3, seed=0)
-    assert {name: asked.pop(name) for name in ("clean", "clean-reduced")} == {
-        "clean": 18,
-        "clean-reduced": 18,
-    }
-    assert set(asked) == set(MARKED) and set(asked.values()) == {3}
+    monkeypatch.setattr(calibration, "render_case", render)
+    data = SimpleNamespace(photos=photos, logos=logos, fonts=fonts)
+    *_, label = collect_scores(make_model(), data, 1, seed=0)
+    assert label.sum() == drawn.index("clean") + 1 == len(label) - drawn.count("clean") * 2
+    assert not any(SLICES[name].edits for name in drawn)
 
 
 # --- Fitted on whole photos --------------------------------------------------------------------

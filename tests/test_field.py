@@ -40,7 +40,7 @@ def test_shares_and_auroc_by_hand():
 class ByBrightness:
     """Its score is the photo's mean brightness; it marks the left half."""
 
-    def segment(self, image, threshold=0.5, dilation_px=0, min_score=0.3):
+    def segment(self, image, threshold=0.5, dilation_px=0, min_score=0.3, fast=False):
         rgb = np.asarray(Image.open(image)) if not isinstance(image, np.ndarray) else image
         probability = np.zeros(rgb.shape[:2], np.float32)
         probability[:, : rgb.shape[1] // 2] = 1

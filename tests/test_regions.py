@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from inference.regions import DOUBTED, doubt_weak_regions
+from inference.maps import logit
+from inference.regions import DOUBTED, NO_REGION, doubt_weak_regions, strongest_region
 from inference.repeats import find_shifts
-from inference.segmenter import judged
+from inference.segmenter import judged, judged_score
 
 STRONG, WEAK, FAIR = 0.99, 0.6, 0.85
 
@@ -69,3 +70,24 @@ def test_copies_of_a_tiled_mark_are_not_doubted():
             found[row : row + 12, column : column + 20] = STRONG
     found[70:82, 70:90] = WEAK
     assert doubt_weak_regions(found)[75, 80] < 0.5 < judged(found, find_shifts(found))[75, 80]
+
+
+def test_the_strongest_region_is_that_of_the_highest_mean_logit():
+    assert strongest_region(map_of()) == NO_REGION
+    assert strongest_region(map_of(WEAK, FAIR)) == pytest.approx(logit(np.float64(FAIR)), abs=1e-4)
+
+
+def test_letters_of_a_word_are_one_region_and_specks_are_none():
+    found = map_of()
+    for number, level in enumerate((FAIR, STRONG, FAIR)):
+        found[10:30, 10 + 12 * number : 16 + 12 * number] = level
+    mean = logit(np.array([FAIR, STRONG, FAIR])).mean()
+    assert strongest_region(found) == pytest.approx(mean, abs=1e-4)
+    found[35:38, 90:95] = 0.999  # 15 pixels
+    assert strongest_region(found) == pytest.approx(mean, abs=1e-4)
+
+
+def test_the_score_follows_the_strongest_region():
+    levels = [map_of(), map_of(WEAK), map_of(FAIR), map_of(STRONG)]
+    scores = [judged_score(found, 0.5)[1] for found in levels]
+    assert scores == sorted(scores) and scores[0] < 0.5 < scores[1]

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from inference.repeats import MIN_CONTRAST, find_shifts, share_repeats
-from inference.segmenter import NATIVE_PX, SMALL_PX, judge_views, judged, predict_any_size
+from inference.segmenter import (
+    NATIVE_PX,
+    SMALL_PX,
+    judge_views,
+    judged,
+    judged_score,
+    predict_any_size,
+)
 
 HIDDEN, UNSURE, LIKELY, SURE = 0.05, 0.6, 0.9, 0.99
 GLYPH = np.zeros((14, 30), bool)  # of 30 x 14 px, unlike itself at any shift
@@ -102,4 +109,4 @@ def test_one_view_is_judged_as_several():
     probability, score = judge_views(None, photo, [(found, 0.8)])
     assert np.array_equal(
         probability, share_repeats(found, find_shifts(found))
-    ) and score == pytest.approx(0.8)
+    ) and score == pytest.approx(judged_score(probability, 0.8)[1])

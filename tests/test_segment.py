@@ -12,13 +12,9 @@ from inference.deploy import TorchSegmenter
 from inference.reading import read_image
 
 
-def answer(model, monkeypatch, *spots, score_logit=0.0, small_px=0):
-    """Lets the network find exactly the (row, column, logit) spots; returns the shapes it saw.
-
-    Small images are not seen enlarged, unless `small_px` says so.
-    """
+def answer(model, monkeypatch, *spots, score_logit=0.0):
+    """Lets the network find exactly the (row, column, logit) spots; returns the shapes it saw."""
     seen = []
-    monkeypatch.setattr(segmenter, "SMALL_PX", small_px)
 
     def forward(image):
         seen.append(tuple(image.shape[2:]))
@@ -81,48 +77,51 @@ def test_bad_arrays_are_refused(tiny_model):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 96)])
-def test_multiples_of_32_are_not_padded(tiny_model, monkeypatch, size):
-    monkeypatch.setattr(segmenter, "SMALL_PX", 0)
+def test_multiples_of_32_are_not_padded(tiny_model, size):
     photo = paint_photo(1, *size)
-    result = tiny_model.segment(photo)
+    result = tiny_model.segment(photo, fast=True)
     with torch.inference_mode():
         seen = torch.from_numpy(segmenter.recompressed(photo, quality=95))
         logits, score_logit = tiny_model(seen.permute(2, 0, 1)[None])
     assert np.allclose(result.probability, logits.sigmoid()[0, 0].numpy(), atol=1e-5)
-    assert result.score == pytest.approx(score_logit.sigmoid().item(), abs=1e-5)
+    _, score = segmenter.judged_score(result.probability, score_logit.sigmoid().item())
+    assert result.score == pytest.approx(score, abs=1e-5)
 
 
 def test_padding_is_cut_off_where_it_was_added(tiny_model, monkeypatch):
     seen = answer(tiny_model, monkeypatch, (0, 0, 20.0), (32, 46, 20.0), (40, 10, 20.0))
-    mask = tiny_model.segment(np.zeros((33, 47), np.uint8)).mask
+    mask = tiny_model.segment(np.zeros((33, 47), np.uint8), min_score=0, fast=True).mask
     assert seen == [(64, 64)]
     assert np.argwhere(mask).tolist() == [[0, 0], [32, 46]]
 
 
-def test_threshold_is_included_and_score_is_a_probability(tiny_model, monkeypatch):
+def test_threshold_is_included(tiny_model, monkeypatch):
     logit = float(np.log(0.7 / 0.3))
     answer(tiny_model, monkeypatch, (0, 0, 0.0), (0, 1, logit), score_logit=logit)
     image = np.zeros((32, 32), np.uint8)
-    result = tiny_model.segment(image)
+    result = tiny_model.segment(image, fast=True)
     assert result.probability[0, :3] == pytest.approx([0.5, 0.7, 0], abs=1e-6)
-    assert result.score == pytest.approx(0.7)
     assert np.argwhere(result.mask).tolist() == [[0, 0], [0, 1]]
     assert result.coverage == pytest.approx(2 / 1024)
-    assert tiny_model.segment(image, threshold=0.6).mask.sum() == 1
-    assert tiny_model.segment(image, threshold=0.8).mask.sum() == 0
-    assert tiny_model.segment(image, threshold=0).mask.all()
+    assert tiny_model.segment(image, threshold=0.6, fast=True).mask.sum() == 1
+    assert tiny_model.segment(image, threshold=0.8, fast=True).mask.sum() == 0
+    assert tiny_model.segment(image, threshold=0, fast=True).mask.all()
 
 
 def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
     answer(tiny_model, monkeypatch, (10, 20, 20.0), (31, 31, 20.0))
     image = np.zeros((32, 32), np.uint8)
-    plain, wide, wider = (tiny_model.segment(image, dilation_px=px) for px in (0, 1, 2))
+    plain, wide, wider = (
+        tiny_model.segment(image, dilation_px=px, min_score=0, fast=True) for px in (0, 1, 2)
+    )
     rows, columns = np.indices((32, 32))
     squares = [(rows - y) ** 2 + (columns - x) ** 2 for y, x in ((10, 20), (31, 31))]
     assert np.array_equal(plain.mask, np.minimum(*squares) == 0)
     assert np.array_equal(wide.mask, np.minimum(*squares) <= 1)
     assert np.array_equal(wider.mask, np.minimum(*squares) <= 4)
-    assert tiny_model.segment(image, dilation_px=10**6).mask.all()  # at no cost of its own
+    assert tiny_model.segment(
+        image, dilation_px=10**6, min_score=0, fast=True
+    ).mask.all()  # at no cost of its own
     assert not tiny_model.segment(image, threshold=1, dilation_px=3).mask.any()
     assert np.array_equal(plain.probability, wider.probability)
     assert wide.coverage == pytest.approx((5 + 3) / 1024)
@@ -133,7 +132,7 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
     [
         ((20, 40), [(32, 64), *[(64, 96)] * 3]),  # twice its size, also mirrored and as a negative
         ((20, 400), [(32, 416), *[(32, 512)] * 3]),  # 26 x 512
-        ((512, 8), [(512, 32)]),
+        ((512, 8), [(512, 32)] * 4),
         ((20, 520), [(32, 544), (32, 544), (32, 416)]),  # also mirrored and reduced: 390 px
         ((8, 1024), [(32, 1024), (32, 1024), (32, 512), (32, 640)]),  # reduced twice: 512, 614 px
         ((8, 1023), [(32, 1024), (32, 1024), (32, 768)]),
@@ -142,20 +141,21 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
 def test_small_images_are_also_seen_enlarged_and_large_ones_reduced(
     tiny_model, monkeypatch, size, views
 ):
-    seen = answer(tiny_model, monkeypatch, small_px=512)
+    seen = answer(tiny_model, monkeypatch)
     tiny_model.segment(np.zeros(size, np.uint8))
     assert seen == views
 
 
 def test_the_mean_of_all_views_counts(tiny_model, monkeypatch):
     """Of a photo of 32 x 32 px, and of it at twice the size, where a pixel is four."""
-    seen = answer(tiny_model, monkeypatch, (6, 9, 20.0), small_px=512, score_logit=1.0)
+    seen = answer(tiny_model, monkeypatch, (6, 9, 20.0), score_logit=1.0)
     result = tiny_model.segment(np.zeros((32, 32), np.uint8), min_score=0)
     assert seen == [(32, 32), *[(64, 64)] * 3]
     places = [(6, 9), (3, 4), (3, 27)]  # the last one is (3, 4) in the mirror
     found = {place: result.probability[place] for place in places}
     assert found == pytest.approx({(6, 9): 1 / 4, (3, 4): 1 / 8, (3, 27): 1 / 16}, abs=1e-6)
-    assert result.score == pytest.approx(1 / (1 + np.exp(-1.0)))
+    _, score = segmenter.judged_score(result.probability, 1 / (1 + np.exp(-1.0)))
+    assert result.score == pytest.approx(score)
 
 
 @pytest.mark.parametrize("width", [60, 520, 1024])
@@ -205,7 +205,7 @@ def test_a_run_of_other_views_is_not_continued():
         probability, _ = segmenter.predict_any_size(predict, np.zeros((*shape, 3), np.uint8))
         joined.append(float(probability.mean()))
     assert seen == [
-        (90, 200), *[(180, 400)] * 3, (300, 511), *[(301, 512)] * 3, (512, 40),
+        (90, 200), *[(180, 400)] * 3, (300, 511), *[(301, 512)] * 3, *[(512, 40)] * 4,
         (20, 1023), (20, 1023), (15, 767),
         *[(1024, 30)] * 2, (512, 15), (614, 18),
         *[(16, 1600)] * 2, (8, 800), (10, 960),
@@ -213,7 +213,7 @@ def test_a_run_of_other_views_is_not_continued():
     ]  # fmt: skip
     assert joined == pytest.approx([7 / 16, 31 / 32, 1, 7 / 12, 0.75, 0.875, 7 / 11], abs=1e-6)
     assert segmenter.VIEW_QUALITY == 95
-    assert segmenter.METHOD == 11
+    assert segmenter.METHOD == 13
 
 
 def test_large_images_are_seen_whole_and_in_tiles(tiny_model, monkeypatch):
@@ -283,9 +283,10 @@ def test_segment_restores_the_mode_after_an_error(make_model, monkeypatch):
 
 
 def test_a_photo_with_a_low_score_gets_an_empty_mask(tiny_model, monkeypatch):
-    answer(tiny_model, monkeypatch, (3, 4, 20.0), score_logit=-1.2)  # score 0.23
+    answer(tiny_model, monkeypatch, (3, 4, 20.0), score_logit=-0.9)  # one pixel is no region
     photo = np.zeros((32, 32), np.uint8)
-    result = tiny_model.segment(photo)
+    result = tiny_model.segment(photo, fast=True)
+    assert 0.22 < result.score < 0.24
     assert not result.mask.any() and result.coverage == 0 and result.probability.max() > 0.9
-    assert tiny_model.segment(photo, min_score=0).mask.sum() == 1
-    assert tiny_model.segment(photo, min_score=0.22).mask.sum() == 1
+    assert tiny_model.segment(photo, min_score=0, fast=True).mask.sum() == 1
+    assert tiny_model.segment(photo, min_score=0.22, fast=True).mask.sum() == 1

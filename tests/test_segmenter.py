@@ -40,8 +40,15 @@ def noise(height, width):
 @pytest.mark.parametrize("shape", [(1, 1), (30, 64), (64, 64)])
 def test_an_image_that_fits_is_seen_as_it_is_and_once(shape):
     predict, seen = network(whole=0.25, scores=(0.4, 1))
-    probability, score = predict_any_size(predict, noise(*shape))
-    assert seen == [shape] and np.all(probability == 0.25) and score == 0.4
+    probability, score = predict_any_size(predict, noise(*shape), fast=True)
+    assert seen == [shape] and np.all(probability == 0.25)
+    assert score == tiling.judged_score(probability, 0.4)[1]
+
+
+def test_fast_a_large_image_is_seen_once_and_reduced():
+    predict, seen = network(whole=0.25)
+    probability, _ = predict_any_size(predict, noise(100, 150), fast=True)
+    assert seen == [(43, 64)] and probability.shape == (100, 150)
 
 
 @pytest.mark.parametrize("shape", [(65, 65), (100, 150), (10, 200), (200, 1), (131, 77)])
@@ -114,7 +121,6 @@ def test_masks_widen_by_whole_pixels_of_any_type():
 
 
 def test_a_low_score_empties_the_mask_and_keeps_the_probability():
-    predict, _ = network(whole=0.9, scores=(0.2, 0))
-    found = decide(*predict_any_size(predict, noise(20, 20)), 0.5, 3, 0.3)
+    found = decide(np.full((20, 20), 0.9, np.float32), 0.2, 0.5, 3, 0.3)
     assert not found.mask.any() and found.coverage == 0 and found.score == 0.2
     assert np.all(found.probability == np.float32(0.9))
