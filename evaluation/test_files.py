@@ -43,7 +43,7 @@ def find_test_files(
     files["fonts"] = find_fonts(fonts, shipped=fonts is None)
     if manifest:
         listed = read_manifest(manifest)
-        for kind in set(files) - (set() if fonts else {"fonts"}):
+        for kind in [kind for kind in files if fonts or kind != "fonts"]:
             what = f"{kind} photos" if kind in ("large", "print") else kind
             files[kind] = pick_listed(files[kind], listed.get(kind, []), what)
     if weights:
