@@ -20,11 +20,12 @@ from inference.network import NETWORK_KEYS, SegmentationNetwork, make_encoder
 FORMAT, VERSION = "watermark-segmentation", 3
 
 
-class SavedModel(ModelHubMixin):
+class SavedModel(ModelHubMixin, library_name=FORMAT, pipeline_tag="image-segmentation"):
     """Adds saving and loading to a module with a `network` and `start_from`.
 
-    `from_pretrained("OWNER/NAME")` and `push_to_hub("OWNER/NAME")` are huggingface_hub's. To upload
-    half precision, `save(folder, half=True)` and then `hf upload OWNER/NAME folder`.
+    `from_pretrained("OWNER/NAME")` and `push_to_hub("OWNER/NAME")` are huggingface_hub's.
+    `push_to_hub` also uploads a model card; ignore_patterns=["README.md"] keeps the one that is
+    there. For half precision, `save(folder, half=True)` and then `hf upload OWNER/NAME folder`.
     """
 
     def save(self, folder, half: bool = False) -> None:
@@ -102,13 +103,11 @@ def make_from_config(make: Callable[..., nn.Module], folder) -> nn.Module:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
     kind = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
-    if kind in [(FORMAT, older) for older in range(1, VERSION)]:
-        raise ValueError(
-            f"{path} is of version {kind[1]}, whose network this code no longer has: it reads "
-            f"version {VERSION}. Train again (README), or use the commit that wrote the folder."
-        )
     if kind != (FORMAT, VERSION):
-        raise ValueError(f"{path} is of {kind}, not of {(FORMAT, VERSION)}.")
+        raise ValueError(
+            f"{path} is of format and version {kind}; this code reads {(FORMAT, VERSION)}. Use the "
+            "commit that wrote the folder, or train again (README)."
+        )
     missing = [name for name in NETWORK_KEYS if name not in config]
     if missing:
         raise ValueError(f"{path} names no network: it lacks {', '.join(missing)}.")

@@ -356,15 +356,14 @@ def test_missing_folder_is_named(tmp_path):
     [
         (b'{"format": "waterm', "damaged"),
         (b"\xff\xfe\x00", "damaged"),
-        (b"[]", "is of None"),
-        (b'{"model_type": "unet"}', r"is of \(None, None\), not of"),
-        (b'{"format": "watermark-segmentation", "version": 2}', "version 2, .*it reads version 3"),
-        (b'{"format": "watermark-segmentation", "version": 4}', "segmentation', 4"),
+        (b"[]", "of format and version None"),
+        (b'{"model_type": "unet"}', r"version \(None, None\); this code reads"),
+        (b'{"format": "watermark-segmentation", "version": 2}', "segmentation', 2"),
     ],
 )
 def test_damaged_and_foreign_configs_are_refused(saved, content, reason):
     (saved / "config.json").write_bytes(content)
-    with pytest.raises(ValueError, match=f"config.json is .*{reason.removeprefix('is ')}"):
+    with pytest.raises(ValueError, match=f"config.json is .*{reason}"):
         WatermarkSegmenter.load(saved)
 
 
