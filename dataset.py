@@ -65,7 +65,9 @@ class WatermarkSettings:
 
     clean_probability: float = 0.2  # photos without any mark
     several_probability: float = 0.1  # two or three marks instead of one
-    kinds: Weights = _table(logo=5, text=5, lockup=3, signature=1, ai_label=1, date_id=2)
+    kinds: Weights = _table(
+        logo=5, text=5, lockup=3, signature=1, ai_label=1, date_id=2, squares=0.5,
+    )  # fmt: skip
     texts: tuple[str, ...] = ()  # of the kinds text and lockup; none: words, names ... (text.py)
     text_styles: tuple[str, ...] = tuple(TEXTS)  # names of TEXTS, all alike
     layouts: Weights = _table(
@@ -74,7 +76,7 @@ class WatermarkSettings:
     )  # fmt: skip
     kind_layouts: Mapping[str, Weights] = _table(  # of kinds with a place of their own
         signature={"inside": 1, "corner": 2, "lower_right": 1}, ai_label={"lower_right": 1},
-        date_id={"corner": 1},
+        date_id={"corner": 1}, squares={"lower_right": 3, "corner": 1},
     )  # fmt: skip
     scales: Mapping[str, Range] = _table(  # long side over the image's width, or its diagonal
         single=(0.15, 1.3), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.1),
@@ -92,6 +94,9 @@ class WatermarkSettings:
     tile_gap_range: Range = (0.1, 1.0)  # space between tiles, fraction of the mark's long side
 
     # What follows does not hold for the share of marks that `usual_look_probability` says.
+    kind_colors: Mapping[str, Weights] = _table(  # of kinds with colours of their own
+        date_id={"warm": 4, "white": 3, "tint": 1, "black": 1}, squares={"original": 1},
+    )  # fmt: skip
     colors: Weights = _table(original=4, desaturated=1, white=4, black=3, grey=3, tint=4)
     effects: Weights = _table(none=12, outline=2, shadow=3, emboss=1, hollow=1, plate=1, border=1)
     blend_modes: Weights = _table(normal=12, multiply=2, screen=2, overlay=2, soft_light=2)

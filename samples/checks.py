@@ -6,7 +6,7 @@ from dataclasses import fields
 import numpy as np
 
 from samples.layouts import LAYOUTS
-from samples.marks import LOGO_KINDS, MARKS
+from samples.marks import COLORS, LOGO_KINDS, MARKS
 from samples.photos import EDITS
 from samples.text import TEXTS
 
@@ -48,6 +48,9 @@ def check_settings(settings, tables: Mapping[str, Mapping]) -> None:
     _check_range("opacity_power", (settings.opacity_power,) * 2, 0.01, 100)
     for name, table in tables.items():
         _check_weights(name, getattr(settings, name), table)
+    _check_names("kind_colors", settings.kind_colors, MARKS)
+    for kind, weights in settings.kind_colors.items():
+        _check_weights(f"kind_colors[{kind!r}]", weights, COLORS)
     _check_names("text_styles", settings.text_styles, TEXTS)
     if not settings.text_styles:
         raise ValueError(f"text_styles is empty; name one or more of {', '.join(TEXTS)}.")

@@ -68,17 +68,23 @@ def draw_mark(settings, rng: Random, logos, fonts) -> MarkParams:
     mark = _draw_mark(settings, rng, logos, fonts)
     if _happens(rng, settings.highest_opacity_probability):
         mark = replace(mark, opacity=settings.opacity_range[1])
-    if not _happens(rng, settings.usual_look_probability):
+    if not _happens(rng, settings.usual_look_probability) or mark.kind in settings.kind_colors:
         return mark
     effect, opacity = rng.choice(USUAL_EFFECTS), rng.uniform(*settings.usual_opacity_range)
     return replace(mark, color="white", effect=effect, opacity=opacity, blend_mode="normal")
+
+
+def _draw_tint(rng: Random, color: str) -> tuple[int, int, int]:
+    """Any colour; "warm" is yellow, orange or red, like the dates that cameras print."""
+    red, green, blue = rng.choices(range(256), k=3)
+    return (200 + red // 5, green * 2 // 3, blue // 5) if color == "warm" else (red, green, blue)
 
 
 def _draw_mark(settings, rng, logos, fonts) -> MarkParams:
     kind = _pick(rng, settings.kinds)
     layout = _pick(rng, settings.layouts_of(kind))
     font = rng.choice(fonts)
-    color = _pick(rng, settings.colors)
+    color = _pick(rng, settings.kind_colors.get(kind, settings.colors))
     grey = (rng.randint(40, 215),) * 3
     low, high = settings.opacity_range
     narrow, wide = settings.logo_stretch_range if kind == "logo" else settings.stretch_range
@@ -89,7 +95,7 @@ def _draw_mark(settings, rng, logos, fonts) -> MarkParams:
         text=draw_words(settings, rng, kind, layout, font),
         layout=layout,
         color=color,
-        tint=grey if color == "grey" else tuple(rng.choices(range(256), k=3)),
+        tint=grey if color == "grey" else _draw_tint(rng, color),
         effect=_pick(rng, settings.effects),
         blend_mode=_pick(rng, settings.blend_modes),
         opacity=low + (high - low) * rng.random() ** settings.opacity_power,

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import cv2
 import numpy as np
@@ -32,8 +33,9 @@ SPARKLES = (  # x, y, radius over the side of the stamp; one sparkle is the most
     ((0.5, 0.5, 0.5),), ((0.5, 0.5, 0.5),), ((0.42, 0.58, 0.42), (0.82, 0.18, 0.18)),
     ((0.4, 0.5, 0.4), (0.82, 0.2, 0.18), (0.8, 0.82, 0.15)),
 )  # fmt: skip
-SEEDED_KINDS = ("signature", "ai_label")  # of MARKS: what they look like, `MarkParams.seed` decides
-COLORS = ("original", "desaturated", "white", "black", "grey", "tint")
+SEEDED_KINDS = ("signature", "ai_label", "squares")  # of MARKS: `MarkParams.seed` decides the look
+COLORS = ("original", "desaturated", "white", "black", "grey", "tint", "warm")
+MIN_SQUARE_PX = 3  # side of each square of a row
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class MarkParams:
     text: str  # empty for a logo
     layout: str
     color: str
-    tint: tuple[int, int, int]  # RGB, for the colours "grey" and "tint"
+    tint: tuple[int, int, int]  # RGB, for the colours "grey", "tint" and "warm"
     effect: str
     blend_mode: str
     opacity: float
@@ -221,9 +223,18 @@ def signature_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
 
 
+def squares_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """A row of squares in bright colours, as some generators of images leave in a corner."""
+    rng = Random(mark.seed)
+    count = rng.randint(3, 6)
+    colors = [[rng.choice((0, 90, 170, 255)) for _ in range(3)] + [255] for _ in range(count)]
+    side = max(MIN_SQUARE_PX, round(long_px / count))
+    return np.repeat(np.repeat(np.uint8([colors]), side, axis=0), side, axis=1)
+
+
 MARKS = {
     "logo": logo_stamp, "text": text_stamp, "lockup": lockup_stamp, "signature": signature_stamp,
-    "ai_label": ai_label_stamp,
+    "ai_label": ai_label_stamp, "squares": squares_stamp,
     "date_id": text_stamp,  # the date of a camera, the number of a file
 }  # fmt: skip
 
