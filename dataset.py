@@ -29,15 +29,7 @@ from torch.utils.data import Dataset
 
 from samples.bounds import Each, Number, Rising, Some, Weighed, check_fields, filled_texts
 from samples.compositing import BLEND_MODES, composite, honest_mask
-from samples.drawing import (
-    SCENE,
-    Range,
-    SampleParams,
-    Weights,
-    draw_sample,
-    happens,
-    within,
-)  # fmt: skip
+from samples.drawing import SCENE, ByKind, Range, SampleParams, Weights, draw_sample, weights_of
 from samples.files import ImageFile
 from samples.grid import write_grid
 from samples.layouts import LAYOUTS, Layer, Shape
@@ -49,6 +41,7 @@ from samples.splits import find_sides
 from samples.text import TEXTS, Font, fonts_that_write
 
 ROOT = Path(__file__).parent
+
 # Where some kinds mostly lie, and their colours: these multiply the weights of the settings.
 KIND_LAYOUTS = dict(
     signature=dict(inside=1, corner=1, lower_right=8), ai_label=dict(lower_right=1),
@@ -57,11 +50,6 @@ KIND_LAYOUTS = dict(
 KIND_COLORS = dict(date_id=dict(warm=32, white=3, tint=1, black=1), squares=dict(original=1))
 
 Probability = Annotated[float, Number(0, 1)]
-ByKind = Mapping[str, Weights] | None
-
-
-def _each(low: float, high: float) -> dict[str, Rising]:
-    return dict.fromkeys(LAYOUTS, Rising(low, high))
 
 
 def _table(**entries):
@@ -105,15 +93,15 @@ class WatermarkSettings:
         edge=1, lower_right=0.5,
     )  # fmt: skip
     # Layouts of single kinds, instead of `layouts`. None: `layouts` times KIND_LAYOUTS.
-    kind_layouts: Annotated[ByKind, Each(dict.fromkeys(MARKS, Weighed(LAYOUTS)))] = None
+    kind_layouts: Annotated[ByKind, Each(MARKS, Weighed(LAYOUTS))] = None
     mark_scale: Annotated[float, Number(0.01, 100)] = 1.0  # enlarges all marks
     # Long side of the mark over the image's width; in the layout diagonal, over its diagonal.
-    scales: Annotated[Mapping[str, Range], Each(_each(0.01, 10), complete=True)] = _table(
+    scales: Annotated[Mapping[str, Range], Each(LAYOUTS, Rising(0.01, 10), True)] = _table(
         single=(0.15, 1.3), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.1),
         grid=(0.12, 0.7), brick=(0.12, 0.7), centre=(0.2, 1.1), lower_right=(0.04, 0.25),
         band=(0.3, 0.95), lattice=(0.12, 0.7), edge=(0.15, 0.9),
     )  # fmt: skip
-    rotations_deg: Annotated[Mapping[str, Range], Each(_each(-360, 360), complete=True)] = _table(
+    rotations_deg: Annotated[Mapping[str, Range], Each(LAYOUTS, Rising(-360, 360), True)] = _table(
         single=(-180, 180), inside=(-180, 180), grid=(-50, 50), brick=(-50, 50), lattice=(-10, 10),
         corner=(0, 0), centre=(0, 0), lower_right=(0, 0), edge=(0, 0), diagonal=(-5, 5),
         band=(0, 0),  # never turned
@@ -127,7 +115,7 @@ class WatermarkSettings:
         original=4, desaturated=1, white=4, black=3, grey=3, tint=4, warm=0.5,
     )  # fmt: skip
     # Colours of single kinds, instead of `colors`. None: `colors` times KIND_COLORS.
-    kind_colors: Annotated[ByKind, Each(dict.fromkeys(MARKS, Weighed(COLORS)))] = None
+    kind_colors: Annotated[ByKind, Each(MARKS, Weighed(COLORS))] = None
     effects: Annotated[Weights, Weighed(EFFECTS)] = _table(
         none=12, outline=2, shadow=3, emboss=1, hollow=1, plate=1, border=1,
     )  # fmt: skip
@@ -163,17 +151,11 @@ class WatermarkSettings:
 
     def layouts_of(self, kind: str) -> Weights:
         """Where marks of a kind lie."""
-        return self._weights_of(kind, self.layouts, self.kind_layouts, KIND_LAYOUTS)
+        return weights_of(kind, self.layouts, self.kind_layouts, KIND_LAYOUTS)
 
     def colors_of(self, kind: str) -> Weights:
         """Which colours marks of a kind have."""
-        return self._weights_of(kind, self.colors, self.kind_colors, KIND_COLORS)
-
-    @staticmethod
-    def _weights_of(kind, allowed: Weights, given: ByKind, preferred: ByKind) -> Weights:
-        if given is not None:
-            return given.get(kind, allowed)
-        return within(preferred[kind], allowed) if kind in preferred else allowed
+        return weights_of(kind, self.colors, self.kind_colors, KIND_COLORS)
 
 
 # --- One sample: draw every random number, then apply them -------------------------------------
@@ -281,7 +263,7 @@ class WatermarkDataset(Dataset):
         params = draw_sample(settings, rng, len(self.photos), self.logos, self.fonts)
         (side, *place), short_px = params.crop, self.photos[number].short_px
         rng = Random(f"native {self.seed} {epoch} {index}")
-        if short_px and happens(rng, settings.native_probability):
+        if short_px and rng.random() < settings.native_probability:
             native_px = settings.image_size * rng.uniform(*settings.native_range)
             side = min(side, native_px / short_px)
         return replace(params, photo=number, crop=(side, *place))

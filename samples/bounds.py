@@ -87,22 +87,22 @@ class Weighed:
 
 @dataclass(frozen=True, eq=False)  # hashed by jsonargparse
 class Each:
-    """A mapping whose names have checks of their own."""
+    """A mapping from names of a table to values that are checked, or None."""
 
-    checks: Mapping[str, Check]
+    table: Mapping
+    check: Check | None = None  # of every value; None: the table has one for each name
     complete: bool = False  # no name may be missing
 
     def __call__(self, name: str, value) -> None:
         if not isinstance(value, Mapping):
-            known = ", ".join(self.checks)
-            raise ValueError(f"{name} is {value!r}; give a mapping with names of {known}.")
-        _check_names(name, value, self.checks)
-        missing = [one for one in self.checks if one not in value]
+            raise ValueError(f"{name} is {value!r}; give a mapping from {', '.join(self.table)}.")
+        _check_names(name, value, self.table)
+        missing = [one for one in self.table if one not in value]
         if self.complete and missing:
             raise ValueError(f"{name} has no range for {', '.join(missing)}; add one.")
         for one, own in value.items():
             if own is not None:
-                self.checks[one](f"{name}[{one!r}]", own)
+                (self.check or self.table[one])(f"{name}[{one!r}]", own)
 
 
 @dataclass(frozen=True, eq=False)  # hashed by jsonargparse

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pooch
 
+VERSION = 1  # raise it when what is found out about files changes
+
 
 def cache_folder() -> Path:
     """The folder in $WATERMARK_CACHE, by default one in the user's cache folder."""
@@ -21,7 +23,7 @@ class FileCache(contextlib.AbstractContextManager):
     """
 
     def __init__(self, name: str):
-        self.path, self.changed, self.entries = cache_folder() / f"{name}.json", False, {}
+        self.path, self.changed, self.entries = cache_folder() / f"{name}-{VERSION}.json", False, {}
         with contextlib.suppress(OSError, ValueError):  # none yet, or damaged: all is looked at
             self.entries = json.loads(self.path.read_text())
 

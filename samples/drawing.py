@@ -49,9 +49,21 @@ class Exposure:
     share: float  # of the second photo, 0..1
 
 
-def within(preferred: Weights, allowed: Weights) -> Weights:
-    """Weights of both, multiplied; those allowed alone if they have no name in common."""
-    both = {name: weight * allowed.get(name, 0) for name, weight in preferred.items()}
+ByKind = Mapping[str, Weights] | None
+
+
+def weights_of(kind: str, allowed: Weights, given: ByKind, preferred: ByKind) -> Weights:
+    """Weights for one kind of mark.
+
+    Args:
+        allowed: for all kinds.
+        given: for single kinds, instead of `allowed`; or None.
+        preferred: for single kinds, if none is given: they multiply those allowed. If they have no
+            name in common, those allowed hold alone.
+    """
+    if given is not None:
+        return given.get(kind, allowed)
+    both = {name: n * allowed.get(name, 0) for name, n in preferred.get(kind, {}).items()}
     return both if any(both.values()) else allowed
 
 

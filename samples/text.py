@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from fontTools import agl
 from fontTools.ttLib import TTFont, TTLibError
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from samples.cache import FileCache
@@ -39,7 +39,8 @@ PROBE_PX = (10, 40)  # some fonts fail at small sizes only, some at large ones
 SHAPE_PX = 8  # letters of all fonts are compared at this size
 MODEL_FONTS = ("DejaVuSans.ttf", "STIXGeneralItalic.ttf", "cmti10.ttf")
 LETTER_GROUPS = (slice(0, 26), slice(26, 52), slice(52, 62))  # of LATIN
-LEAST_MARGIN = 0.07  # of 864 fonts with letters 15 are below: symbols, or letters cut out of a box
+LEAST_MARGIN = 0.07  # of 866 fonts 15 are below: symbols, or letters cut out of boxes
+PRIVATE = "\ue000"  # code points from here on: variants of signs, such as a copyright with serifs
 WIDEST_SPACE = 4.0  # em; the fonts of jsMath have one of 65, and lines of 10,000 px
 STOCK_WORDS = """
     SAMPLE PREVIEW PROOF DRAFT COPYRIGHT CONFIDENTIAL stock photo images studio gallery media press
@@ -109,10 +110,9 @@ def _letter_shapes(path: Path) -> np.ndarray:
     """Each letter of LATIN at SHAPE_PX x SHAPE_PX px, mean 0 and norm 1: float32, 62 x 64."""
     font, shapes = ImageFont.truetype(str(path), 32), []
     for letter in LATIN:
-        mask = font.getmask(letter)
-        box = mask.getbbox()
-        ink = np.array(mask, np.uint8).reshape(mask.size[::-1])
-        ink = ink[box[1] : box[3], box[0] : box[2]] if box else np.zeros((1, 1), np.uint8)
+        canvas = Image.new("L", (128, 128))
+        ImageDraw.Draw(canvas).text((32, 32), letter, 255, font)
+        ink = np.asarray(canvas.crop(canvas.getbbox() or (0, 0, 1, 1)))
         shape = cv2.resize(ink, (SHAPE_PX, SHAPE_PX), interpolation=cv2.INTER_AREA)
         shape = shape.astype(np.float32).ravel() - shape.mean()
         shapes.append(shape / max(np.linalg.norm(shape), 1e-6))
@@ -151,7 +151,8 @@ def _look_at_font(path: Path) -> list | None:
         return None
 
     def has(sign):  # fonts of TeX have other signs in the places of some, which their names tell
-        return ord(sign) in names and agl.toUnicode(names[ord(sign)]) in ("", sign)
+        meant = agl.toUnicode(names.get(ord(sign), ""))
+        return ord(sign) in names and (meant in ("", sign, "\xa0") or meant >= PRIVATE)
 
     letters = {name: [chr(c) for c in range(low, high + 1) if c in names]
                for name, (low, high) in SCRIPTS.items()}  # fmt: skip
