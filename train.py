@@ -176,8 +176,8 @@ def train(arguments=None) -> CLI:
 
 def one_sentence(error: BaseException) -> str:
     """What is wrong, without the list of all types that jsonargparse tried."""
-    keys = []
-    while isinstance(error, ArgumentError) or "Union subtypes" in str(error):
+    keys, wrappers = [], ("Union subtypes", "Problem with given class_path")
+    while isinstance(error, ArgumentError) or any(text in str(error) for text in wrappers):
         keys += re.findall(r'^Parser key "([\w.]+)"', str(error))
         cause = error.__cause__ or error.__context__
         if cause is None:

@@ -40,7 +40,7 @@ SHAPE_PX = 8  # letters of all fonts are compared at this size
 MODEL_FONTS = ("DejaVuSans.ttf", "STIXGeneralItalic.ttf", "cmti10.ttf")
 LETTER_GROUPS = (slice(0, 26), slice(26, 52), slice(52, 62))  # of LATIN
 LEAST_MARGIN = 0.07  # of 866 fonts 15 are below: symbols, or letters cut out of boxes
-PRIVATE = "\ue000"  # code points from here on: variants of signs, such as a copyright with serifs
+PRIVATE = 0xE000  # code points from here on: variants of signs, such as a copyright with serifs
 WIDEST_SPACE = 4.0  # em; the fonts of jsMath have one of 65, and lines of 10,000 px
 STOCK_WORDS = """
     SAMPLE PREVIEW PROOF DRAFT COPYRIGHT CONFIDENTIAL stock photo images studio gallery media press
@@ -151,8 +151,8 @@ def _look_at_font(path: Path) -> list | None:
         return None
 
     def has(sign):  # fonts of TeX have other signs in the places of some, which their names tell
-        meant = agl.toUnicode(names.get(ord(sign), ""))
-        return ord(sign) in names and (meant in ("", sign, "\xa0") or meant >= PRIVATE)
+        meant = agl.AGL2UV.get(names.get(ord(sign)), ord(sign))
+        return ord(sign) in names and (meant == ord(sign) or meant >= PRIVATE)
 
     letters = {name: [chr(c) for c in range(low, high + 1) if c in names]
                for name, (low, high) in SCRIPTS.items()}  # fmt: skip
