@@ -4,7 +4,9 @@ import contextlib
 import functools
 import os
 import socket
+import tempfile
 
+os.environ["WATERMARK_CACHE"] = tempfile.mkdtemp()  # not the user's
 os.environ["HF_HUB_OFFLINE"] = "1"  # a stray download fails at once instead of retrying
 # Tiny networks: more threads would only wait for each other, most of all while tests run beside it.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -111,12 +113,18 @@ def make_mark(logos):
     return make
 
 
+PLAIN = dict(  # little happens to the photos
+    image_size=64, crop_range=(0.5, 1.0), native_probability=0, reduce_probability=0,
+    edit_probability=0, negative_probability=0, clean_probability=0.2,
+)  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def make_dataset(photos, logos, fonts):
     """A WatermarkDataset of 64 x 64 pixels, with changed settings."""
 
     def make(length=16, seed=0, **settings) -> WatermarkDataset:
-        settings = WatermarkSettings(**{"image_size": 64, **settings})
+        settings = WatermarkSettings(**PLAIN | settings)
         return WatermarkDataset(photos, logos, settings, length, seed, fonts)
 
     return make
