@@ -29,7 +29,9 @@ from samples.splits import (
     write_manifest,
 )
 
-SETTINGS = WatermarkSettings(clean_probability=0.5, enlarge_probability=0.3, edit_probability=0.05)
+SETTINGS = WatermarkSettings(
+    clean_probability=0.5, enlarge_probability=0.3, edit_probability=0.05, negative_probability=0
+)
 SIDES_PX = (192, 640)  # long side of a photo
 LARGE_PX, LARGE_PROBABILITY = 1225, 0.08  # of some: their views show what is large and smooth
 PENALTY = 0.01  # of squared weights, of features that vary by 1
