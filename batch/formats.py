@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from pyarrow import parquet
 
-from batch.inputs import UsageError
-from batch.report import valid_text
+from batch.files import UsageError
+from batch.rows import valid_text
 from batch.shards import SIDE_SUFFIXES, Shard
 from batch.stores import BUFFER_BYTES, Store
 from inference.reading import IMAGE_SUFFIXES

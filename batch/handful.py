@@ -6,9 +6,10 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from batch.inputs import JOURNAL, LIST_SUFFIX
-from batch.report import COLUMNS, to_json
-from batch.run import Options, segment_files
+from batch.files import PROGRESS as JOURNAL
+from batch.inputs import LIST_SUFFIX
+from batch.rows import to_json
+from batch.run import COLUMNS, Options, segment_files
 
 PHOTOS, MASKS, OVERLAY = "photos", "masks", ".overlay.jpg"
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from pyarrow import fs
 
 from batch.command import check_installed
+from batch.files import locked
 from batch.formats import FORMATS, SourceError
 from batch.inputs import UsageError
-from batch.journal import locked
 from batch.scanner import (
     KEPT,
     ROWS,

@@ -25,9 +25,10 @@ import pyarrow.parquet
 from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 
+from batch.files import OutputError
 from batch.formats import FORMATS, SourceError, TableWriter, Window
 from batch.inputs import UsageError
-from batch.report import OutputError, arrow_table, measures, reason_of
+from batch.rows import arrow_table, measures, reason_of
 from batch.shards import Shard
 from batch.stores import Store
 from inference.folder import INT8, check_folder
@@ -244,7 +245,7 @@ def scan_windows(origin, segmenter, threads: int, options) -> Iterator[tuple[Win
 
     # One thread more than the network can serve: it decodes meanwhile.
     with cancelling_pool(threads + 1) as pool, shared_network(segmenter, threads) as predict:
-        yield from in_order(pool, one, windows(), ahead=2 * threads + 1)
+        yield from in_order(pool, one, windows(), 2 * threads + 1)
 
 
 # --- One process -------------------------------------------------------------------------------

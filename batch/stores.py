@@ -19,8 +19,8 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
+from batch.files import OutputError
 from batch.inputs import UsageError
-from batch.report import OutputError
 
 PARTIAL = ".partial"  # folder of files that are being written
 SHOWN_ONCE_WHOLE = ("s3", "gcs", "abfs")  # PyArrow's names of stores that need no second name

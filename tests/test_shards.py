@@ -11,9 +11,9 @@ from PIL import Image
 from pyarrow import parquet
 from shards import Colourful, go, png, rows, three, write_tar
 
+from batch.files import OutputError
 from batch.formats import SourceError, split_key
 from batch.inputs import UsageError
-from batch.report import OutputError
 from batch.scanner import predict_by_size, report_in, rows_name, within_pixels
 from batch.shards import FOLDER_IMAGES, list_shards
 from batch.stores import Store
