@@ -1,6 +1,7 @@
 """Folders on this machine and behind URLs: one way to read and write, files whole or not at all."""
 
 import copy
+import os
 import posixpath
 import secrets
 from collections.abc import Iterator
@@ -71,8 +72,8 @@ class Store:
         Raises:
             OutputError: it cannot be written.
         """
-        folder, file = posixpath.split(self.full(name))
-        temporary = posixpath.join(folder, f".{file[:100]}-{secrets.token_hex(8)}{PARTIAL}")
+        folder = posixpath.dirname(self.full(name))
+        temporary = posixpath.join(folder, f".{secrets.token_hex(8)}{PARTIAL}")
         try:
             self.filesystem.create_dir(folder, recursive=True)
             with self.filesystem.open_output_stream(temporary) as stream:
@@ -100,7 +101,7 @@ class Store:
 def open_filesystem(url: str) -> tuple[fs.FileSystem, str]:
     """File system and path of a local path or URL: PyArrow's own, or one of fsspec."""
     if "://" not in url:
-        return fs.LocalFileSystem(), Path(url).absolute().as_posix()
+        return fs.LocalFileSystem(), Path(os.path.abspath(url)).as_posix()
     quoted = quote(url, safe=URL_SIGNS).replace("local://", "file://", 1)
     try:
         try:

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from pyarrow import parquet
 from shards import Colourful, go, png, rows, three, write_tar
 
-from batch import formats
+from batch import formats, segment_files
 from batch.files import OutputError, UsageError
 from batch.formats import SourceError, split_key
 from batch.look import BYTES_AT_ONCE, predict_by_size, within_pixels
@@ -339,6 +340,25 @@ def test_photos_of_equal_size_are_looked_at_together():
     assert [score for _, score in found] == pytest.approx(
         [40 * i / 255 for i in range(6)], abs=0.01
     )
+
+
+def test_a_gpu_sees_several_photos_of_a_folder_at_once(tmp_path):
+    calls = []
+
+    class Gpu(Colourful):
+        def fingerprint(self):
+            return "gpu"
+
+        @contextmanager
+        def predicting(self, threads=None):
+            with super().predicting() as predict:
+                yield lambda views: calls.append(len(views)) or predict(views)
+
+    (tmp_path / "in").mkdir()
+    for number in range(8):
+        (tmp_path / "in" / f"{number}.png").write_bytes(png(51))
+    segment_files([tmp_path / "in"], tmp_path / "out", segmenter=Gpu())
+    assert calls == [8 * 4]  # a small photo has four views
 
 
 def test_large_photos_of_a_window_are_decoded_a_few_at_a_time():

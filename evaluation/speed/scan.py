@@ -12,8 +12,9 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
+from batch.look import Found, decode, open_image, predict_by_size
 from batch.scan import ScanOptions, check_ray, scan, session
-from batch.scanner import decode, open_image, predict_by_size, row_of
+from batch.scanner import row_of
 from evaluation.speed.memory import growth_mb
 from evaluation.speed.photos import photo_folder
 from evaluation.speed.timing import alternate, memory_mb, rate_per_s, report
@@ -64,10 +65,11 @@ def stage_rates(segmenter, images: list[bytes]) -> dict[str, float]:
     """Images that one core decodes, sees through the network and turns to rows, per CPU second."""
     photos, options = [decode(open_image(data)) for data in images], ScanOptions(min_score=0)
     with segmenter.predicting(1) as predict:
-        found = predict_by_size(predict, photos)
+        answers = predict_by_size(photos, predict)
+        found = [Found(photo, *answer, seconds=0) for photo, answer in zip(photos, answers)]
         stages = {
             "decode": lambda i: decode(open_image(images[i])),
-            "network": lambda i: predict_by_size(predict, [photos[i]]),
+            "network": lambda i: predict_by_size([photos[i]], predict),
             "rows": lambda i: row_of(found[i], options),
         }
         rates = {}
