@@ -31,7 +31,7 @@ from gradio.utils import get_upload_folder
 
 from batch import Options, segment_files
 from batch.look import open_image
-from batch.rows import failure, to_json
+from batch.rows import failure, reason_of, to_json
 from inference import load_segmenter
 from inference.folder import SHIPPED_WEIGHTS
 from inference.pictures import encode, mask_bytes, overlay, shrunk
@@ -84,6 +84,10 @@ class Answer:
     probability: np.ndarray  # float32, H x W, 0..1
     score: float  # 0..1
 
+    @property
+    def bytes(self) -> int:
+        return self.photo.nbytes + self.probability.nbytes
+
 
 class Answers:
     """Asks the network about photos and keeps the latest answers, within a bound of memory.
@@ -92,10 +96,7 @@ class Answers:
     """
 
     def __init__(self, segmenter: Segmenter, limit: int = KEPT_BYTES):
-        """
-        Args:
-            limit: bytes of all answers together; the latest one is kept in any case.
-        """
+        """Of all answers together `limit` bytes are kept; the latest one in any case."""
         self.segmenter, self.limit, self.kept = segmenter, limit, {}
         self.lock, self.thread = threading.Lock(), ThreadPoolExecutor(1)
 
@@ -107,7 +108,7 @@ class Answers:
         """Keeps the network's answer to a photo; the token to get it by.
 
         Raises:
-            FileNotFoundError, ValueError: the photo cannot be used; see `check_photo`.
+            ValueError: the photo cannot be used; see `check_photo`.
         """
         check_photo(path)
         rgb = read_image(path)
@@ -115,12 +116,9 @@ class Answers:
         answer = Answer(Path(path).stem, shrunk(rgb, PREVIEW_PX), found.probability, found.score)
         with self.lock:
             self.kept[token := secrets.token_hex(8)] = answer
-            while len(self.kept) > 1 and self._bytes() > self.limit:
+            while len(self.kept) > 1 and sum(a.bytes for a in self.kept.values()) > self.limit:
                 self.kept.pop(next(iter(self.kept)))  # the oldest
         return token
-
-    def _bytes(self) -> int:
-        return sum(one.photo.nbytes + one.probability.nbytes for one in self.kept.values())
 
     def get(self, token: str) -> Answer:
         """A kept answer; ValueError if it is no longer kept."""
@@ -134,18 +132,15 @@ def check_photo(path) -> None:
     """What is broken behind the header of a photo, `read_image` finds.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such photo, or it has more than MAX_PIXELS.
+        ValueError: there is no such photo, or it has more than MAX_PIXELS.
     """
     path = Path(path)
     try:
         with open_image(str(path), allow_huge=True) as image:
             pixels = image.width * image.height
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path.name} is no longer there. Choose it again.") from None
     except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(
-            f"{path.name} {error}. Choose a photo: JPEG, PNG, WebP, TIFF, HEIC, AVIF, GIF or BMP."
-        ) from None
+        kinds = "JPEG, PNG, WebP, TIFF, HEIC, AVIF, GIF or BMP"
+        raise ValueError(f"{path.name} {reason_of(error)}. Choose a photo: {kinds}.") from None
     if pixels > MAX_PIXELS:
         raise ValueError(
             f"{path.name} has more than {MAX_PIXELS // 1_000_000} megapixels, the most that fits "
@@ -292,13 +287,9 @@ def make_page(answers: Answers) -> gr.Blocks:
 def drop(label: str, **options) -> gr.File:
     """A place for any file: what cannot be used is explained after the upload."""
     field = gr.File(label=label, height=170, elem_classes="drop", **options)
-    field.preprocess = paths_of  # `gr.File` leaves an empty file for each one that comes
+    # `gr.File` itself leaves an empty file for each one that comes.
+    field.preprocess = lambda got: getattr(got, "path", None) or (got and [f.path for f in got])
     return field
-
-
-def paths_of(payload):
-    """The path of an upload, a list of several, or None."""
-    return getattr(payload, "path", None) or (payload and [file.path for file in payload])
 
 
 def picture(label: str, alt: str, **options) -> gr.Image:
