@@ -71,7 +71,7 @@ def segmentation_terms(
     total = (probability + target).sum((1, 2, 3))
     marked = target.amax((1, 2, 3))
     dice = (1 - (2 * overlap + 1) / (total + 1)) * marked
-    clean = 1 - marked
+    clean = (1 - marked) * decided.amax((1, 2, 3))  # not those that fill up a batch
     share = probability.square().sum((1, 2, 3)) / decided.sum((1, 2, 3)).clamp(min=1)
     false = share / (share + CLEAN_LIMIT) * clean  # squared: sure pixels count most
     sums = torch.stack([pixels.sum(), dice.sum(), clean_weight * false.sum()])
