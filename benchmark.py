@@ -1,83 +1,249 @@
-"""Speed and memory; each rate beside a baseline timed in the same run, by turns.
+"""How fast this machine is; each command prints one table or two.
 
-python benchmark.py data       training samples: stages, workers, against bare decoding
-python benchmark.py inference  the shipped weights against the network of the original
-python benchmark.py training   training on real data against steps on one cached batch
-python benchmark.py memory     peaks of a training and of a data worker, and whether that one grows
-python benchmark.py files      `segment_files` against a plain loop over `segment`
-python benchmark.py scan       `scan` with one and two actors against such a loop; its memory
+python benchmark.py inference    `segment` on photos of 512 and 1,600 px, and the original network
+python benchmark.py samples      training samples, beside decoding the same photos and nothing else
+python benchmark.py training     training steps on new samples, beside steps on one cached batch
+python benchmark.py scan         segment.py and scan.py on a folder, as a user calls them
 
-A printed row: name, median rate, and the median over the repeats of its ratio to the baseline.
+A row has a name, images per second, and the ratio to the first row of its table. The original
+network is the one of the repository that this one rebuilds: smp's Unet with the encoder mit_b5, in
+fp32. It has random weights here, because only its speed counts.
 """
 
 import argparse
+import itertools
 import json
+import logging
+import platform
+import subprocess
 import sys
+import tempfile
+import time
+import warnings
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
-from evaluation.speed.data import benchmark_data
-from evaluation.speed.files import benchmark_files
-from evaluation.speed.memory import benchmark_memory
-from evaluation.speed.network import benchmark_inference
-from evaluation.speed.scan import benchmark_scan
-from evaluation.speed.timing import machine
-from evaluation.speed.training import benchmark_training
+import cv2
+import pytorch_lightning as pl
+import segmentation_models_pytorch as smp
+import torch
+from pytorch_lightning.callbacks import LambdaCallback
+from torch.utils.benchmark import Timer
 
-TRAINING = dict(size=256, batch_size=16, workers=2)
-COMMANDS = {  # name to the function and its options with their defaults
-    "data": (benchmark_data, dict(count=300, repeats=5)),
-    "inference": (benchmark_inference, dict(count=8, repeats=3, large_repeats=3, levers=False)),
-    "training": (benchmark_training, dict(**TRAINING, seconds=20.0, repeats=3)),
-    "memory": (benchmark_memory, dict(**TRAINING, soak=20000)),
-    "files": (benchmark_files, dict(count=40, repeats=3)),
-    "scan": (benchmark_scan, dict(count=20000, shards=40, repeats=1)),
+from dataset import WatermarkSettings, make_datasets
+from inference.devices import best_device, best_precision
+from inference.runtime import BACKENDS, load_segmenter
+from model import WatermarkSegmenter
+from samples.files import find_images, sample_photos
+from samples.loading import make_loader
+
+ROOT = Path(__file__).parent
+SIZES_PX = ((512, 512), (1600, 1200))  # width and height of the photos to segment
+PHOTO_PX = (500, 375)  # of the photos that are written if none are given
+WARM_UP_STEPS = 3  # of a training: they allocate memory and choose kernels
+ENDLESS = 10**6  # samples of an epoch that no run comes to the end of
+
+
+# --- Measuring ---------------------------------------------------------------------------------
+
+
+def images_per_s(function, images: int, seconds: float) -> float:
+    """Images per second of a function that handles so many in one call."""
+    timer = Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
+    return images / timer.blocked_autorange(min_run_time=seconds).mean
+
+
+def report(title: str, rates: dict[str, float]) -> dict[str, float]:
+    """Prints rates, images per second, with their ratios to the first one; returns them."""
+    print(f"\n{title}")
+    first = next(iter(rates.values()))
+    for name, rate in rates.items():
+        print(f"{name:36} {rate:9.{1 if rate >= 10 else 3}f} images/s {rate / first:8.2f}")
+    return {name: round(rate, 4) for name, rate in rates.items()}
+
+
+def machine() -> dict:
+    """What the figures depend on."""
+    info = Path("/proc/cpuinfo")  # Linux: "name : value" in each line
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "torch": torch.__version__,
+    }
+
+
+def write_photos(folder: Path, count: int) -> None:
+    """JPEGs of PHOTO_PX: crops of scikit-image's photographs."""
+    photos = [photo for photo in (file.read() for file in sample_photos()) if photo.std() > 30]
+    width, height = PHOTO_PX
+    for index in range(count):
+        photo = photos[index % len(photos)]
+        y, x = 23 * index % (photo.shape[0] // 2), 37 * index % (photo.shape[1] // 2)
+        crop = cv2.resize(photo[y : y + height, x : x + width], PHOTO_PX)
+        cv2.imwrite(str(folder / f"{index:04}.jpg"), cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
+
+
+# --- The commands ------------------------------------------------------------------------------
+
+
+def original_network(device, width: int, height: int):
+    """A function that runs the original network once; sides are padded to multiples of 32."""
+    network = smp.create_model("unet", "mit_b5", None, classes=1).eval().to(device)
+    image = torch.zeros(1, 3, *(-(-side // 32) * 32 for side in (height, width)), device=device)
+
+    @torch.inference_mode()
+    def run():
+        return network(image)
+
+    return run
+
+
+def segmenters() -> dict:
+    """Name to segmenter, with the shipped weights, of each program that this machine can run."""
+    names = BACKENDS[1:] if find_spec("openvino") else ["torch"]
+    return {name: load_segmenter(backend=name) for name in names}
+
+
+def benchmark_inference(options, folder: Path) -> dict:
+    """`segment` from pixels to mask, by each program; the original network from input to output."""
+    photo, device, programs = sample_photos()[0].read(), best_device(), segmenters()
+    results = {}
+    for width, height in SIZES_PX:
+        rgb = cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
+        run = original_network(device, width, height)
+        rates = {f"original network, {device}": images_per_s(run, 1, options.seconds)}
+        for (name, segmenter), fast in itertools.product(programs.items(), (False, True)):
+            run = partial(segmenter.segment, rgb, fast=fast)
+            rates[name + ", fast" * fast] = images_per_s(run, 1, options.seconds)
+        results[f"{width}px"] = report(f"A photo of {width} x {height} px:", rates)
+    return results
+
+
+def training_samples(folder: Path, size: int):
+    settings = WatermarkSettings(image_size=size)
+    return make_datasets(folder, settings=settings, train_length=ENDLESS)[0]
+
+
+def benchmark_samples(options, folder: Path) -> dict:
+    """Training samples with default settings, by one process and by the workers of a loader."""
+    samples = training_samples(folder, options.size)
+    paths = itertools.cycle([str(file.path) for file in samples.photos])
+    numbers = itertools.count()
+    batches = iter(make_loader(samples, options.batch_size, options.workers, train=True))
+    tasks = {
+        "decoding the photos, 1 process": (lambda: cv2.imread(next(paths)), 1),
+        "samples, 1 process": (lambda: samples[next(numbers)], 1),
+        f"samples, {options.workers} workers": (lambda: next(batches), options.batch_size),
+    }
+    rates = {name: images_per_s(*task, options.seconds) for name, task in tasks.items()}
+    return report(f"Samples of {options.size} px:", rates)
+
+
+def training_rate(loader, seconds: float) -> float:
+    """Images per second of Lightning's Trainer, set up as train.py does, after WARM_UP_STEPS."""
+    times, images = [], 0
+
+    def tick(trainer, model, outputs, batch, number):
+        nonlocal images
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        times.append(time.perf_counter())
+        images += len(batch["image"]) if number > WARM_UP_STEPS else 0
+        trainer.should_stop = images > 0 and times[-1] - times[WARM_UP_STEPS] >= seconds
+
+    trainer = pl.Trainer(
+        devices=1, precision=best_precision(), max_epochs=1, min_epochs=0, logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, callbacks=[LambdaCallback(on_train_batch_end=tick)],
+    )  # fmt: skip
+    trainer.fit(WatermarkSegmenter(), loader)
+    return images / (times[-1] - times[WARM_UP_STEPS])
+
+
+def benchmark_training(options, folder: Path) -> dict:
+    """A training on new samples, and the same steps on one batch that lies on the device."""
+    samples = training_samples(folder, options.size)
+    batch = next(iter(make_loader(samples, options.batch_size)))
+    batch = {name: value.to(best_device()) for name, value in batch.items()}
+    loaders = {
+        "cached batch": torch.utils.data.DataLoader([batch] * ENDLESS, batch_size=None),
+        f"new samples, {options.workers} workers": make_loader(
+            samples, options.batch_size, options.workers, train=True
+        ),
+    }
+    rates = {name: training_rate(loader, options.seconds) for name, loader in loaders.items()}
+    about = f"batches of {options.batch_size}, {best_device()}, {best_precision()}"
+    return report(f"Training at {options.size} px, {about}:", rates)
+
+
+def run_command(name: str, source: Path, output: Path) -> float:
+    """Seconds of one call of a command."""
+    start_s = time.perf_counter()
+    call = [sys.executable, str(ROOT / name), str(source), "--output", str(output)]
+    if (done := subprocess.run(call, capture_output=True, text=True)).returncode:
+        raise ValueError(f"{name} ended with status {done.returncode}: {done.stderr[-500:]}")
+    return time.perf_counter() - start_s
+
+
+def benchmark_scan(options, folder: Path) -> dict:
+    """Folders of photos by the two commands; a run on a single photo tells what the start takes."""
+    commands = ["segment.py", *(["scan.py"] if find_spec("ray") else [])]
+    rates = {}
+    with tempfile.TemporaryDirectory() as work:
+        one = Path(work) / "one"
+        one.mkdir()
+        paths = [file.path for file in find_images(folder)]
+        (one / paths[0].name).write_bytes(paths[0].read_bytes())
+        for name in commands:
+            run_command(name, one, Path(work) / f"{name} first")  # converts the network, once
+            start_s = run_command(name, one, Path(work) / f"{name} one")
+            all_s = run_command(name, folder, Path(work) / f"{name} all")
+            rates[f"{name}, start {start_s:.1f} s"] = (len(paths) - 1) / (all_s - start_s)
+    return report(f"{len(paths)} photos, without the start:", rates)
+
+
+COMMANDS = {
+    "inference": benchmark_inference,
+    "samples": benchmark_samples,
+    "training": benchmark_training,
+    "scan": benchmark_scan,
 }
-HELP = {
-    "batch_size": "samples of each training step",
-    "count": "samples or photos of each run",
-    "large_repeats": "the same for the large photo",
-    "levers": "instead: one change of the network or its program after the other, at 512 px",
-    "repeats": "runs of each, by turns",
-    "shards": ".tar files that hold the images of `scan`",
-    "seconds": "of each run, after its warm-up",
-    "size": "of the samples, px",
-    "soak": "samples that one worker makes; its caches fill during the first 5,000",
-    "workers": "processes that make samples",
-}
 
 
-def parse() -> argparse.Namespace:
-    style = dict(formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__)
-    parser = argparse.ArgumentParser(**style)
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, (_, defaults) in COMMANDS.items():
-        command = commands.add_parser(name, **style)
-        for option, value in defaults.items():
-            flag, text = "--" + option.replace("_", "-"), HELP.get(option, "")
-            if value is False:
-                command.add_argument(flag, action="store_true", help=text)
-                continue
-            command.add_argument(flag, type=type(value), default=value, help=f"{text} ({value})")
-        if name != "inference":  # its photos are always the same
-            text = "folder; default: 500 px JPEGs cut from skimage's"
-            command.add_argument("--photos", help=text)
-        command.add_argument("--json", action="store_true", help="last line: one JSON object")
-    options = parser.parse_args()
-    for option, default in COMMANDS[options.command][1].items():
-        if default is not False and getattr(options, option) <= 0:
-            parser.error(f"{option} is {getattr(options, option)}; give a number above 0.")
-    return options
-
-
-def main() -> None:
-    options = parse()
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("command", choices=COMMANDS)
+    add("--photos", type=Path, help="folder (default: JPEGs of 500 px, cut from scikit-image's)")
+    add("--count", type=int, default=200, help="photos to write if none are given (200)")
+    add("--seconds", type=float, default=10.0, help="time for each row (10)")
+    add("--size", type=int, default=256, help="of training samples, px (256)")
+    add("--batch-size", type=int, default=16, help="of training (16)")
+    add("--workers", type=int, default=2, help="processes that make samples (2)")
+    add("--json", action="store_true", help="one JSON object as the last line")
+    options = parser.parse_args(arguments)
+    for name, value in vars(options).items():
+        if type(value) in (int, float) and value <= 0:
+            parser.error(f"--{name.replace('_', '-')} is {value}; give a number above 0.")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")  # it advises more workers
     try:
-        result = COMMANDS[options.command][0](options)
+        with tempfile.TemporaryDirectory() as folder:
+            if options.photos is None and options.command != "inference":
+                write_photos(Path(folder), options.count)
+            result = COMMANDS[options.command](options, options.photos or Path(folder))
     except (OSError, ValueError) as error:
         sys.exit(f"benchmark.py: {error}")
     about = machine()
-    print(*(f"{name}: {value}" for name, value in about.items()), sep="; ")
+    print("\n" + "; ".join(f"{name}: {value}" for name, value in about.items()))
     if options.json:
-        print(json.dumps({**result, "machine": about}))
+        print(json.dumps({"rates": result, "machine": about}))
 
 
 if __name__ == "__main__":

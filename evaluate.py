@@ -1,22 +1,16 @@
-"""Accuracy of a weights folder, on a frozen synthetic test set or on real pairs.
+"""Accuracy of a weights folder, and what makes trained weights ready to publish.
 
-    python evaluate.py --photos PHOTOS --logos LOGOS --fonts FONTS --manifest held_out.json
-    python evaluate.py --photos PHOTOS --logos LOGOS
-    python evaluate.py --images IMAGES --masks MASKS
-    python evaluate.py --photos PHOTOS --logos LOGOS --together 3 10 30 --slices faint
-    python evaluate.py --average RUN/weights START --weights DIR
-    python evaluate.py --photos PHOTOS --logos LOGOS --fit-score 0.05 --count 4000 --weights DIR
-    python evaluate.py --photos PHOTOS --logos LOGOS --calibrate 0.05 --count 20 --weights DIR
-    python evaluate.py --photos PHOTOS --logos LOGOS --quantize --weights DIR
+python evaluate.py field --clean DIR --marked DIR           your own photos, without any mask
+python evaluate.py measure --photos DIR --logos DIR         the synthetic test set
+python evaluate.py measure --images DIR --masks DIR         photos whose masks you painted
+python evaluate.py together --photos DIR --logos DIR        groups of photos that share a mark
+python evaluate.py average A B --output DIR                 the mean of trained networks
+python evaluate.py fit-score ... --weights DIR              the score, fitted on whole photos
+python evaluate.py calibrate ... --weights DIR              the score, made a probability
+python evaluate.py quantize ... --weights DIR               the network in 8-bit integers
 
-Writes results.json, results.md (the table it prints), reliability.png and a gallery of the best,
-median and worst images of each slice into --output. What the slices are, evaluation/testset.py
-says; what the numbers mean, evaluation/metrics.py. With --together: what images that share a mark
-gain from each other, in together.json and together.md. With --card: also the header and the table
-of a model card. With --average: writes the mean of trained networks. With --fit-score: fits the
-score on whole photos of a training, and writes it into the weights. With --calibrate: makes it a
-probability, on the validation files. With --quantize: writes the network in 8-bit integers beside
-them, for the backend openvino-int8.
+`python evaluate.py measure --help` lists the options of a command. What the slices of the test set
+are, evaluation/testset.py says; what the numbers mean, docs/accuracy.md.
 """
 
 import argparse
@@ -30,149 +24,192 @@ matplotlib.use("Agg")
 from evaluation.averaging import average
 from evaluation.calibration import calibrate
 from evaluation.card import read_card, write_card
+from evaluation.field import look_at, write_field
 from evaluation.quantization import quantize
 from evaluation.run import evaluate_slices, write_results
 from evaluation.score import fit_score
-from evaluation.test_files import find_test_files, real_pairs, synthetic_slices
+from evaluation.test_files import (
+    find_test_files,
+    real_pairs,
+    slices_at_hand,
+    synthetic_slices,
+)
 from evaluation.testset import MARKED, SLICES
 from evaluation.together import compare_together, write_together
 from inference.folder import SHIPPED_WEIGHTS, check_writable
 from inference.runtime import BACKENDS, load_segmenter
 from inference.segmenter import THRESHOLD
+from samples.files import find_photos
+from samples.splits import TEST_PHOTOS
 
-FILES = {"photos", "logos", "fonts", "count", "seed", "weights"}
-MEASURING = {"weights", "threshold", "output", "backend"}
-READS = {  # option that says what is done, to those that it reads
-    "average": {"weights"},
-    "images": MEASURING | {"masks", "save_images"},
-    "fit_score": FILES,
-    "calibrate": FILES,
-    "quantize": FILES,
-    "together": FILES | MEASURING | {"manifest", "slices"},
-}
+COUNT = 100  # images of each slice
+TEST_SET = (*TEST_PHOTOS, "logos", "fonts", "manifest", "slices", "count", "card")
 
 
-def parse(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
-    add("--weights", type=Path, default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
-    add("--photos", nargs="+", help="folders of photos without marks, to draw marks on")
-    add("--logos", help="folder of logos with transparency")
-    add("--fonts", help="folder of fonts for text marks, instead of matplotlib's")
-    add(
-        "--manifest",
-        help="use the photos, logos and, of --fonts, the fonts that this lists, no other",
-    )
-    add("--images", help="folder of real images, instead of --photos")
-    add("--masks", help="folder of their masks, of the same names: white = mark")
-    add("--slices", nargs="+", default=list(SLICES), choices=SLICES, metavar="SLICE")
-    add("--count", type=int, default=100, help="images, or groups, of each slice")
-    add("--seed", type=int, default=0)
-    add("--threshold", type=float, default=THRESHOLD,
-        help="probability from which a pixel is marked")  # fmt: skip
-    add("--output", type=Path, default=Path("results"), help="folder to write to")
-    add("--card", type=Path, metavar="FILE", help="model card to write header and table into")
-    add("--together", nargs="+", type=int, metavar="N", help="groups of N photos with one mark")
-    add("--average", nargs="+", metavar="FOLDER",
-        help="write the mean of these weights; a folder given twice weighs twice")  # fmt: skip
-    add("--fit-score", type=float, metavar="VAL_FRACTION",
-        help="fit the score on --count photos; this share of the files, that of the training, "
-        "stays unseen")  # fmt: skip
-    add("--calibrate", type=float, metavar="VAL_FRACTION",
-        help="scale the score by this share of the files, that of the training")  # fmt: skip
-    add("--quantize", action="store_true",
-        help="make the network of openvino-int8, from --count training samples")  # fmt: skip
-    add("--backend", choices=BACKENDS, default="auto", help="what computes")
-    add("--save-images", action="store_true", help="write the test images and masks, too")
-    options = parser.parse_args(arguments)
-    given = {name for name, value in vars(options).items() if value != parser.get_default(name)}
-    if options.average:
-        if len(options.average) < 2 or options.weights == SHIPPED_WEIGHTS:
-            parser.error("--average takes two folders or more, and --weights for their mean")
-        if given != {"average", *READS["average"]}:
-            parser.error("--average goes with --weights, and with nothing else")
-        return options
-    synthetic, real = (options.photos, options.logos), (options.images, options.masks)
-    if not (all(synthetic) or all(real)) or (any(synthetic) and any(real)):
-        parser.error("give either --photos and --logos, or --images and --masks")
-    if options.count < 1:
-        parser.error(f"--count is {options.count}; give 1 or more")
-    if options.together and (min(options.together) < 1 or options.images):
-        parser.error("--together takes numbers of photos from 1, and needs --photos and --logos")
-    if options.together and not set(options.slices) & set(MARKED):
-        parser.error(f"--together needs slices with marks: {', '.join(MARKED)}")
-    changes = [name for name, value in (
-        ("--fit-score", options.fit_score is not None),
-        ("--calibrate", options.calibrate is not None),
-        ("--quantize", options.quantize),
-    ) if value]  # fmt: skip
-    if len(changes) > 1:
-        parser.error(f"{changes[0]} changes the weights that {changes[1]} takes: first the one")
-    if changes and options.images:
-        parser.error(f"{changes[0]} needs --photos and --logos")
-    if changes and (options.together or options.manifest):
-        parser.error(f"{changes[0]} must go without --together and --manifest")
-    if options.images and options.manifest:
-        parser.error("--manifest lists photos, logos and fonts: --images and --masks go without it")
-    partial = set(options.slices) != set(SLICES)
-    if options.card and (options.images or options.together or changes or partial):
-        parser.error("--card needs the whole table of --photos and --logos, and nothing beside it")
-    if options.card and "threshold" in given:
-        parser.error("--card says what the default threshold gives: leave out --threshold")
-    if changes and options.weights == SHIPPED_WEIGHTS:  # an absolute path: the default
-        parser.error(f"{changes[0]} writes into the weights: name them by --weights")
-    for what in READS.keys() & given:
-        if unread := given - {what} - READS[what]:
-            flags = [f"--{name}".replace("_", "-") for name in (what, *sorted(unread))]
-            parser.error(f"{flags[0]} does not read {', '.join(flags[1:])}: leave that out")
-    return options
+# --- The commands ------------------------------------------------------------------------------
 
 
-def run(options) -> None:
-    folders = options.photos, options.logos, options.fonts
-    if options.average:
-        print(average(options.average, options.weights))
-        return
-    numbers = options.count, options.seed
-    if options.quantize or (options.fit_score, options.calibrate) != (None, None):
-        check_writable(options.weights)  # before the work whose result it gets
-    if options.fit_score is not None:
-        print(fit_score(options.weights, folders, options.fit_score, *numbers))
-        return
-    if options.calibrate is not None:
-        print(calibrate(options.weights, folders, options.calibrate, *numbers))
-        return
-    if options.quantize:
-        print(quantize(options.weights, folders, *numbers))
-        return
-    if options.card:
-        read_card(options.card)  # what is wrong with it shows before the evaluation
+def run_field(options) -> None:
+    clean, marked = (find_photos(folders) if folders else []
+                     for folders in (options.clean, options.marked))  # fmt: skip
     segmenter = load_segmenter(options.weights, backend=options.backend)
-    if options.images:
-        slices = real_pairs(options.images, options.masks, options.weights)
-    else:
-        files = find_test_files(*folders, options.manifest, options.weights)
-        if options.together:
-            marked = [name for name in options.slices if name in MARKED]
-            how = *numbers, options.threshold, options.together
-            options.output.mkdir(parents=True, exist_ok=True)
-            found = compare_together(segmenter, files, marked, *how)
-            write_together(found, options.output)
-            return
-        slices = synthetic_slices(options.slices, *numbers, files)
-    how = options.threshold, options.output, options.save_images
-    results = evaluate_slices(slices, segmenter, *how)
+    settings = dict(threshold=options.threshold, fast=options.fast)
+    photos = look_at(segmenter, clean, marked, settings)
+    write_field(segmenter, photos, settings, options.output)
+
+
+def run_measure(options) -> None:
+    if options.card:
+        if options.slices or options.fast or options.threshold != THRESHOLD:
+            raise ValueError("--card describes all slices at the default settings: leave out "
+                             "--slices, --threshold and --fast.")  # fmt: skip
+        read_card(options.card)  # what is wrong with it shows before the evaluation
+    slices = slices_to_measure(options)
+    segmenter = load_segmenter(options.weights, backend=options.backend)
+    settings = dict(threshold=options.threshold, fast=options.fast)
+    results = evaluate_slices(slices, segmenter, settings, options.output, options.save_images)
     results = write_results(results, options.weights, vars(options), options.output)
     if options.card:
         write_card(results, options.card)
 
 
+def slices_to_measure(options) -> dict:
+    if options.images and options.masks:
+        if given := [name for name in TEST_SET if getattr(options, name) is not None]:
+            raise ValueError(f"--images and --masks are evaluated as they are: no --{given[0]}.")
+        return real_pairs(options.images, options.masks, options.weights)
+    photos = any(getattr(options, kind) for kind in TEST_PHOTOS)
+    if options.images or options.masks or not (options.logos and photos):
+        raise ValueError("Give --photos and --logos, or --images and --masks.")
+    names, count = options.slices or SLICES, options.count or COUNT
+    return synthetic_slices(names, count, options.seed, test_files(options))
+
+
+def test_files(options) -> dict[str, list]:
+    named = {kind: getattr(options, kind) for kind in (*TEST_PHOTOS, "logos", "fonts", "manifest")}
+    return find_test_files(**named, weights=options.weights)
+
+
+def run_together(options) -> None:
+    files = test_files(options)
+    names = slices_at_hand(options.slices, files)
+    segmenter = load_segmenter(options.weights, backend=options.backend)
+    options.output.mkdir(parents=True, exist_ok=True)
+    how = options.count, options.seed, options.threshold, options.group_sizes
+    write_together(compare_together(segmenter, files, names, *how), options.output)
+
+
+def change_weights(change, options, *numbers) -> None:
+    """Calls a function that writes into the weights, and prints what it says."""
+    check_writable(options.weights)  # before the work whose result it gets
+    folders = options.photos, options.logos, options.fonts
+    print(change(options.weights, folders, *numbers, options.count, options.seed))
+
+
+# --- The command line --------------------------------------------------------------------------
+
+
+def at_least_1(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{value} is too small; give 1 or more")
+    return value
+
+
+def add_files(add, count: int | None, what: str, required: bool = True) -> None:
+    add("--photos", nargs="+", required=required, help="folders of photos without marks")
+    add("--logos", required=required, help="folder of logos with transparency")
+    add("--fonts", help="folder of fonts for text marks (default: matplotlib's)")
+    add("--count", type=at_least_1, default=count, help=f"{what} (default: {count or COUNT})")
+    add("--seed", type=int, default=0)
+
+
+def add_test_set(add, names, default=None) -> None:
+    add("--large", nargs="+", help="folders of large photos, for the slices large-*")
+    add("--print", nargs="+", help="folders of documents and print, for the slices print-*")
+    listed = "use the photos, logos and, of --fonts, the fonts that this file lists, no other"
+    add("--manifest", help=listed)
+    help_text = ", ".join(names)
+    add("--slices", nargs="+", choices=names, default=default, metavar="SLICE", help=help_text)
+
+
+def add_measuring(add, output: str, fast: bool = True) -> None:
+    add("--weights", type=Path, default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
+    limit = f"probability from which a pixel is marked (default: {THRESHOLD})"
+    add("--threshold", type=float, default=THRESHOLD, help=limit)
+    if fast:
+        add("--fast", action="store_true", help="look at each image once: faster, less accurate")
+    add("--backend", choices=BACKENDS, default="auto", help="what computes")
+    add("--output", type=Path, default=Path(output), help=f"folder to write to ({output})")
+
+
+def add_field(add) -> None:
+    add("--clean", nargs="+", required=True, help="folders of your photos without marks")
+    add("--marked", nargs="+", help="folders of your photos with marks")
+    add_measuring(add, "field")
+
+
+def add_measure(add) -> None:
+    add_measuring(add, "results")
+    add_files(add, None, "images of each slice, each of another photo if there are so many", False)
+    add_test_set(add, list(SLICES))
+    add("--images", help="folder of real images, instead of --photos")
+    add("--masks", help="folder of their masks, of the same names: white = mark")
+    add("--save-images", action="store_true", help="write the test images and masks, too")
+    add("--card", type=Path, metavar="FILE", help="model card to write header and tables into")
+
+
+def add_together(add) -> None:
+    add_measuring(add, "results", fast=False)
+    add_files(add, 20, "groups of each slice")
+    add_test_set(add, MARKED, MARKED)
+    sizes = "photos with one mark in a group (default: 3 10 30)"
+    add("--group-sizes", nargs="+", type=at_least_1, default=[3, 10, 30], metavar="N", help=sizes)
+
+
+def add_average(add) -> None:
+    twice = "weights; a folder that is given twice weighs twice"
+    add("folders", nargs="+", metavar="FOLDER", help=twice)
+    add("--output", type=Path, required=True, help="folder for the mean")
+
+
+def add_change(add, count: int, what: str) -> None:
+    add("--weights", type=Path, required=True, help="folder that train.py wrote; it is changed")
+    add_files(add, count, what)
+
+
+def add_fit(add, count: int, what: str) -> None:
+    add_change(add, count, what)
+    share = "share of the files that the training kept for validation"
+    add("--val-fraction", type=float, required=True, help=share)
+
+
+COMMANDS = {  # name to what it does, its options, and the function that does it
+    "field": ("how to set min_score for your own photos, without masks", add_field, run_field),
+    "measure": ("accuracy on the test set or on real pairs", add_measure, run_measure),
+    "together": ("what images gain that share a mark", add_together, run_together),
+    "average": ("write the mean of trained networks", add_average,
+                lambda o: print(average(o.folders, o.output))),
+    "fit-score": ("fit the score on whole training photos",
+                  lambda add: add_fit(add, 4000, "photos"),
+                  lambda o: change_weights(fit_score, o, o.val_fraction)),
+    "calibrate": ("make the score a probability, on validation photos",
+                  lambda add: add_fit(add, 20, "marked photos of each slice"),
+                  lambda o: change_weights(calibrate, o, o.val_fraction)),
+    "quantize": ("write the network in 8-bit integers, for the backend openvino-int8",
+                 lambda add: add_change(add, 100, "training samples"),
+                 lambda o: change_weights(quantize, o)),
+}  # fmt: skip
+
+
 def main(arguments=None) -> None:
-    options = parse(arguments)
+    style = dict(formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, **style)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (what, add_options, _) in COMMANDS.items():
+        add_options(commands.add_parser(name, help=what, description=what).add_argument)
+    options = parser.parse_args(arguments)
     try:
-        run(options)
+        COMMANDS[options.command][2](options)
     except (OSError, ValueError) as error:
         sys.exit(f"evaluate.py: {error}")
 

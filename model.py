@@ -25,8 +25,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from inference.deploy import ModuleSegmenter
 from inference.network import SegmentationNetwork
-from inference.saved import SavedModel
-from inference.weights import check_same_network, load_encoder, load_weights
+from inference.weights import SavedModel, check_same_network, load_encoder, load_weights
 from samples import IGNORE
 from samples.mixing import mix_pictures
 
@@ -136,7 +135,7 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
     """Trains and runs the network. Batches are those of `dataset.WatermarkDataset`.
 
     `segment` and `export_onnx` are of `inference.deploy.ModuleSegmenter`; `save`, `load`,
-    `from_pretrained` and `push_to_hub` of `inference.saved.SavedModel`.
+    `from_pretrained` and `push_to_hub` of `inference.weights.SavedModel`.
     """
 
     def __init__(

@@ -8,7 +8,9 @@ With configs/adapt.yaml it teaches a mark of your own to trained weights.
 `python train.py validate ... --init_from weights` measures a weights folder on validation samples.
 """
 
+import re
 import sys
+from argparse import ArgumentError
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -37,8 +39,8 @@ class WatermarkData(pl.LightningDataModule):
 
     def __init__(
         self,
-        photos: str | list[str] | None = None,
-        logos: str = str(ROOT / "logos"),
+        photos: str | list[str] | dict[str, float] | None = None,
+        logos: str | None = str(ROOT / "logos"),
         fonts: str | None = None,
         settings: WatermarkSettings | None = None,
         train_length: int = 4096,
@@ -54,6 +56,7 @@ class WatermarkData(pl.LightningDataModule):
         masks: str | None = None,
         own_settings: WatermarkSettings | None = None,
         own_share: float = 0.5,
+        val_settings: WatermarkSettings | None = None,
     ):
         super().__init__()
         if (images is None) != (masks is None):
@@ -67,7 +70,7 @@ class WatermarkData(pl.LightningDataModule):
         self.arguments = dict(
             photos=photos, logos=logos, fonts=fonts, settings=settings, train_length=train_length,
             val_length=val_length, val_fraction=val_fraction, seed=seed, held_out=held_out,
-            marks_per_crop=marks_per_crop,
+            marks_per_crop=marks_per_crop, val_settings=val_settings,
         )  # fmt: skip
         self.own = dict(share=own_share, settings=own_settings, val_fraction=val_fraction)
         self.mark = find_mark(mark) if mark else None
@@ -75,6 +78,8 @@ class WatermarkData(pl.LightningDataModule):
         self.trained_before = make_manifest()  # files that the starting weights have seen
 
     def setup(self, stage: str) -> None:
+        if hasattr(self, "train_data"):  # the command line calls it early
+            return
         self.train_data, self.val_data = make_datasets(**self.arguments)
         self.general_val_data = self.val_data
         if self.mark or self.pairs:
@@ -119,6 +124,7 @@ class CLI(LightningCLI):
             trainer.precision = best_precision(trainer.accelerator)
 
     def before_fit(self):
+        self.datamodule.setup("fit")  # what is wrong with the data, it says before a folder is made
         if self.config[self.subcommand].trainer.logger in (None, True):
             board = TensorBoardLogger(self.trainer.default_root_dir)
             table = CSVLogger(self.trainer.default_root_dir, version=board.version)
@@ -162,14 +168,30 @@ class CLI(LightningCLI):
 
 def train(arguments=None) -> CLI:
     """Runs the arguments (by default the command line's); gives model, datamodule and trainer."""
-    return CLI(WatermarkSegmenter, WatermarkData, seed_everything_default=0, args=arguments)
+    errors = dict(exit_on_error=False)  # `main` says them in one sentence
+    parsers = {**errors, "fit": errors, "validate": errors}
+    how = dict(seed_everything_default=0, parser_kwargs=parsers, args=arguments)
+    return CLI(WatermarkSegmenter, WatermarkData, **how)
+
+
+def one_sentence(error: BaseException) -> str:
+    """What is wrong, without the list of all types that jsonargparse tried."""
+    keys, wrappers = [], ("Union subtypes", "Problem with given class_path")
+    while isinstance(error, ArgumentError) or any(text in str(error) for text in wrappers):
+        keys += re.findall(r'^Parser key "([\w.]+)"', str(error))
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            break
+        error = cause
+    reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(str(error).split()))
+    return ": ".join([*dict.fromkeys(keys), re.sub(r'^Parser key "[\w.]+": ', "", reason)])
 
 
 def main() -> None:
     try:
         train()
-    except (ConnectionError, FileNotFoundError, ValueError) as error:
-        sys.exit(f"train.py: {error}")
+    except (ArgumentError, ConnectionError, FileNotFoundError, ValueError) as error:
+        sys.exit(f"train.py: {one_sentence(error)}")
 
 
 if __name__ == "__main__":

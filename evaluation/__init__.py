@@ -1,1 +1,1 @@
-"""Measures and draws: the frozen test set, accuracy, visibility, speed, figures."""
+"""Measures and draws: the frozen test set, your own photos, accuracy, visibility, figures."""

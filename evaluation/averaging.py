@@ -1,6 +1,6 @@
 """The mean of several trained networks: points of one training, or of one and its start.
 
-Their mean is better than each of them, as long as one grew out of the other (EXPERIMENTS.md).
+Their mean is better than each of them, as long as one grew out of the other (docs/log, 22).
 Source: Wortsman et al., "Model soups", arXiv:2203.05482.
 """
 
@@ -14,12 +14,12 @@ from inference.weights import load_network, save_network
 from samples.splits import TRAINED_ON, merge_manifests, read_manifest, write_manifest
 
 
-def average(folders: Sequence, output) -> str:
+def average(folders: Sequence, output: Path) -> str:
     """Writes the mean of weights folders to a folder, and what any of them was trained on.
 
     Args:
         folders: two or more; one that is given twice weighs twice.
-        output: folder; made if missing, weights in it are replaced.
+        output: made if missing, weights in it are replaced.
 
     Returns:
         A sentence that says what was written.
@@ -27,6 +27,8 @@ def average(folders: Sequence, output) -> str:
     Raises:
         FileNotFoundError, ValueError: a folder cannot be read, or holds another network.
     """
+    if len(folders) < 2:
+        raise ValueError(f"A mean needs two folders or more; only {folders[0]} was given.")
     networks = [load_network(folder) for folder in folders]
     mean, states = networks[0], [network.state_dict() for network in networks]
     for folder, network in zip(folders, networks):
@@ -35,21 +37,18 @@ def average(folders: Sequence, output) -> str:
                 f"{folder} holds the network {network.names}, {folders[0]} holds {mean.names}: "
                 "only weights of the same network have a mean."
             )
-    mean.load_state_dict(
-        {
-            name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
-            for name, value in states[0].items()
-        }
-    )
+    values = {name: torch.stack([state[name].double() for state in states]).mean(0)
+              for name in states[0]}  # fmt: skip
+    mean.load_state_dict(values)  # which turns them to the network's own types
     lists = [Path(folder) / TRAINED_ON for folder in folders]
     silent = [str(path.parent) for path in lists if not path.is_file()]
     manifests = [] if silent else list(map(read_manifest, lists))  # `output` may be one of them
     save_network(mean, output)
     said = f"{output}: the mean of {len(folders)} networks"
     if manifests:
-        write_manifest(reduce(merge_manifests, manifests), Path(output) / TRAINED_ON)
+        write_manifest(reduce(merge_manifests, manifests), output / TRAINED_ON)
         return said
-    (Path(output) / TRAINED_ON).unlink(missing_ok=True)
+    (output / TRAINED_ON).unlink(missing_ok=True)
     return (
         f"{said}; nobody can tell what it was trained on, for there is no {TRAINED_ON} in "
         f"{', '.join(silent)}"

@@ -13,7 +13,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import score_mask
-from evaluation.testset import MARKED, render_cases
+from evaluation.tables import table
+from evaluation.testset import MARKED, SLICES, render_cases
 from evaluation.visibility import measure
 from inference.folder import SHIPPED_WEIGHTS
 from samples.splits import TRAINED_ON, write_manifest
@@ -25,8 +26,8 @@ def run_folder(trainer) -> Path:
 
 
 class ProgressLines(pl.Callback):
-    """Prints, at most every `every_s` seconds: step, loss, images/s, time left if there is an end;
-    and every validation."""
+    """Prints step, loss, images/s and the time left, at most every `every_s` seconds, and every
+    validation."""
 
     def __init__(self, every_s: float = 30.0):
         self.every_s = every_s
@@ -42,12 +43,12 @@ class ProgressLines(pl.Callback):
             return
         self.last_s, passed_s = now_s, now_s - self.start_s
         steps, loss = trainer.estimated_stepping_batches, trainer.callback_metrics["train/loss"]
-        line = f"loss {loss:.3f}  {self.images / passed_s:.1f} images/s"
+        of, left = "", ""
         if math.isfinite(steps) and step > self.start_step:
             left_s = passed_s * (steps - step) / (step - self.start_step)
-            print(f"step {step}/{steps}  {line}  {left_s / 60:.1f} min left", flush=True)
-        else:
-            print(f"step {step}  {line}", flush=True)
+            of, left = f"/{steps}", f"  {left_s / 60:.1f} min left"
+        rate = self.images / passed_s
+        print(f"step {step}{of}  loss {loss:.3f}  {rate:.1f} images/s{left}", flush=True)
 
     def on_validation_end(self, trainer, model):
         if trainer.is_global_zero and not trainer.sanity_checking and trainer.state.fn == "fit":
@@ -143,8 +144,8 @@ class BeforeAfter(pl.Callback):
     """Prints what a training changed, in mean IoU over photos, logos and pairs not trained on.
 
     Only where a mark of one's own or pairs are trained on. Rows: the mark in each opacity, over all
-    sizes (`visibility.lay_on`); the pairs; general marks of all slices of `testset.py`. The table
-    goes to before_after.md in the run's folder, too.
+    sizes (`visibility.lay_on`); the pairs; general marks, of the slices of `testset.py` that are
+    made of ordinary photos. The table goes to before_after.md in the run's folder, too.
     """
 
     def __init__(
@@ -166,10 +167,11 @@ class BeforeAfter(pl.Callback):
         self.before = state["before"]
 
     def setup(self, trainer, model, stage):
-        self.folder = run_folder(trainer)
+        self.folder, data = run_folder(trainer), trainer.datamodule
+        self.acts = trainer.is_global_zero and bool(data and (data.mark or data.pairs))
 
     def on_fit_start(self, trainer, model):
-        if self.acts(trainer) and self.before is None:
+        if self.acts and self.before is None:
             data = trainer.datamodule
             print(f"Own: {data.mark or ''} {len(data.pairs or ())} pairs", flush=True)
             print("Measuring before the training ...", flush=True)
@@ -177,21 +179,15 @@ class BeforeAfter(pl.Callback):
         trainer.strategy.barrier()
 
     def on_train_end(self, trainer, model):  # after AveragedWeights, and still on the device
-        if self.acts(trainer):
-            self.compare(trainer, model)
+        if self.acts:
+            print("Measuring after the training ...", flush=True)
+            after = self.rows(model, trainer.datamodule)
+            values = [(name, f"{before:.3f}", f"{after[name]:.3f}")
+                      for name, before in self.before.items()]  # fmt: skip
+            lines = table(("IoU on", "before", "after"), values)
+            (self.folder / "before_after.md").write_text("\n".join(lines) + "\n")
+            print(*lines, f"The new weights: {self.folder / 'weights'}", sep="\n", flush=True)
         trainer.strategy.barrier()
-
-    def compare(self, trainer, model):
-        print("Measuring after the training ...", flush=True)
-        after = self.rows(model, trainer.datamodule)
-        lines = ["| IoU on | before | after |", "|---|---|---|"]
-        lines += [f"| {n} | {value:.3f} | {after[n]:.3f} |" for n, value in self.before.items()]
-        (self.folder / "before_after.md").write_text("\n".join(lines) + "\n")
-        print(*lines, f"The new weights: {self.folder / 'weights'}", sep="\n", flush=True)
-
-    def acts(self, trainer) -> bool:
-        data = trainer.datamodule
-        return trainer.is_global_zero and bool(data and (data.mark or data.pairs))
 
     def rows(self, model, data: pl.LightningDataModule) -> dict[str, float]:
         """Name to mean IoU."""
@@ -199,20 +195,19 @@ class BeforeAfter(pl.Callback):
         if data.mark:
             for opacity in self.opacities:
                 grid = ((opacity,), self.sizes, self.count)
-                cells = measure(model, data.mark, general.photos, *grid)
-                ious = [cell.iou for cell in cells]
+                ious = [cell.iou for cell in measure(model, data.mark, general.photos, *grid)]
                 rows[f"the mark at opacity {opacity}"] = float(np.nanmean(ious))
         if data.pairs:
             marked = [c for c in (p.read() for p in data.val_data.pairs) if (c.mask == 1).any()]
             if marked:
                 rows["pairs"] = mean_iou(model, marked)
         files = (general.photos, general.logos, general.fonts)
-        cases = (case for name in MARKED for case in render_cases(name, self.count, 0, *files))
+        names = [name for name in MARKED if SLICES[name].source == "photos"]
+        cases = (case for name in names for case in render_cases(name, self.count, 0, *files))
         rows["general marks"] = mean_iou(model, cases)
         return rows
 
 
 def mean_iou(model, cases) -> float:
     """Mean IoU of the masks of test images (`pairs.Case`)."""
-    scores = [score_mask(model.segment(case.image).mask, case.mask) for case in cases]
-    return float(np.mean([score.iou for score in scores]))
+    return float(np.mean([score_mask(model.segment(c.image).mask, c.mask).iou for c in cases]))

@@ -55,15 +55,20 @@ def contact_sheet(
 ) -> Figure:
     """Pictures (uint8, H x W x 3 or H x W), row by row in square cells, each above its caption."""
     rows, cell = -(-len(pictures) // columns), width / columns
+    text = 0.1 + 0.15 * max(caption.count("\n") + 1 for caption in captions)  # height, inches
     figure, axes = plt.subplots(
-        rows, columns, figsize=(width, rows * (cell + 0.2)), dpi=dpi, squeeze=False,
+        rows, columns, figsize=(width, rows * (cell + text)), dpi=dpi, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for axis in axes.flat:
         axis.axis("off")
     for axis, picture, caption in zip(axes.flat, pictures, captions):
+        height, width_px = picture.shape[:2]
+        side = max(height, width_px)
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axis.set_title(caption, fontsize=8, y=-0.16)
+        axis.set(xlim=(width_px / 2 - side / 2, width_px / 2 + side / 2),
+                 ylim=(height / 2 + side / 2, height / 2 - side / 2))  # fmt: skip
+        axis.set_title(caption, fontsize=8, y=-0.04, va="top")
     return figure
 
 
@@ -89,23 +94,22 @@ def to_picture(figure: Figure, dpi: int = 110) -> Image.Image:
     return Image.open(data)
 
 
-def heat_maps(grids, titles, rows, columns, row_title: str, column_title: str) -> Figure:
+def heat_maps(grids: dict, rows, columns, row_title: str, column_title: str) -> Figure:
     """Arrays of values in 0..1 (nan: none), side by side, with their numbers.
 
     Args:
-        grids: as many as titles, each len(rows) x len(columns).
+        grids: title to array, len(rows) x len(columns).
         rows, columns: what stands beside and below the cells.
     """
-    grids = list(grids)
     size = (len(grids) * (0.55 * len(columns) + 0.8), 0.42 * len(rows) + 0.9)
     figure, axes = plt.subplots(
         1, len(grids), figsize=size, dpi=80, squeeze=False, layout="constrained"
     )
-    for axis, grid, title in zip(axes[0], grids, titles):
+    for axis, (title, grid) in zip(axes[0], grids.items()):
         axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
         for (row, column), value in np.ndenumerate(grid):
-            text = "-" if np.isnan(value) else f"{value:.2f}"
-            color = "black" if value > 0.6 or np.isnan(value) else "white"
+            text, color = ("-", "black") if np.isnan(value) else (f"{value:.2f}", "white")
+            color = "black" if value > 0.6 else color
             axis.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
         axis.set_xticks(range(len(columns)), columns)
         axis.set_yticks(range(len(rows)), rows)

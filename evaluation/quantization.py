@@ -1,7 +1,7 @@
 """The network in 8-bit integers for OpenVINO: faster on a CPU, and nearly as good.
 
 Most convolutions compute in integers, whose ranges come from training samples. What stays in floats
-is what the masks lose by (EXPERIMENTS.md, 2026-11-25): the first convolutions, which see the photo
+is what the masks lose by (docs/log, 26): the first convolutions, which see the photo
 itself, and the two heads, whose answers are few numbers.
 """
 
@@ -69,5 +69,5 @@ def import_nncf():
         return import_openvino("nncf")
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"--quantize needs two packages: pip install openvino nncf ({error})."
+            f"quantize needs two packages: pip install openvino nncf ({error})."
         ) from error

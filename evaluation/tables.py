@@ -1,4 +1,16 @@
-"""What `accuracy.py` and `together.py` found, as Markdown."""
+"""What `accuracy.py` found, as Markdown."""
+
+ORDER = (  # of the rows: first what a user meets, then the imitations of published test sets
+    "large-corner", "large-text", "large-real-look", "print-text", "text", "tiled", "faint",
+    "opaque", "blend", "recompressed", "real-look", "LOGO-L", "LOGO-H", "LOGO-gray", "CLWD",
+    "print-clean", "large-clean", "clean", "clean-reduced", "clean-edited",
+)  # fmt: skip
+IMITATIONS = ("LOGO-L", "LOGO-H", "LOGO-gray", "CLWD")
+NAMES = {"clean": "clean thumbnails", **{name: f"{name}-like" for name in IMITATIONS}}
+MASK_COLUMNS = {  # what `accuracy.summarise` calls it, to the column's title
+    "iou": "IoU", "f1": "F1", "pooled_iou": "pooled IoU", "auroc": "AUROC",
+    "alpha_iou": "IoU, alpha > 0", "alpha_f1": "F1, alpha > 0",
+}  # fmt: skip
 
 
 def cell(value, percent=False) -> str:
@@ -10,52 +22,56 @@ def cell(value, percent=False) -> str:
     return f"{middle} ({low}-{high})" + (" %" if percent else "")
 
 
-def _mask_table(slices: dict, truth: str) -> list[str]:
-    """Markdown lines of the mask metrics against one of TRUTHS."""
-    lines = [
-        "| slice | images | IoU | F1 | boundary F1 | pooled IoU | AUROC |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, row in slices.items():
-        if row["marked"]:
-            cells = [cell(row[truth][key]) for key in ("iou", "f1", "boundary_f1", "pooled_iou")]
-            cells.append(cell(row.get("auroc")))
-            lines.append(f"| {name} | {row['marked']} | {' | '.join(cells)} |")
-    return lines
-
-
-def _means(slices: dict) -> list[str]:
-    """A Markdown line with the mean IoU of the slices, which all weigh the same."""
-    iou = {name: row["decidable"]["iou"][0] for name, row in slices.items() if row["marked"]}
-    older = [value for name, value in iou.items() if name != "real-look"]  # in all former tables
-    if len(older) < 2:
-        return []
-    line = f"Mean IoU of these {len(iou)} slices: {sum(iou.values()) / len(iou):.3f}"
-    if len(older) < len(iou):
-        line += f"; of the {len(older)} without real-look: {sum(older) / len(older):.3f}"
-    return [f"{line}.", ""]
+def table(titles, rows) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return [f"| {' | '.join(map(str, line))} |" for line in lines]
 
 
 def markdown(results: dict) -> str:
     """The tables of `accuracy.summarise`, with 95 % bootstrap intervals in brackets."""
-    slices, score = results["slices"], results["score"]
-    lines = [
-        "Mean over the marked images of each slice; pooled: all pixels together. AUROC: the score "
-        "against clean photos. In brackets 95 % bootstrap intervals.", "",
-        "Truth without undecidable pixels:", "", *_mask_table(slices, "decidable"), "",
-        *_means(slices),
-        'Truth "alpha > 0", as papers have it:', "", *_mask_table(slices, "alpha"),
-    ]  # fmt: skip
+    places = {name: place for place, name in enumerate(ORDER)}
+    slices = dict(sorted(results["slices"].items(), key=lambda row: places.get(row[0], len(ORDER))))
+    marked = {name: row for name, row in slices.items() if row["marked"]}
+    clean = {name: row for name, row in slices.items() if row["clean"]}
+    lines = ["In brackets: 95 % bootstrap intervals over photos."]
+    if marked:
+        lines += ["", *_mask_table(marked)]
+    if clean:
+        lines += ["", *_clean_table(clean)]
     for name, row in slices.items():
-        if row["clean"]:
-            share, area = (cell(row[key], True) for key in ("images_marked", "area_marked"))
-            lines += ["", f"{name}: {share} of {row['clean']} clean images have more than 0.1 % of "
-                      f"their pixels marked; {area} of all their pixels are."]  # fmt: skip
         if row["undecided"]:
-            lines += ["", f"{name}: {row['undecided']} images left out, because their mark is too "
-                      "small or faint to decide."]  # fmt: skip
-    if score:
+            lines += ["", f"{_name(name)}: {row['undecided']} images left out, because their mark "
+                      "is too small or faint to decide."]  # fmt: skip
+    if score := results["score"]:
         lines += ["", f"Score over all slices: AUROC {cell(score['auroc'])}, expected calibration "
-                  f"error {score['calibration_error']:.2f}, clean and marked photos weighing the "
-                  "same."]  # fmt: skip
+                  f"error {score['calibration_error']:.2f}. Clean and marked photos weigh the same "
+                  "in the error."]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _name(slice_name: str) -> str:
+    return NAMES.get(slice_name, slice_name)
+
+
+def _mask_table(slices: dict) -> list[str]:
+    rows = [[_name(name), row["marked"], *(cell(row.get(key)) for key in MASK_COLUMNS)]
+            for name, row in slices.items()]  # fmt: skip
+    mean = sum(row["iou"][0] for row in slices.values()) / len(slices)
+    return [
+        "Marked images. AUROC: of the score, against all clean photos.", "",
+        *table(("marks", "images", *MASK_COLUMNS.values()), rows), "",
+        f"Mean IoU of {len(slices)} slices: {mean:.3f}.",
+    ]  # fmt: skip
+
+
+def _clean_table(slices: dict) -> list[str]:
+    rows = [[_name(name), row["clean"], cell(row["images_marked"], True),
+             cell(row["area_marked"], True), cell(row.get("auroc"))]
+            for name, row in slices.items()]  # fmt: skip
+    titles = ("clean photos", "images", "images marked", "pixels marked", "AUROC")
+    return [
+        "Clean photos. Marked: more than 0.1 % of the pixels. AUROC: against all marked images.",
+        "",
+        *table(titles, rows),
+    ]  # fmt: skip

@@ -3,11 +3,13 @@
 from functools import partial
 from pathlib import Path
 
-from evaluation.testset import render_case
+from evaluation.accuracy import TestImage
+from evaluation.testset import MARKED, SLICES, render_case
 from samples.files import find_images, find_photos
 from samples.marks import check_logo
 from samples.pairs import pair_files
 from samples.splits import (
+    TEST_PHOTOS,
     TRAINED_ON,
     check_disjoint,
     make_manifest,
@@ -17,13 +19,16 @@ from samples.splits import (
 from samples.text import find_fonts
 
 
-def find_test_files(photos, logos, fonts=None, manifest=None, weights=None) -> dict[str, list]:
-    """Photos, logos and fonts to test with, by kind.
+def find_test_files(
+    photos=None, logos=None, fonts=None, manifest=None, weights=None, **sources
+) -> dict[str, list]:
+    """Photos, logos and fonts to test with, by kind; without the kinds of photos not given.
 
     Fonts that were trained on only make a note: without `fonts` there are no others.
 
     Args:
         photos: a folder or several.
+        sources: `large` and `print`, folders of photos for the slices of those names.
         logos, fonts: folders; by default matplotlib's fonts.
         manifest: use the photos, logos and, of `fonts`, the fonts that it lists, and no other.
         weights: folder of the network to test.
@@ -32,15 +37,15 @@ def find_test_files(photos, logos, fonts=None, manifest=None, weights=None) -> d
         FileNotFoundError: a folder, or a file that the manifest lists, is missing.
         ValueError: the network was trained on one of the files.
     """
-    files = {
-        "photos": find_photos(photos),
-        "logos": find_images(logos, check_logo),
-        "fonts": find_fonts(fonts, shipped=fonts is None),
-    }
+    folders = {"photos": photos, **sources}
+    files = {kind: find_photos(folder) for kind, folder in folders.items() if folder}
+    files["logos"] = find_images(logos, check_logo)
+    files["fonts"] = find_fonts(fonts, shipped=fonts is None)
     if manifest:
         listed = read_manifest(manifest)
-        for kind in ("photos", "logos", "fonts") if fonts else ("photos", "logos"):
-            files[kind] = pick_listed(files[kind], listed[kind], kind)
+        for kind in [kind for kind in files if fonts or kind != "fonts"]:
+            what = f"{kind} photos" if kind in ("large", "print") else kind
+            files[kind] = pick_listed(files[kind], listed.get(kind, []), what)
     if weights:
         refuse_trained(files, weights)
     return files
@@ -52,7 +57,8 @@ def refuse_trained(files: dict[str, list], weights) -> None:
     if not path.exists():
         print(f"No {path}: nobody can tell whether these files were trained on.")
         return
-    trained_on, tested = read_manifest(path), make_manifest(**files)
+    photos = [photo for kind in TEST_PHOTOS for photo in files.get(kind, [])]
+    trained_on, tested = read_manifest(path), make_manifest(**{**files, "photos": photos})
     check_disjoint({**tested, "fonts": []}, trained_on, path)
     known = set(tested["fonts"]) & set(trained_on["fonts"])
     if known:
@@ -61,14 +67,47 @@ def refuse_trained(files: dict[str, list], weights) -> None:
         )
 
 
-def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> dict[str, list]:
-    """Slice name to one function for each of its images, which makes it."""
-    return {
-        name: [partial(render_case, name, i, seed, **files) for i in range(count)] for name in names
-    }
+def files_of(name: str, files: dict[str, list]) -> dict[str, list]:
+    """Photos, logos and fonts of a slice, as `testset.render_case` takes them."""
+    photos = files[SLICES[name].source]
+    return {"photos": photos, "logos": files["logos"], "fonts": files["fonts"]}
 
 
-def real_pairs(images, masks, weights=None) -> dict[str, list]:
+def slices_at_hand(names, files: dict[str, list]) -> list[str]:
+    """The slices whose photos are there; says which ones are left out.
+
+    Raises:
+        ValueError: none is left.
+    """
+    for kind in TEST_PHOTOS:
+        left_out = [name for name in names if SLICES[name].source == kind and kind not in files]
+        if left_out:
+            print(f"Left out, because they need --{kind}: {', '.join(left_out)}.")
+    found = [name for name in names if SLICES[name].source in files]
+    if not found:
+        raise ValueError("No slice can be made of the photos given. Give the folder they need.")
+    return found
+
+
+def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> dict:
+    """Slice name to its images: `count` of each, on one photo after the other.
+
+    Clean photos that are not edited do not repeat: their slices may have fewer images.
+    """
+
+    def images(name) -> list[TestImage]:
+        own, kind = files_of(name, files), SLICES[name]
+        repeats = name in MARKED or kind.edits
+        return [
+            TestImage(f"{kind.source} {i % len(own['photos'])}",
+                      partial(render_case, name, i, seed, **own))
+            for i in range(count if repeats else min(count, len(own["photos"])))
+        ]  # fmt: skip
+
+    return {name: images(name) for name in slices_at_hand(names, files)}
+
+
+def real_pairs(images, masks, weights=None) -> dict[str, list[TestImage]]:
     """As `synthetic_slices`, of pairs in two folders.
 
     Args:
@@ -82,4 +121,4 @@ def real_pairs(images, masks, weights=None) -> dict[str, list]:
         pair.check_sizes()
     if weights:
         refuse_trained({"photos": pairs}, weights)
-    return {"pairs": [pair.read for pair in pairs]}
+    return {"pairs": [TestImage(pair.name, pair.read) for pair in pairs]}

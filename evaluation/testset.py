@@ -71,7 +71,7 @@ _PLAIN = WatermarkSettings(  # every field that matters here: no training defaul
     kinds={"logo": 1, "text": 1},
     text_styles=("words", "name", "domain", "handle", "copyright", "date", "code"),
     layouts={"single": 6, "inside": 4, "corner": 4, "diagonal": 2, "grid": 2, "brick": 2},
-    kind_layouts={},
+    kind_layouts={}, kind_colors={},
     scales={"single": (0.15, 1.1), "inside": (0.15, 0.9), "corner": (0.08, 0.4),
             "diagonal": (0.6, 1.0), "grid": (0.12, 0.6), "brick": (0.12, 0.6)},
     rotations_deg={"single": (-180, 180), "inside": (-180, 180), "corner": (0, 0),

@@ -2,86 +2,83 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from evaluation import metrics
-from evaluation.tables import cell
+from evaluation.metrics import bootstrap, score_mask
+from evaluation.tables import cell, table
+from evaluation.test_files import files_of
 from evaluation.testset import render_group
 from inference.pooling import segment_together
 from samples.loading import image_label
 
 
-@dataclass(frozen=True)
-class GroupOutcome:
-    """One group of photos with the same mark, and one photo without it."""
-
-    slice: str
-    images: int  # with the mark
-    single_iou: float  # mean over the images that show it
-    together_iou: float
-    found: bool  # that they share a mark
-    unmarked_changed: bool  # the photo without the mark got another mask
-
-
 def compare_together(
     segmenter, files: dict[str, list], slices, count: int, seed: int, threshold: float,
-    together: Sequence[int],
-) -> list[GroupOutcome]:  # fmt: skip
+    group_sizes: Sequence[int],
+) -> list[dict]:  # fmt: skip
     """The first 3, 10 ... photos of each group of `testset.render_group`, alone and together.
 
     Args:
         count: groups of each slice.
-        together: numbers of photos.
+        group_sizes: numbers of photos.
+
+    Returns:
+        What `_compare` says of each slice, group and size.
     """
-    outcomes, most = [], max(together)
+    rows = []
     for name in slices:
         for index in range(count):
-            cases = render_group(name, index, seed, **files, count=most)
+            cases = render_group(name, index, seed, **files_of(name, files), count=max(group_sizes))
             alone = [segmenter.segment(case.image, threshold) for case in cases]
-            for images in together:
-                outcome = _compare(name, images, cases, alone, segmenter, threshold)
-                outcomes += [outcome] if outcome else []
+            for images in group_sizes:
+                found = _compare(images, cases, alone, segmenter, threshold)
+                rows += [{"slice": name, "images": images, **found}] if found else []
         print(f"{name}: {count} groups", flush=True)
-    return outcomes
+    return rows
 
 
-def _compare(name, images: int, cases, alone, segmenter, threshold) -> GroupOutcome | None:
-    """The first so many cases and the last one, which has no mark; None if no mark shows."""
-    chosen = [*range(images), len(cases) - 1]
-    pictures = [cases[i].image for i in chosen]
-    (group,), found = segment_together(segmenter, pictures, threshold)
+def _compare(images: int, cases, alone, segmenter, threshold) -> dict | None:
+    """The first so many cases and the last one, which has no mark; None if no mark shows.
+
+    Returns:
+        Mean IoU over the images that show the mark, alone and together; whether a shared mark was
+        found; whether the photo without it got another mask.
+    """
     shown = [i for i in range(images) if image_label(cases[i].mask) == 1]
     if not shown:
         return None
+    pictures = [case.image for case in (*cases[:images], cases[-1])]
+    (group,), found = segment_together(segmenter, pictures, threshold)
     single, together = (
-        float(np.mean([metrics.score_mask(r[i].mask, cases[i].mask).iou for i in shown]))
+        float(np.mean([score_mask(r[i].mask, cases[i].mask).iou for i in shown]))
         for r in (alone, found)
     )
     changed = not np.array_equal(found[-1].mask, alone[-1].mask)
-    return GroupOutcome(name, images, single, together, group.shared is not None, changed)
+    return {"single_iou": single, "together_iou": together, "found": group.shared is not None,
+            "unmarked_changed": changed}  # fmt: skip
 
 
-def together_table(outcomes: list[GroupOutcome]) -> str:
+def together_table(rows: list[dict]) -> str:
     """Markdown; in brackets 95 % bootstrap intervals over groups."""
-    lines = ["| slice | images | IoU alone | IoU together | mark found | unmarked photo changed |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
-    for name, images in dict.fromkeys((o.slice, o.images) for o in outcomes):
-        rows = [o for o in outcomes if (o.slice, o.images) == (name, images)]
-        cells = [cell(metrics.bootstrap(np.mean, [getattr(o, key) for o in rows]))
-                 for key in ("single_iou", "together_iou")]  # fmt: skip
-        counts = (sum(o.found for o in rows), sum(o.unmarked_changed for o in rows))
-        cells += [f"{count} of {len(rows)}" for count in counts]
-        lines.append(f"| {name} | {images} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    lines = []
+    for name, images in dict.fromkeys((row["slice"], row["images"]) for row in rows):
+        some = [row for row in rows if (row["slice"], row["images"]) == (name, images)]
+        line = [name, images]
+        for key in ("single_iou", "together_iou"):
+            line.append(cell(bootstrap(np.mean, [row[key] for row in some])))
+        for key in ("found", "unmarked_changed"):
+            line.append(f"{sum(row[key] for row in some)} of {len(some)}")
+        lines.append(line)
+    titles = ("slice", "images", "IoU alone", "IoU together", "mark found",
+              "unmarked photo changed")  # fmt: skip
+    return "\n".join(table(titles, lines)) + "\n"
 
 
-def write_together(outcomes: list[GroupOutcome], output: Path) -> None:
+def write_together(rows: list[dict], output: Path) -> None:
     """together.json and together.md in a folder that is there; prints the table."""
-    print(f"\n{together_table(outcomes)}")
-    content = json.dumps([asdict(outcome) for outcome in outcomes], indent=1)
-    (output / "together.json").write_text(content + "\n")
-    (output / "together.md").write_text(together_table(outcomes))
-    print(f"Everything is in {output}/.")
+    text = together_table(rows)
+    (output / "together.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (output / "together.md").write_text(text)
+    print(f"\n{text}\nEverything is in {output}/.")

@@ -61,8 +61,8 @@ def write_mark(logo, text: str, folder: Path) -> OwnMark:
     folder.mkdir()
     if logo is None:
         (folder / "mark.txt").write_text(text, "utf-8")
-        return find_mark(folder)
-    shutil.copyfile(logo, folder / Path(logo).name)
+    else:
+        shutil.copyfile(logo, folder / Path(logo).name)
     try:
         return find_mark(folder)
     except ValueError as error:

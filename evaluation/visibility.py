@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from random import Random
 
 import numpy as np
 
 from dataset import WatermarkSettings, add_watermark
+from evaluation import tables
 from evaluation.figures import COLUMNS, four_columns, heat_maps, picture_grid
 from evaluation.metrics import score_mask
 from inference.segmenter import Segmenter
@@ -93,27 +95,25 @@ def measure(
     """One Cell for each opacity and size, by opacity, then size.
 
     Photos repeat if there are fewer than `count`. The mark's place on a photo is the same in all
-    cells. Masks are those of the default settings of `segment`. Photos on which a text would be
-    too small to read are left out of a cell.
+    cells. Photos on which a text would be too small to read are left out of a cell.
 
     Raises:
         ValueError: see `lay_on`; DoesNotFit if no cell has a photo for that reason.
     """
     pictures = [photos[index % len(photos)].read() for index in range(count)]
     cells, refused = [], None
-    for opacity in opacities:
-        for size in sizes:
-            found = []
-            for index, photo in enumerate(pictures):
-                try:
-                    sample = lay_on(photo, mark, opacity, size, Random(f"{seed} {index}"))
-                except DoesNotFit as error:
-                    refused = error
-                    continue
-                if image_label(sample["mask"]) == 1:
-                    found.append(_compare(segmenter, sample))
-            means = np.mean(found, 0).tolist() if found else [float("nan")] * 3
-            cells.append(Cell(opacity, size, *means, len(found)))
+    for opacity, size in product(opacities, sizes):
+        found = []
+        for index, photo in enumerate(pictures):
+            try:
+                sample = lay_on(photo, mark, opacity, size, Random(f"{seed} {index}"))
+            except DoesNotFit as error:
+                refused = error
+                continue
+            if image_label(sample["mask"]) == 1:
+                found.append(_compare(segmenter, sample))
+        means = np.mean(found, 0).tolist() if found else [float("nan")] * 3
+        cells.append(Cell(opacity, size, *means, len(found)))
     if refused and not any(cell.photos for cell in cells):
         raise refused
     return cells
@@ -129,23 +129,29 @@ def _compare(segmenter, sample) -> tuple[float, float, float]:
 
 def table(cells: list[Cell]) -> str:
     """The cells as Markdown; "-" where no photo shows the mark."""
-    lines = ["| opacity | size | visible | recall | IoU | photos |", "|---|---|---|---|---|---|"]
+    rows = []
     for cell in cells:
         numbers = (cell.visible, cell.recall, cell.iou)
-        numbers = " | ".join(f"{n:.2f}" if cell.photos else "-" for n in numbers)
-        lines.append(f"| {cell.opacity} | {cell.size} | {numbers} | {cell.photos} |")
-    return "\n".join(lines)
+        numbers = [f"{number:.2f}" if cell.photos else "-" for number in numbers]
+        rows.append((cell.opacity, cell.size, *numbers, cell.photos))
+    titles = ("opacity", "size", "visible", "recall", "IoU", "photos")
+    return "\n".join(tables.table(titles, rows))
 
 
 def heat_map(cells: list[Cell]):
     """Figure of recall and IoU, opacity downwards and size to the right."""
     opacities, sizes = (sorted({getattr(c, name) for c in cells}) for name in ("opacity", "size"))
-    grids = {name: np.full((len(opacities), len(sizes)), np.nan) for name in ("recall", "iou")}
-    for cell in cells:
-        for name, grid in grids.items():
-            grid[opacities.index(cell.opacity), sizes.index(cell.size)] = getattr(cell, name)
-    titles = ("recall", "IoU")
-    return heat_maps(grids.values(), titles, opacities, sizes, "opacity", "size of the mark")
+    order = sorted(cells, key=lambda cell: (cell.opacity, cell.size))
+    grids = {title: np.reshape([getattr(cell, name) for cell in order], (len(opacities), -1))
+             for title, name in (("recall", "recall"), ("IoU", "iou"))}  # fmt: skip
+    return heat_maps(grids, opacities, sizes, "opacity", "size of the mark")
+
+
+def examples(segmenter, mark, photo: np.ndarray, opacities=OPACITIES, size: float = 0.4, seed=0):
+    """Figure: one photo with the mark in each opacity."""
+    samples = [lay_on(photo, mark, opacity, size, Random(f"{seed} 0")) for opacity in opacities]
+    rows = [four_columns(s["image"], s["mask"], segmenter.segment(s["image"])) for s in samples]
+    return picture_grid(rows, COLUMNS, [f"opacity {opacity}" for opacity in opacities])
 
 
 def fitting_photo(photos, mark, size: float, seed: int = 0) -> np.ndarray:
@@ -158,13 +164,6 @@ def fitting_photo(photos, mark, size: float, seed: int = 0) -> np.ndarray:
         except DoesNotFit as error:
             refused = error
     raise refused
-
-
-def examples(segmenter, mark, photo: np.ndarray, opacities=OPACITIES, size: float = 0.4, seed=0):
-    """Figure: one photo with the mark in each opacity."""
-    samples = [lay_on(photo, mark, opacity, size, Random(f"{seed} 0")) for opacity in opacities]
-    rows = [four_columns(s["image"], s["mask"], segmenter.segment(s["image"])) for s in samples]
-    return picture_grid(rows, COLUMNS, [f"opacity {opacity}" for opacity in opacities])
 
 
 def write_cells(cells: list[Cell], figure, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs a network on an image of any size: reading, tiling, devices, weights, what computes."""
+"""From trained weights and an image of any size to a mask."""
 
 from inference.pooling import segment_together
 from inference.runtime import load_segmenter

@@ -1,14 +1,15 @@
-"""Running a network: RGB bytes of any size in, probability and score out.
+"""Runs a network with PyTorch, and hands it to OpenVINO and ONNX: RGB bytes of any size go in.
 
-`fast_copy` approximates nothing; it computes the same sums in fewer steps:
-- batch norm, in evaluation a factor and an offset, goes into the weights of the convolution before;
-- a U-Net decoder doubles its image by repeating pixels, puts the encoder's beside it, and convolves
-  both. Convolving a doubled image is one transposed convolution of the small one, with 16 instead
-  of 36 products for each four pixels; the other part is added.
+`fast_copy` makes a network that gives the same outputs in fewer steps:
+- In evaluation a batch norm is a factor and an offset. They move into the weights of the
+  convolution before it.
+- A block of the U-Net decoder doubles its image by repeating pixels, appends the encoder's features
+  and convolves both. A convolution of a doubled image equals one transposed convolution of the
+  small image, which takes 16 products for four pixels instead of 36. The convolution of the
+  encoder's features is added to it.
 """
 
 import copy
-import functools
 import hashlib
 import itertools
 import warnings
@@ -18,7 +19,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -27,26 +28,27 @@ from inference.network import SegmentationNetwork
 from inference.segmenter import STRIDE, Predict, Segmenter, recompressed
 from inference.weights import load_network
 
-# Shape of a batch to record the network with: no side is 1, a multiple of STRIDE, or like another,
-# for what happens only to these would be recorded as well.
+# Shape of the batch with which a network is recorded. A side of 1, a multiple of STRIDE, or two
+# equal sides would be recorded as if all images were so.
 EXAMPLE = (2, 3, 2 * STRIDE + 1, 3 * STRIDE + 1)
 
 
 class AnySize(nn.Module):
-    """A network whose input is images as they are, and whose output is what users want."""
+    """A network that takes bytes of any size and returns probabilities instead of logits."""
 
     def __init__(self, network: SegmentationNetwork):
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Probability and score of a batch.
+        """Probability map and score of each image of a batch.
 
         Args:
             image: uint8, N x 3 x H x W, RGB in 0..255, any H and W.
 
         Returns:
-            float32 probability of a marked pixel, N x 1 x H x W, and float32 score, N; both 0..1.
+            float32, N x 1 x H x W, the probability of a marked pixel; float32, N, the score. Both
+            lie in 0..1.
         """
         height, width = image.shape[2:]
         image = image.index_select(2, mirrored(height, image.device))
@@ -56,73 +58,65 @@ class AnySize(nn.Module):
 
 
 def mirrored(length: int, device) -> Tensor:
-    """Indices 0 .. length - 1, then back as far as a multiple of STRIDE needs, but not below 0."""
+    """Indices that pad a side of this length, by mirroring, to the next multiple of STRIDE.
+
+    They go from 0 to length - 1 and then back, and stay at 0 once they reach it.
+    """
     index = torch.arange((length + STRIDE - 1) // STRIDE * STRIDE, device=device)
     return (length - 1 - (index - (length - 1)).abs()).clamp(min=0)
 
 
 def fast_copy(network: SegmentationNetwork, dtype=torch.float32) -> SegmentationNetwork:
-    """The network in fewer steps, for inference only; the original stays as it is.
+    """A copy for inference that takes fewer steps. The original does not change.
 
     Args:
-        dtype: of the weights, float32, or bfloat16 for use under autocast.
+        dtype: of the weights of convolutions and linear layers: float32, or bfloat16 for use under
+            autocast. The few other weights stay float32.
     """
     network = copy.deepcopy(network).eval()
     fold_batch_norm(network)
-    merge_upsampling(network)
-    for module in network.modules():  # the few other weights stay exact
+    blocks, channels = network.decoder.blocks, network.bridge[0].out_channels
+    for index, block in enumerate(blocks):
+        blocks[index] = MergedBlock(block, channels)
+        channels = block.conv2[0].out_channels
+    for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             module.to(dtype)
     return network.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def fold_batch_norm(network: SegmentationNetwork) -> None:
-    """Puts each batch norm that directly follows a convolution into that convolution's weights."""
-    for block_name, conv_name, norm_name in find_normalised(network):
-        block = network.get_submodule(block_name)
-        norm = getattr(block, norm_name)
-        setattr(block, conv_name, fuse_conv_bn_eval(getattr(block, conv_name), norm))
-        setattr(block, norm_name, getattr(norm, "act", nn.Identity()))  # timm's norms activate, too
+class LayerTracer(fx.Tracer):
+    """Records each convolution and each batch norm as one step, timm's subclasses included."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        layer = isinstance(module, (nn.Conv2d, nn.BatchNorm2d))
+        return layer or super().is_leaf_module(module, name)
 
 
-@torch.inference_mode(False)  # whose tensors do not count their changes
-@torch.no_grad()
-def find_normalised(network: SegmentationNetwork) -> list[tuple[str, str, str]]:
-    """(block, convolution, batch norm): names of all pairs in one block of which the second takes
-    what the first gives, and the decoder does not, as a pass through the network shows."""
-    made_by, found, hooks, features = {}, {}, [], set()
+def fold_batch_norm(module: nn.Module) -> None:
+    """Moves each batch norm into the convolution before it, if nothing else takes its output.
 
-    def after_conv(name, conv, inputs, output):
-        made_by[id(output)] = name, output, output._version  # kept, so that no id comes twice
+    torch.fx records the steps. Where it cannot, because a step depends on the image's shape, each
+    child is recorded by itself.
 
-    def before_norm(name, norm, inputs):
-        conv, output, version = made_by.get(id(inputs[0]), ("", inputs[0], None))
-        block, _, norm_name = name.rpartition(".")
-        conv_block, _, conv_name = conv.rpartition(".")
-        if output._version == version and block == conv_block:  # not changed in place since
-            found[id(output)] = block, conv_name, norm_name
-
-    def after_encoder(encoder, inputs, outputs):
-        features.update(map(id, outputs))
-
-    hooks.append(network.encoder.register_forward_hook(after_encoder))
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_hook(functools.partial(after_conv, name)))
-        elif isinstance(module, nn.BatchNorm2d):
-            hooks.append(module.register_forward_pre_hook(functools.partial(before_norm, name)))
-    network(torch.zeros(1, 3, STRIDE, STRIDE, device=network.mean.device))
-    for hook in hooks:
-        hook.remove()
-    return [names for output, names in found.items() if output not in features]
-
-
-def merge_upsampling(network: SegmentationNetwork) -> None:
-    """Replaces the blocks of the decoder, whose batch norm is folded."""
-    blocks, channels = network.decoder.blocks, network.bridge[0].out_channels
-    for index, block in enumerate(blocks):
-        blocks[index] = MergedBlock(block, channels)
-        channels = block.conv2[0].out_channels
+    Source: torch.fx.experimental.optimization.fuse, which ignores subclasses of the two layers.
+    """
+    try:
+        steps = LayerTracer().trace(module).nodes
+    except (fx.proxy.TraceError, NameError, RuntimeError):  # what fx raises where it cannot
+        for child in module.children():
+            fold_batch_norm(child)
+        return
+    layers = {step: module.get_submodule(step.target) for step in steps if step.op == "call_module"}
+    for step, norm in layers.items():
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        (before,) = step.all_input_nodes
+        conv = layers.get(before)
+        if isinstance(conv, nn.Conv2d) and len(before.users) == 1:
+            module.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+            # timm's batch norms include the activation.
+            module.set_submodule(step.target, getattr(norm, "act", nn.Identity()))
 
 
 class MergedBlock(nn.Module):
@@ -131,21 +125,22 @@ class MergedBlock(nn.Module):
     def __init__(self, block: nn.Module, channels: int):
         """
         Args:
-            block: with batch norm folded into its convolutions.
-            channels: of the image to double; the convolution's other inputs are the skip's.
+            block: its batch norms are folded into its convolutions.
+            channels: of the image that is doubled. The convolution's other input channels are
+                the encoder's features.
         """
         super().__init__()
         conv, self.conv2 = block.conv1[0], block.conv2
-        weight, of_skip = conv.weight.split([channels, conv.in_channels - channels], 1)
+        weight, skip_weight = conv.weight.split([channels, conv.in_channels - channels], 1)
         self.doubling = nn.ConvTranspose2d(channels, conv.out_channels, 4, stride=2, padding=1)
         # Each small pixel stands for 2 x 2: their four kernels of 3 x 3, one pixel apart, add up.
         shifted = (pad(weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1))
         self.doubling.weight = nn.Parameter(sum(shifted).flip(2, 3).transpose(0, 1))
         self.doubling.bias = conv.bias
         self.skip = None
-        if of_skip.shape[1]:
-            self.skip = nn.Conv2d(of_skip.shape[1], conv.out_channels, 3, padding=1, bias=False)
-            self.skip.weight = nn.Parameter(of_skip)
+        if skip_weight.shape[1]:
+            self.skip = nn.Conv2d(skip_weight.shape[1], conv.out_channels, 3, padding=1, bias=False)
+            self.skip.weight = nn.Parameter(skip_weight)
 
     def forward(self, image: Tensor, height: int, width: int, skip_connection=None) -> Tensor:
         image = self.doubling(image)
@@ -155,15 +150,15 @@ class MergedBlock(nn.Module):
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it natively, else float32."""
+    """bfloat16 if the device multiplies it natively, else float32."""
     return torch.bfloat16 if bf16_is_fast(device) else torch.float32
 
 
 class TorchSegmenter(Segmenter):
-    """Runs a network with PyTorch, in bf16 where the device multiplies that natively.
+    """Runs a network with PyTorch, in bf16 if the device multiplies that natively.
 
-    On the CPU a view goes through the network alone, so that its bits do not depend on what comes
-    with it; more at once would gain nothing.
+    A GPU gets views in batches. A CPU gets one view at a time: a batch would not be faster, and the
+    bits of an answer would depend on the other views.
     """
 
     def __init__(self, network: SegmentationNetwork, device):
@@ -212,17 +207,17 @@ class TorchSegmenter(Segmenter):
 
 
 class ModuleSegmenter(Segmenter):
-    """Mixed into a module with a `network` and a `device`: segments with the network as it is.
+    """Adds `segment` and `export_onnx` to a module with a `network` and a `device`.
 
-    For many images `inference.load_segmenter` is faster.
+    The network runs as it is. For many images `inference.load_segmenter` is faster.
     """
 
     @property
     def one_core_each(self) -> bool:
-        return self._as_is().one_core_each
+        return self._torch_segmenter().one_core_each
 
     def fingerprint(self) -> str:
-        return self._as_is().fingerprint()
+        return self._torch_segmenter().fingerprint()
 
     @contextmanager
     def predicting(self, threads: int | None = None) -> Iterator[Predict]:
@@ -230,23 +225,22 @@ class ModuleSegmenter(Segmenter):
         was_training = self.training
         self.eval()
         try:
-            with self._as_is().predicting(threads) as predict:
+            with self._torch_segmenter().predicting(threads) as predict:
                 yield predict
         finally:
             self.train(was_training)
 
-    def _as_is(self) -> TorchSegmenter:
+    def _torch_segmenter(self) -> TorchSegmenter:
         return TorchSegmenter(self.network, self.device)
 
     def export_onnx(self, path) -> None:
-        """Writes one .onnx file that takes images and gives what the network says of one view.
+        """Writes one .onnx file with the network for a single view.
 
-        Input `image`: uint8, N x 3 x H x W, RGB in 0..255, any N, H and W. Outputs: `probability`,
-        float32, N x 1 x H x W, of a marked pixel, and `score`, float32, N, of a marked image; both
-        0..1. Padding and normalisation are inside. What `segment` adds is not: views made JPEGs
-        (`segmenter.recompressed`); other views of small and large images and tiles, and the parts
-        judged together, which `segmenter.predict_any_size` adds to any network; an empty mask at
-        low scores.
+        Its input `image` is uint8, N x 3 x H x W, RGB in 0..255, any N, H and W. Its outputs are
+        `probability`, float32, N x 1 x H x W, and `score`, float32, N, both in 0..1. The file pads
+        and normalises the image. It does not do what `segment` adds: it makes no JPEG of a view
+        (`segmenter.recompressed`), joins no views or tiles (`segmenter.predict_any_size`), and
+        does not empty the mask at a low score.
 
         Raises:
             ImportError: the packages onnx and onnxscript are missing.
@@ -263,13 +257,13 @@ class ModuleSegmenter(Segmenter):
 
 def load_torch_segmenter(folder, device: str = "auto") -> TorchSegmenter:
     """See `inference.load_segmenter`."""
-    found = find_device(device)
-    network = fast_copy(load_network(folder), best_dtype(found))
-    return TorchSegmenter(network.to(found), found)
+    device = find_device(device)
+    network = fast_copy(load_network(folder), best_dtype(device))
+    return TorchSegmenter(network.to(device), device)
 
 
 def convert_to_openvino(folder, openvino):
-    """An OpenVINO model of a weights folder: for images of any size, in batches of any size.
+    """An OpenVINO model of a weights folder. It takes batches of any size of images of any size.
 
     Args:
         openvino: the module.
@@ -282,5 +276,5 @@ def convert_to_openvino(folder, openvino):
             return openvino.convert_model(network, example_input=example)
         except RuntimeError as error:
             raise ValueError(
-                f"OpenVINO cannot convert the network in {folder}; use the backend torch. {error}"
+                f"OpenVINO cannot convert the network in {folder}. Use the backend torch. {error}"
             ) from error

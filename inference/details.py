@@ -1,7 +1,7 @@
-"""Fine structure of images, and what several of them share of it.
+"""The fine detail of images, its mean over several images, and whether an image matches that mean.
 
-Scenes differ where a mark does not. Each detail is weighted by how calm its image is there, so that
-in the mean the scenes cancel out and the mark stays.
+A mark that images share is at the same place in all of them, the scenes differ. The mean weights
+each image by how calm it is round a pixel. In it the scenes cancel out and the mark stays.
 """
 
 from dataclasses import dataclass
@@ -11,71 +11,158 @@ import numpy as np
 
 from inference.maps import reduced
 
-DETAIL_PX = 384  # longest side at which the parts of an image that are no detail are computed
-COARSE_SIGMA = 1 / 32  # detail is what a blur this wide removes; fraction of the longest side
-CALM_SIGMA = 1 / 64  # how far round a pixel calmness is measured
-EXCESS_SIGMA_PX = 1.5  # over which the strength of the shared detail is averaged
+DETAIL_PX = 384  # longest side at which the blurs are computed
+COARSE_SIGMA = 1 / 32  # of the blur that detail is measured against; fraction of the longest side
+CALM_SIGMA = 1 / 64  # of the blur that averages the variance; fraction of the longest side
+EXCESS_SIGMA_PX = 1.5  # of the blur that averages the strength of the mean
+MIN_AMPLITUDE = 0.25  # of the shared detail, which an image must show
+MAX_AGREEMENT = 20.0  # of an image with the mark
+MAX_LIKENESS = 0.35  # times 1 / sqrt(n): above it an image's scene is in the mean of n images
+SCENE_CELLS = 16  # along each side, over which scenes are compared
+COMPARE_PX = 512  # longest side at which images are compared
 
 
 @dataclass(frozen=True)
 class Detail:
-    """The fine structure of one image of H x W pixels."""
+    """The fine detail of one image of H x W pixels, or the mean of several."""
 
-    values: np.ndarray  # float32, H x W x 3: grey levels against the blurred image
+    values: np.ndarray  # float32, H x W x 3: grey levels above or below the blurred image
     weight: np.ndarray  # float32, H x W: one over the variance of the values round a pixel
 
     @property
     def standardised(self) -> np.ndarray:
-        """float32, H x W x 3, in standard deviations."""
+        """float32, H x W x 3: the values in standard deviations."""
         return self.values * np.sqrt(self.weight)[..., None]
 
 
 def detail_of(rgb: np.ndarray) -> Detail:
-    """Detail of a uint8 RGB image of H x W pixels."""
+    """The detail of a uint8 RGB image of H x W pixels."""
     side, size = max(rgb.shape[:2]), rgb.shape[1::-1]
     zoom = min(1, DETAIL_PX / side)
 
-    def smooth(array, sigma_fraction):
-        small = cv2.GaussianBlur(
-            reduced(array, zoom), (0, 0), max(0.5, sigma_fraction * side * zoom)
-        )
+    def blur(array: np.ndarray, sigma_fraction: float) -> np.ndarray:
+        sigma_px = max(0.5, sigma_fraction * side * zoom)
+        small = cv2.GaussianBlur(reduced(array, zoom), (0, 0), sigma_px)
         return cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
 
     values = rgb.astype(np.float32)
-    values -= smooth(values, COARSE_SIGMA)
-    variance = smooth(np.square(values).mean(2), CALM_SIGMA) + 1  # flat ground is not endless
+    values -= blur(values, COARSE_SIGMA)
+    # 1 keeps the weight of a flat area finite.
+    variance = blur(np.square(values).mean(2), CALM_SIGMA) + 1
     return Detail(values, 1 / variance)
 
 
-class Pool:
-    """The weighted sum of details; they can be added and taken out."""
+class DetailSum:
+    """The weighted sum of the details of images of one size. Images can be added and removed."""
 
     def __init__(self, shape: tuple[int, int]):
+        """
+        Args:
+            shape: height, width.
+        """
         self.total = np.zeros((*shape, 3), np.float32)
         self.weight = np.zeros(shape, np.float32)
 
     def add(self, detail: Detail) -> None:
-        """Adds the detail of an image."""
         self.total += detail.values * detail.weight[..., None]
         self.weight += detail.weight
 
-    def without(self, detail: Detail) -> "Pool":
-        """A pool of all images but one that had been added."""
-        rest = Pool(self.weight.shape)
+    def without(self, detail: Detail) -> "DetailSum":
+        """The sum of all images but one, which was added before."""
+        rest = DetailSum(self.weight.shape)
         rest.total = self.total - detail.values * detail.weight[..., None]
         rest.weight = np.maximum(self.weight - detail.weight, 1e-9)
         return rest
 
     @property
     def mean(self) -> Detail:
-        """What the images share, with the weight that their number gives it."""
+        """The weighted mean. Its weight grows with the number of images."""
         return Detail(self.total / self.weight[..., None], self.weight)
 
     def excess(self) -> np.ndarray:
-        """float32, H x W: by how much the squared shared detail exceeds chance; 1: it does not."""
+        """float32, H x W: the squared mean, as a multiple of what chance alone would give."""
         squared = np.square(self.mean.standardised).mean(2)
         return cv2.GaussianBlur(squared, (0, 0), EXCESS_SIGMA_PX)
 
     def picture(self, contrast: float) -> np.ndarray:
-        """uint8, H x W x 3, RGB: the shared detail on grey, `contrast` levels for each sigma."""
+        """uint8, H x W x 3, RGB: the mean on grey, `contrast` levels per standard deviation."""
         return np.clip(128 + contrast * self.mean.standardised, 0, 255).astype(np.uint8)
+
+
+# --- Comparing an image with the others ---------------------------------------------------------
+
+
+def confidence_of(agreement_sigmas: float) -> float:
+    """Probability that an image carries the mark, from its `agreement`. The prior is one half.
+
+    Without the mark, agreement is normally distributed. With it, any value up to MAX_AGREEMENT is
+    equally likely.
+    """
+    normal = np.exp(-0.5 * max(0.0, agreement_sigmas) ** 2) / np.sqrt(2 * np.pi)
+    return float(1 / (1 + normal * MAX_AGREEMENT))
+
+
+def agreement(detail: Detail, others: Detail, mask: np.ndarray) -> float:
+    """How much better an image matches the others in place than shifted, in standard deviations.
+
+    It is 0 if the image shows less than MIN_AMPLITUDE of the strength of the others: then a match
+    is chance.
+
+    Args:
+        detail: of the image.
+        others: mean of other images.
+        mask: bool, H x W: where the mark is.
+    """
+    near = cv2.dilate(mask.view(np.uint8), np.ones((5, 5), np.uint8)).astype(np.float32)
+    weight = (detail.weight * near)[..., None]
+    expected = np.square(others.values) - 1 / others.weight[..., None]  # less its own noise
+    if (weight * detail.values * others.values).sum() < MIN_AMPLITUDE * (weight * expected).sum():
+        return 0.0
+    zoom = min(1, COMPARE_PX / max(mask.shape))
+    maps = (detail.standardised, others.standardised * near[..., None])
+    maps = [reduced(m, zoom) for m in maps]
+    one, other = (np.fft.rfft2(m, axes=(0, 1)) for m in maps)
+    match = np.fft.irfft2((one * other.conj()).sum(2), maps[0].shape[:2])  # at every shift
+    middle = np.median(match)
+    sigma = 1.4826 * np.median(np.abs(match - middle))
+    return float((match[0, 0] - middle) / max(sigma, 1e-9))  # [0, 0] is in place
+
+
+def agreement_with_others(
+    details: DetailSum, averaged: frozenset[int], mask: np.ndarray, detail: Detail, number: int
+) -> float:
+    """The `agreement` of image `number` with the averaged images of other scenes.
+
+    Copies of the image would agree with it in the scene. As long as the mean resembles its scene,
+    the image is subtracted once more, until its copies are gone.
+    """
+    others = details.without(detail) if number in averaged else details
+    limit = MAX_LIKENESS / np.sqrt(len(averaged))
+    for _ in averaged:
+        if others.weight.mean() < 0.5 * detail.weight.mean():
+            return 0.0  # no other image is left
+        mean = others.mean
+        if scene_likeness(detail, mean, mask) <= limit:
+            return agreement(detail, mean, mask)
+        others = others.without(detail)
+    return 0.0
+
+
+def scene_likeness(detail: Detail, others: Detail, mask: np.ndarray) -> float:
+    """Correlation of an image with the others outside the mark: 0 if the scenes are unrelated.
+
+    It is the median over SCENE_CELLS x SCENE_CELLS cells, so that a frame or a second mark does not
+    count. It is 1 if no cell lies outside the mark.
+    """
+    outside = cv2.dilate(mask.view(np.uint8), np.ones((9, 9), np.uint8)) == 0
+    one, other = (part.standardised * outside[..., None] for part in (detail, others))
+    cells = (SCENE_CELLS, SCENE_CELLS)
+    share, product, power, other_power = (
+        cv2.resize(np.float32(m), cells, interpolation=cv2.INTER_AREA)
+        for m in (outside, (one * other).sum(2), (one**2).sum(2), (other**2).sum(2))
+    )
+    open_cells = share > 0.25
+    if not open_cells.any():
+        return 1.0
+    correlation = product / np.sqrt(np.maximum(power * other_power, 1e-12))
+    return float(np.median(correlation[open_cells]))

@@ -1,54 +1,84 @@
-"""Which device computes, and in which precision."""
+"""What this machine computes with: CPU cores, device and precision.
+
+PyTorch is slow to import and not needed to run OpenVINO, so each function that uses it imports it.
+"""
 
 import os
+import sys
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-
-def bf16_is_fast(device: torch.device) -> bool:
-    """Whether everything is faster in bf16; elsewhere autocast only slows inference down."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    return cpu_has("amx_bf16")
+# Of drivers on Linux: NVIDIA, its Jetson boards, AMD, WSL.
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 
 
-def cpu_has(instructions: str) -> bool:
-    """Whether the CPU has these, by torch's name of them; False where torch cannot tell."""
-    return bool(getattr(torch.cpu, "get_capabilities", dict)().get(instructions))
+def cpu_count() -> int:
+    """CPU cores that this process may use: within its affinity and its container's quota."""
+    import joblib
+
+    return joblib.cpu_count()
 
 
-def best_device() -> torch.device:
-    """CUDA (under torchrun each process its own), else Apple's MPS, else the CPU."""
+def has_gpu() -> bool:
+    """Whether PyTorch would compute on another device than the CPU."""
+    if sys.platform == "linux" and not any(map(os.path.exists, GPU_FILES)):
+        return False  # known without PyTorch
+    return best_device().type != "cpu"
+
+
+def best_device() -> "torch.device":
+    """CUDA if there is one (under torchrun each process has its own), else Apple's MPS, else the
+    CPU."""
+    import torch
+
     if torch.cuda.is_available():
         local_rank = int(os.environ.get("LOCAL_RANK", 0))
         return torch.device("cuda", local_rank % torch.cuda.device_count())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def find_device(name: str) -> torch.device:
-    """The device of a name, the best one for "auto"; ValueError if this machine lacks it."""
+def find_device(name: str) -> "torch.device":
+    """The device of a name, or the best one for "auto"; ValueError if this machine lacks it."""
+    import torch
+
     if name == "auto":
         return best_device()
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch's words for a name and a lack
+    except (RuntimeError, AssertionError) as error:  # an unknown name; a device that is missing
         raise ValueError(
             f"No device {name!r} here; use auto, cpu, cuda, cuda:1 or mps. {error}"
         ) from error
     return device
 
 
-def best_precision(accelerator: str = "auto") -> str:
-    """Lightning's `precision` for a training here: bf16-mixed where it is faster, else 32-true.
+def bf16_is_fast(device: "torch.device") -> bool:
+    """Whether the device multiplies bf16 natively. Elsewhere autocast only slows inference down."""
+    import torch
 
-    On CPUs with AVX512-BF16 alone it is, thanks to `network.DepthwiseConv`.
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and cpu_has("amx_bf16")
+
+
+def cpu_has(instructions: str) -> bool:
+    """Whether the CPU has instructions of this name in PyTorch; False where PyTorch cannot tell."""
+    import torch
+
+    return bool(getattr(torch.cpu, "get_capabilities", dict)().get(instructions))
+
+
+def best_precision(accelerator: str = "auto") -> str:
+    """Lightning's `precision` for a training here: bf16-mixed if that is faster, else 32-true.
+
+    On a CPU it is faster even with AVX512-BF16 alone, thanks to `network.DepthwiseConv`.
 
     Args:
-        accelerator: Lightning's; "cpu" leaves a GPU of this machine unused.
+        accelerator: Lightning's. "cpu" ignores a GPU of this machine.
     """
-    device = torch.device("cpu") if accelerator == "cpu" else best_device()
+    device = find_device("cpu") if accelerator == "cpu" else best_device()
     native = bf16_is_fast(device) or (device.type == "cpu" and cpu_has("avx512_bf16"))
     return "bf16-mixed" if native else "32-true"

@@ -1,11 +1,11 @@
-"""The folder that holds a trained network: two files, found without importing PyTorch."""
+"""The files of a weights folder. PyTorch is not imported here."""
 
 import os
 from pathlib import Path
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # the files of a weights folder
-INT8 = "int8.xml", "int8.bin"  # and, if it was quantized, these: for OpenVINO
+INT8 = "int8.xml", "int8.bin"  # of the quantized network, if there is one
 
 
 def check_writable(folder) -> None:

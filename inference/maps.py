@@ -1,4 +1,4 @@
-"""Arithmetic on images and maps of their pixels."""
+"""Arithmetic on images and probability maps."""
 
 import cv2
 import numpy as np

@@ -1,8 +1,8 @@
-"""Weights run by OpenVINO, on the CPU.
+"""Runs trained weights with OpenVINO on the CPU.
 
-It takes the network in a format of its own, which the first call writes beside the weights; from
-then on PyTorch is not even imported. The network in 8-bit integers comes with the weights instead:
-`evaluation.quantization` makes it.
+OpenVINO reads a network from a format of its own. The first call converts the weights and keeps the
+result beside them; later calls do not import PyTorch. The network in 8-bit integers is not
+converted here: `evaluation.quantization` writes it into the weights folder.
 """
 
 import functools
@@ -24,25 +24,26 @@ from inference.segmenter import Predict, Segmenter, recompressed
 
 LOG = logging.getLogger(__name__)
 MADE_OF = ["watermark_segmentation", "weights"]  # where a quantized network names its weights
+# The code that makes a network of weights.
 PROGRAM = [Path(__file__).with_name(name) for name in ("deploy.py", "network.py")]
 
 
 class OpenVinoSegmenter(Segmenter):
-    """Runs a weights folder with OpenVINO on the CPU, in bf16 where that is native.
-
-    Args:
-        int8: most convolutions in 8-bit integers, by the folder's quantized network.
-    """
+    """Runs a weights folder with OpenVINO, in bf16 if the CPU multiplies that natively."""
 
     one_core_each = True
 
     def __init__(self, folder, int8: bool = False):
+        """
+        Args:
+            int8: run the folder's quantized network, which computes in 8-bit integers.
+        """
         self.core, self.version = openvino_core(), import_openvino().__version__
         read = int8_network if int8 else openvino_network
         self.network, self.program = read(self.core, Path(folder))
         native = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.precision = "bf16" if native else "f32"
-        self.compiled = {}  # threads to the network for so many callers, and what each one keeps
+        self.compiled = {}  # number of threads to the compiled network, and each thread's request
 
     def fingerprint(self) -> str:
         return f"openvino {self.version} {self.precision} {self.program}"
@@ -63,7 +64,7 @@ class OpenVinoSegmenter(Segmenter):
         yield lambda views: [one_view(view) for view in views]
 
     def compile(self, threads: int | None):
-        # Not pinned to cores: several processes would all be pinned to the first ones.
+        # Pinned threads of several processes would share the first cores.
         options = {"INFERENCE_PRECISION_HINT": self.precision, "ENABLE_CPU_PINNING": False}
         if threads:
             options |= {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads}
@@ -71,8 +72,13 @@ class OpenVinoSegmenter(Segmenter):
 
 
 def int8_network(core, folder: Path):
-    """The folder's quantized network, and a name of it; an error if it is not of these weights."""
-    make = "Make it: python evaluate.py --quantize --weights DIR --photos PHOTOS --logos LOGOS."
+    """The folder's quantized network, and its hash.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or was made of other weights.
+    """
+    make = "Make it: python evaluate.py quantize --weights DIR --photos PHOTOS --logos LOGOS."
     paths = [folder / name for name in INT8]
     _, weights = check_folder(folder)
     if not paths[0].is_file():
@@ -94,14 +100,15 @@ def files_hash(*paths: Path) -> str:
 
 
 def program_hash(folder) -> str:
-    """Of the weights and of the code that makes a network of them."""
+    """Hash of the weights and of the code that makes a network of them."""
     return files_hash(*check_folder(folder), *PROGRAM)
 
 
 def openvino_network(core, folder: Path):
-    """The folder's network for OpenVINO, from the file that is kept of it, and its `program_hash`.
+    """The folder's network for OpenVINO, and its `program_hash`.
 
-    It is kept beside the weights, or in the user's cache if that folder takes no files.
+    It is converted once and kept beside the weights. If that folder is read-only, it is kept in the
+    user's cache.
     """
     program, place = program_hash(folder), folder
     if not os.access(folder, os.W_OK):
@@ -111,7 +118,7 @@ def openvino_network(core, folder: Path):
         place = Path(pooch.os_cache("watermark-segmentation")) / name
     path = place / f"openvino-{program}.xml"
     if path.exists():
-        with suppress(RuntimeError):  # damaged: it is written anew
+        with suppress(RuntimeError):  # damaged: converted again
             return core.read_model(path), program
     from inference.deploy import convert_to_openvino  # slow to import
 
@@ -121,15 +128,17 @@ def openvino_network(core, folder: Path):
         return openvino_network(core, folder)
     try:
         keep(network, path)
-        # As later starts do: the converted one differs in the last bit.
-        return core.read_model(path), program
+        return core.read_model(path), program  # the converted one differs in the last bit
     except (OSError, RuntimeError) as error:
         LOG.warning("%s cannot be written, so the next start is slow, too: %s", path, error)
         return network, f"{program} converted"
 
 
 def keep(network, path: Path) -> None:
-    """Writes OpenVINO's two files and removes those of older weights; other processes may, too."""
+    """Writes OpenVINO's two files and removes those of older weights.
+
+    Several processes may do so at once.
+    """
     write_network(network, path)
     for old in path.parent.glob("openvino-" + "[0-9a-f]" * 16 + ".*"):
         if old.stem != path.stem:
@@ -142,26 +151,24 @@ def write_network(network, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=path.parent) as partial:
         import_openvino().save_model(network, Path(partial) / path.name, compress_to_fp16=False)
-        for ending in (".bin", ".xml"):  # the second one says that both are there
+        for ending in (".bin", ".xml"):  # where the .xml exists, the .bin does
             name = path.with_suffix(ending).name
             os.replace(Path(partial) / name, path.with_name(name))
 
 
 @functools.cache
 def openvino_core():
-    """One for the whole process, and never freed.
+    """OpenVINO's core, one for the whole process, which is never freed.
 
-    It gives the thread that first uses it a stack for signals, and frees that with itself. Freed by
-    another thread, the first one is left without, and dies of its next signal, which may be
-    that a data worker has ended.
+    The core gives the thread that first uses it a stack for signals, and frees that stack with
+    itself. If another thread freed the core, the first thread would crash at its next signal.
     """
     return import_openvino().Core()
 
 
 def import_openvino(name: str = "openvino"):
-    """OpenVINO, or a package that uses it, as if openvino_telemetry, which reports that, were not
-    installed."""
-    absent = sys.modules.setdefault("openvino_telemetry") is None  # then they take a stub
+    """OpenVINO, or a package that uses it, without openvino_telemetry, which reports its use."""
+    absent = sys.modules.setdefault("openvino_telemetry") is None  # None: import fails, stub used
     try:
         return import_module(name)
     finally:

@@ -1,4 +1,4 @@
-"""An image file of any kind, a PIL image or an array, as an RGB array: `read_image`."""
+"""Image files of many formats, PIL images and arrays become RGB arrays: `read_image`."""
 
 import os
 import struct
@@ -8,23 +8,23 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from pillow_heif import register_heif_opener
 
-register_heif_opener()  # Pillow itself does not read the photos of an iPhone
+register_heif_opener()  # without it Pillow does not read the photos of an iPhone
 
 IMAGE_SUFFIXES = tuple(
     ".avif .bmp .gif .heic .heif .hif .jfif .jp2 .jpeg .jpg .png .tif .tiff .webp".split()
 )
-# Pillow's names of these, and one more. Never EPS, for which it starts Ghostscript.
+# Pillow's names of these formats, and PPM. Never EPS: Pillow would start Ghostscript.
 FORMATS = "AVIF BMP GIF HEIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
-DECODE_ERRORS = (
+DECODE_ERRORS = (  # what Pillow and its plugins raise for a file that is damaged or too large
     OSError,
     EOFError,  # of pillow_heif
     MemoryError,  # of JPEG 2000, for a length that is damaged
-    RuntimeError,  # of its AVIF decoder
+    RuntimeError,  # of the AVIF decoder
     SyntaxError,  # Pillow's word for a broken PNG chunk
     ValueError,
     Image.DecompressionBombError,
 )
-TURNS = {  # EXIF orientation to what makes it upright
+TURNS = {  # EXIF orientation to the operation that turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
@@ -32,7 +32,7 @@ TURNS = {  # EXIF orientation to what makes it upright
 
 
 def open_photo(source) -> Image.Image:
-    """A path or file object as a PIL image of which only the header is read; raises as Pillow."""
+    """A path or file object as a PIL image. Reads only the header; raises what Pillow raises."""
     return Image.open(source, formats=FORMATS)
 
 
@@ -45,8 +45,8 @@ def read_image(source) -> np.ndarray:
             float (0..1).
 
     Returns:
-        uint8, H x W x 3, RGB 0..255. EXIF orientation is applied, the first frame of an
-        animation is taken, and transparency is laid over white, as a browser page shows it.
+        uint8, H x W x 3, RGB 0..255, upright by its EXIF orientation. Transparent parts lie over
+        white. Of an animation it is the first frame.
 
     Raises:
         FileNotFoundError: no file at that path.
@@ -75,17 +75,17 @@ def _read_file(path: Path) -> np.ndarray:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says; as stored if the EXIF block is damaged.
+    """The image, turned by its EXIF orientation. A damaged EXIF block is ignored.
 
-    `ImageOps.exif_transpose` also writes the whole block anew, which fails on damaged ones.
+    `ImageOps.exif_transpose` also rewrites the block, which fails if a part of it is damaged.
     """
-    image.load()  # first: Pillow itself turns TIFFs, and then drops their orientation
+    image.load()  # first: Pillow turns a TIFF while it loads, and removes its orientation
     orientation = _orientation(image)
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """That of EXIF, 1 to 8; None without any, or if the EXIF block is damaged."""
+    """EXIF orientation, 1 to 8; None if there is none, or the EXIF block is damaged."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
     except (SyntaxError, TypeError, ValueError, struct.error):
@@ -95,7 +95,8 @@ def _orientation(image: Image.Image) -> int | None:
 def upright_size(path) -> tuple[int, int]:
     """Width and height of an image file once it is upright.
 
-    Reads the header only, but decodes PNG, whose EXIF may come last, and TIFF, which Pillow turns.
+    Reads only the header of most formats. PNG and TIFF are decoded: in a PNG the EXIF block may
+    come last, and Pillow turns a TIFF while it loads.
     """
     with open_photo(path) as image:
         if image.format == "TIFF":
@@ -117,9 +118,8 @@ def _pil_to_rgb(image: Image.Image) -> np.ndarray:
 def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
     """H x W of 16-bit integers, 32-bit integers or floats to uint8.
 
-    A file does not tell how much of a wide format it uses: the smallest of the usual full
-    scales (1, 255, 65535) that holds the brightest pixel is taken. Of floats 1 need only hold 99 %
-    of the pixels, since highlights may lie above it.
+    A file does not say which value is white. It is taken to be the smallest of 1 (floats only), 255
+    and 65535 that no pixel exceeds. Of floats, 1 % may exceed 1, as highlights do.
     """
     if grey.dtype.kind == "f" and grey.size and np.percentile(grey, 99) <= 1:
         full_scale = 1
@@ -156,5 +156,7 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
         return np.rint(array / 257.0).astype(np.uint8)
     if array.dtype.kind == "f" and np.all((array >= 0) & (array <= 1)):
         return np.rint(array * 255.0).astype(np.uint8)
-    found = f"{array.dtype} from {array.min()} to {array.max()}"
-    raise ValueError(f"Got {found}. Give bool, uint8, uint16, or float between 0 and 1.")
+    raise ValueError(
+        f"Got {array.dtype} from {array.min()} to {array.max()}. Give bool, uint8, uint16, or "
+        "float between 0 and 1."
+    )

@@ -1,11 +1,12 @@
-"""A mark that is tiled over a photo: what its copies tell of each other.
+"""A mark that is tiled over a photo: its copies are judged together.
 
-The copies of a mark are alike, the scenes behind them are not. So the probability map is compared
-with itself at every shift, and where it matches, each pixel gets the mean evidence of all copies:
-what the scene hides of one of them others show, and what only one shows is less certain.
+The copies are alike, the scenes behind them differ. `find_shifts` compares the probability map with
+itself at every shift, and finds the shifts from copy to copy. `share_repeats` then gives each pixel
+the mean evidence of all copies. So a part that the scene hides in one copy is found by the others,
+and a part that only one copy shows is less certain.
 
 Source: correlation of the overlapping parts as in Padfield, "Masked object registration in the
-Fourier domain", TIP 2012; these parts are rectangles here, so that sums replace most transforms.
+Fourier domain", TIP 2012. The parts are rectangles here, so sums replace most transforms.
 The constants were chosen on validation photos: EXPERIMENTS.md, 2026-11-29.
 """
 
@@ -17,24 +18,24 @@ import numpy as np
 from inference.maps import logit, reduced, sigmoid
 
 MIN_CONTRAST = 0.2  # of the probability, between a mark and its ground
-COARSE_PX, FINE_PX = 256, 1024  # longest side at which shifts are found, and measured
+COARSE_PX, FINE_PX = 256, 1024  # longest side at which shifts are found, then measured
 COARSE_SIGMA = 0.8  # px, of a blur that lets nearly equal copies match
 MIN_CORRELATION = 0.55  # of a map with itself, shifted from copy to copy
-WEAKEST = 0.7  # of the best shift's correlation, that another one must have
-MIN_POWER = 0.3  # of the map's, that overlapping parts count as having: a single blob is no copy
-MIN_OVERLAP = 0.15  # of the map, that a shift leaves
-PEAK_PX = 9  # within which, at COARSE_PX, there is only one shift
+WEAKEST = 0.7  # correlation of a further shift, as a fraction of the best one's
+MIN_POWER = 0.3  # least power of overlapping parts, as a fraction of the map's: a blob is no copy
+MIN_OVERLAP = 0.15  # least overlap after a shift, as a fraction of the map
+PEAK_PX = 9  # side of the square, at COARSE_PX, that holds one shift at most
 MAX_SHIFTS = 8
-OWN_WEIGHT = 4.0  # of a pixel itself, against its copies of at most 1 each
-BAND_ROWS = 64  # that are judged together, fast in the cache
-REPEATED_LOGIT = 0.4  # the evidence that lies in being repeated
-CERTAIN_LOGIT = 3.0  # from which what a single copy shows stays
+OWN_WEIGHT = 4.0  # of a pixel itself; each of its copies has at most 1
+BAND_ROWS = 64  # rows that are computed at a time, so that they fit into the CPU's cache
+REPEATED_LOGIT = 0.4  # added where there are copies: to be repeated is evidence of a mark
+CERTAIN_LOGIT = 3.0  # the copies lower a pixel's logit by this at most
 
 Shift = tuple[float, float, float]  # correlation, 0..1, px down, px to the right
 
 
 def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
-    """Probability (float32, H x W) of each pixel by all copies of a mark that is repeated.
+    """The probability map (float32, H x W) with the evidence of all copies.
 
     Args:
         probability: float32, H x W.
@@ -42,7 +43,7 @@ def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
     """
     own, shared = logit(probability, 1e-3), np.empty_like(probability)
     moves = _moves(shifts)
-    for top in range(0, len(own), BAND_ROWS):  # of a large photo nothing else is kept whole
+    for top in range(0, len(own), BAND_ROWS):
         band = range(top, min(top + BAND_ROWS, len(own)))
         total = OWN_WEIGHT * own[band.start : band.stop]
         weights = np.full_like(total, OWN_WEIGHT)
@@ -64,17 +65,17 @@ def _moves(shifts: list[Shift]) -> list[tuple[float, int, int]]:
 
 
 def _overlap(band: range, length: int, shift: int) -> tuple[slice, slice]:
-    """Which places of a band have a copy `shift` farther on in 0..length, and where that lies."""
+    """Places of a band that have a copy in 0..length, `shift` px farther on; places of the copy."""
     first = min(max(band.start, -shift), band.stop)
     stop = max(min(band.stop, length - shift), first)
     return slice(first - band.start, stop - band.start), slice(first + shift, stop + shift)
 
 
 def find_shifts(probability: np.ndarray) -> list[Shift]:
-    """From copy to copy of what a probability map (float32, H x W) shows.
+    """The shifts from copy to copy in a probability map (float32, H x W).
 
     Returns:
-        At most MAX_SHIFTS, best first, without their opposites; none if nothing is repeated.
+        At most MAX_SHIFTS, the best first, without their opposites. Empty if nothing is repeated.
     """
     if np.ptp(probability) < MIN_CONTRAST:
         return []
@@ -86,27 +87,31 @@ def find_shifts(probability: np.ndarray) -> list[Shift]:
     correlation[0, :middle] = -1  # opposites
     peaks = correlation == cv2.dilate(correlation, np.ones((PEAK_PX, PEAK_PX)))
     peaks &= correlation >= MIN_CORRELATION
-    found = [(float(correlation[y, x]), y, x - middle) for y, x in np.argwhere(peaks)]
-    found = sorted(found, reverse=True)[:MAX_SHIFTS]
-    found = [peak for peak in found if peak[0] >= WEAKEST * found[0][0]]
-    return _measured(probability, found, zoom) if found else []
+    shifts = [(float(correlation[y, x]), y, x - middle) for y, x in np.argwhere(peaks)]
+    shifts = sorted(shifts, reverse=True)[:MAX_SHIFTS]
+    shifts = [shift for shift in shifts if shift[0] >= WEAKEST * shifts[0][0]]
+    return _refined(probability, shifts, zoom) if shifts else []
 
 
-def _measured(probability, found: list[Shift], zoom: float) -> list[Shift]:
-    """Shifts that were found at `zoom` of the size, to a fraction of a pixel."""
+def _refined(probability, shifts: list[Shift], zoom: float) -> list[Shift]:
+    """Shifts in px of a map reduced by `zoom`, measured to a fraction of a px of the whole map."""
     fine_zoom = min(1.0, FINE_PX / max(probability.shape))
     fine = reduced(probability, fine_zoom)
     products, middle = _autocorrelation(fine - fine.mean()), fine.shape[1] - 1
-    scale, measured = fine_zoom / zoom, []
-    for correlation, down, right in found:
+    scale, refined = fine_zoom / zoom, []
+    for correlation, down, right in shifts:
         place = round(down * scale), round(right * scale) + middle
         down, right = _peak_near(products, place, radius=math.ceil(scale))
-        measured.append((correlation, down / fine_zoom, (right - middle) / fine_zoom))
-    return measured
+        refined.append((correlation, down / fine_zoom, (right - middle) / fine_zoom))
+    return refined
 
 
 def _autocorrelation(values: np.ndarray) -> np.ndarray:
-    """float32, H x (2 W - 1): sums of products, shifted down by 0..H-1 and right by 1-W..W-1."""
+    """Sums of products of a map and itself, at shifts of 0..H-1 down and 1-W..W-1 right.
+
+    Returns:
+        float32, H x (2 W - 1).
+    """
     height, width = values.shape
     padded = np.zeros([cv2.getOptimalDFTSize(2 * side) for side in values.shape], np.float32)
     padded[:height, :width] = values
@@ -117,7 +122,10 @@ def _autocorrelation(values: np.ndarray) -> np.ndarray:
 
 
 def _normalised_autocorrelation(values: np.ndarray) -> np.ndarray:
-    """The same by the power of the parts that overlap: -1..1; -1 where too little overlaps."""
+    """`_autocorrelation` divided by the power of the overlapping parts, -1..1.
+
+    It is -1 where too little overlaps.
+    """
     values = values - values.mean()
     squared = np.square(values)
     least = MIN_POWER * squared.sum() + 1e-9  # of a flat map, too
@@ -129,13 +137,13 @@ def _normalised_autocorrelation(values: np.ndarray) -> np.ndarray:
 
 
 def _overlap_sums(values: np.ndarray) -> np.ndarray:
-    """Sums over the part that the shifted map covers, at the shifts of `_autocorrelation`."""
+    """Sums over the part that overlaps the shifted map, at the shifts of `_autocorrelation`."""
     left, right = (part.cumsum(0).cumsum(1)[::-1, ::-1] for part in (values[:, ::-1], values))
     return np.hstack([left[:, :0:-1], right])
 
 
 def _peak_near(values: np.ndarray, place: tuple[int, int], radius: int) -> tuple[float, float]:
-    """Row and column of the highest value within `radius`, by a parabola through its neighbours."""
+    """Row and column of the highest value within `radius` of a place, to a fraction of a pixel."""
     corner = [max(0, part - radius) for part in place]
     rows, columns = (slice(low, part + radius + 1) for low, part in zip(corner, place))
     window = values[rows, columns]
@@ -144,7 +152,7 @@ def _peak_near(values: np.ndarray, place: tuple[int, int], radius: int) -> tuple
 
 
 def _vertex(line: np.ndarray, peak: int) -> float:
-    """Where between its neighbours, -0.5..0.5, a peak lies."""
+    """Offset, -0.5..0.5, of the vertex of a parabola through a peak and its neighbours."""
     if not 0 < peak < len(line) - 1:
         return 0.0
     before, here, after = line[peak - 1 : peak + 2]

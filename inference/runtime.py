@@ -1,9 +1,8 @@
 """The fastest way to run trained weights on this machine: `load_segmenter`."""
 
-import os
-import sys
 from importlib.util import find_spec
 
+from inference.devices import has_gpu
 from inference.folder import SHIPPED_WEIGHTS
 from inference.openvino_backend import OpenVinoSegmenter
 from inference.segmenter import Segmenter
@@ -11,8 +10,6 @@ from inference.segmenter import Segmenter
 INT8_BACKEND = "openvino-int8"
 OPENVINO = ("openvino", INT8_BACKEND)
 BACKENDS = ("auto", "torch", *OPENVINO)
-# Of drivers on Linux: NVIDIA, its Jetson boards, AMD, WSL.
-GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 
 
 def load_segmenter(
@@ -22,20 +19,20 @@ def load_segmenter(
 
     Args:
         folder: that `WatermarkSegmenter.save` wrote; by default the one of this repository.
-        device: "cpu", "cuda", "cuda:1", "mps"; auto: the best there is.
-        backend: "torch", or "openvino" for the CPU; auto: OpenVINO on the CPU if it is installed.
-            "openvino-int8": in 8-bit integers, faster still and nearly as good (docs/speed.md).
+        device: "cpu", "cuda", "cuda:1" or "mps". "auto" takes a GPU if there is one.
+        backend: "torch", or "openvino" for the CPU. "auto" takes OpenVINO on the CPU if it is
+            installed. "openvino-int8" computes in 8-bit integers: faster, and nearly as good
+            (docs/speed.md).
 
     Raises:
         FileNotFoundError, ValueError: the weights, device or backend cannot be used.
     """
     check_backend(backend)
-    installed = find_spec("openvino") is not None
-    asked = backend in OPENVINO
-    if asked and not installed:
+    installed, openvino_asked = find_spec("openvino") is not None, backend in OPENVINO
+    if openvino_asked and not installed:
         raise ValueError(f"The backend {backend} needs a package: pip install openvino.")
-    on_cpu = device == "cpu" or (device == "auto" and (asked or not has_gpu()))
-    if asked and not on_cpu:
+    on_cpu = device == "cpu" or (device == "auto" and (openvino_asked or not has_gpu()))
+    if openvino_asked and not on_cpu:
         raise ValueError(f"The backend {backend} runs on the cpu, not on {device!r}.")
     if installed and on_cpu and backend != "torch":
         return OpenVinoSegmenter(folder, int8=backend == INT8_BACKEND)
@@ -48,12 +45,3 @@ def check_backend(name: str) -> None:
     """Raises ValueError for a name that is not in BACKENDS."""
     if name not in BACKENDS:
         raise ValueError(f"backend is {name!r}; use {', '.join(BACKENDS)}.")
-
-
-def has_gpu() -> bool:
-    """Whether PyTorch would compute on something else than the CPU."""
-    if sys.platform == "linux" and not any(map(os.path.exists, GPU_FILES)):
-        return False  # seen without importing PyTorch
-    from inference.devices import best_device
-
-    return best_device().type != "cpu"

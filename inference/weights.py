@@ -1,28 +1,153 @@
-"""Weights on disk: a trained network's folder, an encoder's file."""
+"""Trained weights: a folder of `config.json` and `model.safetensors`, the same two files on the
+Hugging Face Hub, and the .safetensors file of an encoder."""
 
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import segmentation_models_pytorch as smp
+from huggingface_hub import ModelHubMixin, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from inference.folder import CONFIG, WEIGHTS, check_folder
+from inference.folder import CONFIG, SHIPPED_WEIGHTS, WEIGHTS, check_folder
 from inference.network import NETWORK_KEYS, SegmentationNetwork, make_encoder
 
 FORMAT, VERSION = "watermark-segmentation", 3
 
 
-def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> None:
-    """Fills an smp encoder with "imagenet" weights, as smp downloads them, or a local file's.
+class SavedModel(ModelHubMixin, library_name=FORMAT, pipeline_tag="image-segmentation"):
+    """Adds saving and loading to a module with a `network` and `start_from`.
+
+    `from_pretrained("OWNER/NAME")` and `push_to_hub("OWNER/NAME")` are huggingface_hub's.
+    `push_to_hub` also uploads a model card; ignore_patterns=["README.md"] keeps the one that is
+    there. For half precision, `save(folder, half=True)` and then `hf upload OWNER/NAME folder`.
+    """
+
+    def save(self, folder, half: bool = False) -> None:
+        """Writes `config.json` and `model.safetensors`, which `load` reads.
+
+        Args:
+            folder: created if missing. An older model in it is replaced, other files stay, such as
+                `trained_on.json`.
+            half: store float16, half the size. Outputs then differ in the third decimal.
+        """
+        save_network(self.network, folder, half)
+
+    @classmethod
+    def load(cls, folder=SHIPPED_WEIGHTS, **settings):
+        """The model in a folder that `save` wrote, on the CPU, in evaluation mode.
+
+        Args:
+            folder: by default the weights of this repository.
+            settings: training arguments of the constructor, such as learning_rate.
+
+        Raises:
+            FileNotFoundError: the folder or one of its two files is missing.
+            ValueError: a file is damaged, or belongs to another program or network.
+        """
+        model = make_from_config(partial(cls, **settings), folder)
+        model.start_from(Path(folder) / WEIGHTS, f"the network in {CONFIG}")
+        return model.eval()
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.save(save_directory)
+
+    @classmethod
+    def _from_pretrained(
+        cls, *, model_id, revision, cache_dir, force_download, local_files_only, token, **settings
+    ):
+        folder = model_id
+        if not Path(model_id).is_dir():
+            folder = snapshot_download(
+                model_id, revision=revision, cache_dir=cache_dir, force_download=force_download,
+                local_files_only=local_files_only, token=token, allow_patterns=[CONFIG, WEIGHTS],
+            )  # fmt: skip
+        return cls.load(folder, **settings)
+
+
+def save_network(network: SegmentationNetwork, folder, half: bool = False) -> None:
+    """See `SavedModel.save`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"format": FORMAT, "version": VERSION, **network.names}
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    save_file(state, folder / f"{WEIGHTS}.part")
+    os.replace(folder / f"{WEIGHTS}.part", folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def load_network(folder) -> SegmentationNetwork:
+    """The network in a folder, on the CPU, in evaluation mode; raises as `SavedModel.load`."""
+    network = make_from_config(SegmentationNetwork, folder)
+    load_weights(network, Path(folder) / WEIGHTS, f"the network in {CONFIG}")
+    return network.eval()
+
+
+def make_from_config(make: Callable[..., nn.Module], folder) -> nn.Module:
+    """make(encoder=..., ...) with the settings of the network in a folder; its weights are random.
 
     Raises:
-        ConnectionError: "imagenet" was asked and the hub cannot be reached.
-        FileNotFoundError, ValueError: the file is missing, or of another encoder.
+        FileNotFoundError, ValueError: see `SavedModel.load`.
+    """
+    path, _ = check_folder(folder)
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    kind = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
+    if kind != (FORMAT, VERSION):
+        raise ValueError(
+            f"{path} is of format and version {kind}; this code reads {(FORMAT, VERSION)}. Use the "
+            "commit that wrote the folder, or train again (README)."
+        )
+    missing = [name for name in NETWORK_KEYS if name not in config]
+    if missing:
+        raise ValueError(f"{path} names no network: it lacks {', '.join(missing)}.")
+    try:
+        return make(**{name: config[name] for name in NETWORK_KEYS})
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+
+
+def load_weights(module: nn.Module, path: Path, what: str) -> None:
+    """Fills a module from a .safetensors file.
+
+    Args:
+        what: what the module is, for the error.
+
+    Raises:
+        ValueError: the file is damaged, or holds other tensors than the module.
+    """
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}.") from error
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        _, *differences = str(error).splitlines()
+        raise ValueError(
+            f"{path} does not hold the weights of {what}: {' '.join(differences)[:200].strip()}"
+        ) from error
+
+
+def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> None:
+    """Fills an encoder of smp.
+
+    Args:
+        weights: "imagenet", which smp downloads, or a .safetensors file.
+
+    Raises:
+        ConnectionError: the download failed.
+        FileNotFoundError, ValueError: the file is missing, or belongs to another encoder.
     """
     choices = "a path to the encoder's .safetensors file, or None for a random start"
     if str(weights) == "imagenet":
@@ -45,76 +170,8 @@ def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> N
     load_weights(encoder, Path(weights), f"the encoder {name}")
 
 
-def load_weights(module: nn.Module, path: Path, what: str) -> None:
-    """Fills a module from a .safetensors file; ValueError if it is damaged or does not fit."""
-    try:
-        found = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}.") from error
-    wanted = module.state_dict()
-    shapes = [{name: tuple(value.shape) for name, value in s.items()} for s in (found, wanted)]
-    wrong = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
-    if wrong:
-        there, here = (table.get(wrong[0], "missing") for table in shapes)
-        raise ValueError(
-            f"{path} does not hold the weights of {what}: {len(wrong)} tensors differ, such as "
-            f"{wrong[0]}, {there} there and {here} here."
-        )
-    module.load_state_dict(found)
-
-
-def save_network(network: SegmentationNetwork, folder, half: bool = False) -> None:
-    """See `SavedModel.save`."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {"format": FORMAT, "version": VERSION, **network.names}
-    state = {
-        name: (value.half() if half and value.is_floating_point() else value).contiguous()
-        for name, value in network.state_dict().items()
-    }
-    save_file(state, folder / f"{WEIGHTS}.part")
-    os.replace(folder / f"{WEIGHTS}.part", folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-
-
-def make_from_config(make: Callable[..., nn.Module], folder) -> nn.Module:
-    """make(**names) with the names in a weights folder; raises as `load_network` does."""
-    path, _ = check_folder(folder)
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    found = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
-    if found in [(FORMAT, older) for older in range(1, VERSION)]:
-        raise ValueError(
-            f"{path} is of version {found[1]}, whose network this code no longer has: it reads "
-            f"version {VERSION}. Train again (README), or use the commit that wrote the folder."
-        )
-    if found != (FORMAT, VERSION):
-        raise ValueError(f"{path} is of {found}, not of {(FORMAT, VERSION)}.")
-    missing = [name for name in NETWORK_KEYS if name not in config]
-    if missing:
-        raise ValueError(f"{path} names no network: it lacks {', '.join(missing)}.")
-    try:
-        return make(**{name: config[name] for name in NETWORK_KEYS})
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be used: {error}") from error
-
-
-def load_network(folder) -> SegmentationNetwork:
-    """The network in a folder, in evaluation mode on the CPU.
-
-    Raises:
-        FileNotFoundError: the folder or one of its two files is missing.
-        ValueError: a file is damaged, or of another program or network.
-    """
-    network = make_from_config(SegmentationNetwork, folder)
-    load_weights(network, Path(folder) / WEIGHTS, f"the network in {CONFIG}")
-    return network.eval()
-
-
 def check_same_network(saved: dict, own) -> None:
-    """Raises ValueError unless settings of a checkpoint and of a model are of the same network."""
+    """Raises ValueError unless settings of a checkpoint and of a model name the same network."""
     if not set(NETWORK_KEYS) <= set(saved):
         raise ValueError(
             "The checkpoint is of a network that this code no longer has. Start from trained "

@@ -49,6 +49,24 @@ class Exposure:
     share: float  # of the second photo, 0..1
 
 
+ByKind = Mapping[str, Weights] | None
+
+
+def weights_of(kind: str, allowed: Weights, given: ByKind, preferred: ByKind) -> Weights:
+    """Weights for one kind of mark.
+
+    Args:
+        allowed: for all kinds.
+        given: for single kinds, instead of `allowed`; or None.
+        preferred: for single kinds, if none is given: they multiply those allowed. If they have no
+            name in common, those allowed hold alone.
+    """
+    if given is not None:
+        return given.get(kind, allowed)
+    both = {name: n * allowed.get(name, 0) for name, n in preferred.get(kind, {}).items()}
+    return both if any(both.values()) else allowed
+
+
 def _pick(rng: Random, weights: Weights) -> str:
     return rng.choices(list(weights), weights.values())[0]
 
@@ -58,7 +76,7 @@ def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -
     return value if rng.random() < probability else otherwise
 
 
-def _happens(rng: Random, probability: float) -> bool:
+def happens(rng: Random, probability: float) -> bool:
     """At 0 nothing is drawn: samples from before a setting existed stay as they were."""
     return probability > 0 and rng.random() < probability
 
@@ -66,19 +84,41 @@ def _happens(rng: Random, probability: float) -> bool:
 def draw_mark(settings, rng: Random, logos, fonts) -> MarkParams:
     """All random numbers of one mark."""
     mark = _draw_mark(settings, rng, logos, fonts)
-    if _happens(rng, settings.highest_opacity_probability):
+    if happens(rng, settings.highest_opacity_probability):
         mark = replace(mark, opacity=settings.opacity_range[1])
-    if not _happens(rng, settings.usual_look_probability):
+    if not happens(rng, settings.usual_look_probability):
         return mark
-    effect, opacity = rng.choice(USUAL_EFFECTS), rng.uniform(*settings.usual_opacity_range)
-    return replace(mark, color="white", effect=effect, opacity=opacity, blend_mode="normal")
+    return replace(mark, **_usual_look(settings, rng, mark.kind))
+
+
+def _usual_look(settings, rng: Random, kind: str) -> dict:
+    """White, plain, half-transparent: as much of it as the settings allow."""
+    look = {}
+    effects = [effect for effect in USUAL_EFFECTS if settings.effects.get(effect)]
+    if effects:
+        look["effect"] = rng.choice(effects)
+    low, high = settings.usual_opacity_range
+    low, high = max(low, settings.opacity_range[0]), min(high, settings.opacity_range[1])
+    if low <= high:
+        look["opacity"] = rng.uniform(low, high)
+    if settings.colors_of(kind).get("white"):
+        look["color"] = "white"
+    if settings.blend_modes.get("normal"):
+        look["blend_mode"] = "normal"
+    return look
+
+
+def _draw_tint(rng: Random, color: str) -> tuple[int, int, int]:
+    """Any colour; "warm" is yellow, orange or red, like the dates that cameras print."""
+    red, green, blue = rng.choices(range(256), k=3)
+    return (200 + red // 5, green * 2 // 3, blue // 5) if color == "warm" else (red, green, blue)
 
 
 def _draw_mark(settings, rng, logos, fonts) -> MarkParams:
     kind = _pick(rng, settings.kinds)
     layout = _pick(rng, settings.layouts_of(kind))
     font = rng.choice(fonts)
-    color = _pick(rng, settings.colors)
+    color = _pick(rng, settings.colors_of(kind))
     grey = (rng.randint(40, 215),) * 3
     low, high = settings.opacity_range
     narrow, wide = settings.logo_stretch_range if kind == "logo" else settings.stretch_range
@@ -89,11 +129,11 @@ def _draw_mark(settings, rng, logos, fonts) -> MarkParams:
         text=draw_words(settings, rng, kind, layout, font),
         layout=layout,
         color=color,
-        tint=grey if color == "grey" else tuple(rng.choices(range(256), k=3)),
+        tint=grey if color == "grey" else _draw_tint(rng, color),
         effect=_pick(rng, settings.effects),
         blend_mode=_pick(rng, settings.blend_modes),
         opacity=low + (high - low) * rng.random() ** settings.opacity_power,
-        scale=rng.uniform(*settings.scales[layout]),
+        scale=rng.uniform(*settings.scales[layout]) * settings.mark_scale,
         stretch=narrow * (wide / narrow) ** rng.random(),
         rotation_deg=_maybe(rng, 1 - settings.upright_probability, settings.rotations_deg[layout]),
         center=(rng.random(), rng.random()),
@@ -122,7 +162,7 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
         enlarge=_draw_zoom(rng, settings.enlarge_probability, settings.enlarge_range),
         reduce=_draw_zoom(rng, settings.reduce_probability, settings.reduce_range),
         edits=tuple(_draw_edits(settings, rng)),
-        negative=_happens(rng, settings.negative_probability),
+        negative=happens(rng, settings.negative_probability),
     )
 
 
@@ -133,12 +173,12 @@ def _draw_zoom(rng, probability: float, zoom_range: Range) -> float:
 
 def _draw_edits(settings, rng) -> Iterator[Edit]:
     for name, amount_range in settings.edits.items():
-        if _happens(rng, settings.edit_probability):
+        if amount_range and happens(rng, settings.edit_probability):
             yield Edit(name, rng.uniform(*amount_range), rng.getrandbits(32))
 
 
 def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:
-    if not _happens(rng, settings.double_exposure_probability):
+    if not happens(rng, settings.double_exposure_probability):
         return None
     return Exposure(
         rng.randrange(n_photos), draw_crop(settings.crop_range, rng), rng.uniform(0.3, 0.7)

@@ -2,18 +2,22 @@
 
 import hashlib
 import importlib.util
+import math
 import os
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import UnidentifiedImageError
+from tqdm import tqdm
 
 from inference.reading import DECODE_ERRORS, IMAGE_SUFFIXES, open_photo, read_image
+from samples.cache import FileCache
 
 FLICKR8K_URL = (
     "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k/Flickr8k_Dataset.zip"
@@ -27,6 +31,12 @@ SAMPLE_PHOTOS = """
 """.split()
 
 
+REDUCED = {
+    1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class ImageFile:
     """One image on disk that has been opened and found sound."""
@@ -34,16 +44,28 @@ class ImageFile:
     path: Path
     sha256: str  # of the file's bytes
     plain_jpeg: bool = False  # RGB or grey JPEG: OpenCV decodes it as Pillow does, twice as fast
+    short_px: int = 0  # the shorter side; 0: unknown
+    weight: float = 1.0  # how often it is drawn, against other photos
 
-    def read(self) -> np.ndarray:
-        """The image as `read_image` gives it, apart from an orientation that XMP alone tells."""
+    def read(self, zoom: float = 1.0) -> np.ndarray:
+        """The image as `read_image` gives it, apart from an orientation that XMP alone tells.
+
+        Args:
+            zoom: the size that is needed, over the image's own. A JPEG is decoded at 1/2, 1/4 or
+                1/8 of its size if that is enough: this is up to ten times as fast.
+        """
         if not self.plain_jpeg:
             return read_image(self.path)
         data = np.frombuffer(self.path.read_bytes(), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        image = cv2.imdecode(data, REDUCED[jpeg_reduction(zoom)])
         if image is None:  # changed since it was found
             raise ValueError(f"{self.path} can no longer be decoded: restore the file.")
-        return image
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def jpeg_reduction(zoom: float) -> int:
+    """By how much a JPEG may be reduced while it is decoded: 1, 2, 4 or 8."""
+    return max(factor for factor in REDUCED if factor == 1 or factor * zoom <= 1)
 
 
 def find_images(folder, check=None) -> list[ImageFile]:
@@ -89,28 +111,44 @@ def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
 
 
 def sort_out(paths, check=None) -> tuple[list[ImageFile], list[str]]:
-    """The sound images among the paths, and "path (reason)" of the others; see `find_images`."""
-    with ThreadPoolExecutor() as pool:  # Pillow frees the interpreter while it decodes
-        results = list(pool.map(lambda path: _inspect(path, check), paths))
-    bad = [f"{path} ({why})" for path, why in zip(paths, results) if isinstance(why, str)]
-    return [file for file in results if isinstance(file, ImageFile)], bad
+    """The sound images among the paths, and "path (reason)" of the others; see `find_images`.
+
+    Files that were sound on an earlier run and have not changed are not opened again.
+    """
+    name = f"{check.__module__}.{check.__qualname__}" if check else "images"
+    files, bad = [], []
+    with FileCache(name) as known, ThreadPoolExecutor() as pool:  # Pillow decodes without the lock
+
+        def look(path):
+            try:
+                return ImageFile(path, *known.get(path, lambda path: _inspect(path, check)))
+            except DECODE_ERRORS as error:
+                return f"{path} ({error})"
+
+        found = pool.map(look, paths)
+        progress = dict(desc="Checking images", delay=2, leave=False, disable=None)
+        for file in tqdm(found, total=len(paths), **progress):
+            (bad if isinstance(file, str) else files).append(file)
+    return files, bad
 
 
-def _inspect(path: Path, check) -> "ImageFile | str":
-    """The file's entry, or why it cannot be used. Decodes it, but JPEGs at 1/8 of their size."""
+def _inspect(path: Path, check) -> tuple[str, bool, int]:
+    """Hash, `plain_jpeg` and `short_px` of a file that is decoded, JPEGs at 1/8 of their size.
+
+    Raises one of DECODE_ERRORS if the file cannot be used.
+    """
+    data = path.read_bytes()
     try:
-        data = path.read_bytes()
         with open_photo(BytesIO(data)) as image:
             plain_jpeg = image.format == "JPEG" and image.mode in ("RGB", "L")
+            short_px = min(image.size)
             image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()
             if check:
                 check(image)
     except UnidentifiedImageError:
-        return "empty file" if not data else "not an image"
-    except DECODE_ERRORS as error:
-        return str(error)
-    return ImageFile(path, hashlib.sha256(data).hexdigest(), plain_jpeg)
+        raise ValueError("not an image" if data else "empty file") from None
+    return hashlib.sha256(data).hexdigest(), plain_jpeg, short_px
 
 
 def sample_photos() -> list[ImageFile]:
@@ -169,10 +207,33 @@ def download_flickr8k(folder="data/flickr8k", url=FLICKR8K_URL) -> Path:
     return photos
 
 
-def find_photos(folders=None) -> list[ImageFile]:
-    """The photos of a folder or of several (`find_images`); of None: scikit-image's."""
-    if folders is None:
+def find_photos(sources=None) -> list[ImageFile]:
+    """The photos of a folder or of several; of None: scikit-image's.
+
+    Args:
+        sources: a folder, a list of folders, or a mapping from folders to weights. {A: 3, B: 1}
+            draws each photo of A three times as often as each of B. A .txt file that lists paths,
+            one a line, counts as a folder.
+
+    Raises:
+        ValueError: a weight is not above 0.
+        FileNotFoundError: see `find_images`.
+    """
+    if sources is None:
         return sample_photos()
-    if isinstance(folders, (str, Path)):
-        return find_images(folders)
-    return [photo for folder in folders for photo in find_images(folder)]
+    if isinstance(sources, (str, Path)):
+        sources = [sources]
+    pairs = sources.items() if isinstance(sources, Mapping) else ((one, 1.0) for one in sources)
+    photos = []
+    for source, weight in pairs:
+        if not 0 < weight < math.inf:
+            raise ValueError(f"The weight of the photos in {source} is {weight}; give one above 0.")
+        photos += [replace(photo, weight=weight) for photo in _images_of(Path(source))]
+    return photos
+
+
+def _images_of(source: Path) -> list[ImageFile]:
+    if source.suffix != ".txt" or not source.is_file():
+        return find_images(source)
+    lines = source.read_text("utf-8").splitlines()
+    return check_images([Path(line) for line in lines if line.strip()], where=f"listed in {source}")

@@ -10,9 +10,11 @@ A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha.
 
 import functools
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 
 import cv2
 import numpy as np
@@ -22,6 +24,8 @@ from inference.reading import open_photo, upright
 from samples.signature import draw_signature
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
+KEPT_BYTES = 128 * 2**20  # of logos in memory, in each process
+_KEPT: OrderedDict[tuple, np.ndarray] = OrderedDict()  # the last logos, by file and size
 MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or marks them
 LOGO_KINDS = ("logo", "lockup")  # of MARKS: they need a logo file
 MIN_SIGNATURE_PX = 40  # long side; below, its loops close
@@ -32,8 +36,9 @@ SPARKLES = (  # x, y, radius over the side of the stamp; one sparkle is the most
     ((0.5, 0.5, 0.5),), ((0.5, 0.5, 0.5),), ((0.42, 0.58, 0.42), (0.82, 0.18, 0.18)),
     ((0.4, 0.5, 0.4), (0.82, 0.2, 0.18), (0.8, 0.82, 0.15)),
 )  # fmt: skip
-SEEDED_KINDS = ("signature", "ai_label")  # of MARKS: what they look like, `MarkParams.seed` decides
-COLORS = ("original", "desaturated", "white", "black", "grey", "tint")
+SEEDED_KINDS = ("signature", "ai_label", "squares")  # of MARKS: `MarkParams.seed` decides the look
+COLORS = ("original", "desaturated", "white", "black", "grey", "tint", "warm")
+MIN_SQUARE_PX = 3  # side of each square of a row
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class MarkParams:
     text: str  # empty for a logo
     layout: str
     color: str
-    tint: tuple[int, int, int]  # RGB, for the colours "grey" and "tint"
+    tint: tuple[int, int, int]  # RGB, for the colours "grey", "tint" and "warm"
     effect: str
     blend_mode: str
     opacity: float
@@ -77,14 +82,19 @@ def load_logo(path: Path, halvings: int = 0) -> np.ndarray:
     An opacity that is baked into the file is taken out (the strongest alpha becomes 255):
     how opaque a mark is, the settings decide. The last ones are kept, until their files change.
     """
-    state = path.stat()
-    return _kept_logo(path, halvings, (state.st_mtime_ns, state.st_size))
+    status = path.stat()
+    key = path, halvings, status.st_mtime_ns, status.st_size
+    if key in _KEPT:
+        _KEPT.move_to_end(key)
+        return _KEPT[key]
+    stamp = _halve(load_logo(path, halvings - 1)) if halvings else _read_logo(path)
+    _KEPT[key] = stamp
+    while sum(kept.nbytes for kept in _KEPT.values()) > KEPT_BYTES:
+        _KEPT.popitem(last=False)
+    return stamp
 
 
-@functools.lru_cache(maxsize=2048)
-def _kept_logo(path: Path, halvings: int, state: tuple[int, int]) -> np.ndarray:
-    if halvings:
-        return _halve(_kept_logo(path, halvings - 1, state))
+def _read_logo(path: Path) -> np.ndarray:
     with open_photo(path) as image:
         check_logo(image)
         rgba = np.array(upright(image).convert("RGBA"))
@@ -221,9 +231,18 @@ def signature_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
 
 
+def squares_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
+    """A row of squares in bright colours, as some generators of images leave in a corner."""
+    rng = Random(mark.seed)
+    count = rng.randint(3, 6)
+    colors = [[rng.choice((0, 90, 170, 255)) for _ in range(3)] + [255] for _ in range(count)]
+    side = max(MIN_SQUARE_PX, round(long_px / count))
+    return np.repeat(np.repeat(np.uint8([colors]), side, axis=0), side, axis=1)
+
+
 MARKS = {
     "logo": logo_stamp, "text": text_stamp, "lockup": lockup_stamp, "signature": signature_stamp,
-    "ai_label": ai_label_stamp,
+    "ai_label": ai_label_stamp, "squares": squares_stamp,
     "date_id": text_stamp,  # the date of a camera, the number of a file
 }  # fmt: skip
 

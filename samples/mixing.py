@@ -1,6 +1,7 @@
 """Training data for a mark of one's own: painted pairs, and samples mixed with general ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -135,9 +136,11 @@ def mix_in(
         )
     pair_sides = split_by_hash(pairs, val_fraction, "pairs") if pairs else (None, None)
     sides = []
-    for data, side, rest in zip(general, pair_sides, (1 - share, 0)):
+    for data, side, rest, train in zip(general, pair_sides, (1 - share, 0), (True, False)):
         length, seed = len(data), data.seed
-        own = [data.with_mark(mark, settings)] if mark else []
+        exposure = settings.double_exposure_probability if train else 0.0  # validation: real photos
+        looks = replace(settings, double_exposure_probability=exposure)
+        own = [data.with_mark(mark, looks)] if mark else []
         if side:
             own.append(PairDataset(side, settings, length, seed))
         parts = [(part, (1 - rest) / len(own)) for part in own]

@@ -1,7 +1,7 @@
 """A mark of one's own: the files of a folder that describe it.
 
 The folder holds logos (PNG or WebP with transparency), .txt files (each line a text mark), and the
-font of the text (.ttf, .otf, .ttc).
+font of the text (.ttf, .otf, .ttc). Without a font the text is written in DejaVu Sans.
 """
 
 from dataclasses import dataclass, replace
@@ -10,8 +10,9 @@ from pathlib import Path
 from inference.reading import IMAGE_SUFFIXES
 from samples.files import ImageFile, list_paths, sort_out
 from samples.marks import check_logo
-from samples.text import FONT_SUFFIXES, Font, fonts_that_write
+from samples.text import FONT_SUFFIXES, Font, fonts_that_write, shipped_folder
 
+DEFAULT_FONT = "DejaVuSans.ttf"  # matplotlib ships it
 MAX_TEXTS = 10  # lines of one mark; more are hardly a mark
 
 
@@ -58,8 +59,8 @@ def find_mark(folder) -> OwnMark:
             f"No mark in {folder}. Put in one or more logos (PNG or WebP with transparency), or a "
             ".txt file with a line of text and, if it has one, its font (.ttf, .otf, .ttc)."
         )
-    own_fonts = [Font(path, {}) for path in list_paths(folder, FONT_SUFFIXES)]
-    fonts = fonts_that_write("".join(texts), own_fonts or None, "the mark", each=bool(own_fonts))
+    paths = list_paths(folder, FONT_SUFFIXES) or [shipped_folder() / DEFAULT_FONT]
+    fonts = fonts_that_write("".join(texts), [Font(path, {}) for path in paths], "the mark", True)
     return OwnMark(logos, texts, fonts)
 
 

@@ -3,6 +3,7 @@
 Images are uint8, H x W x 3, RGB.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -11,8 +12,50 @@ import numpy as np
 
 from inference.maps import reduced
 from inference.segmenter import recompressed
+from samples.bounds import Rising
+from samples.files import ImageFile
 
 Crop = tuple[float, float, float]  # side, x, y: fractions of what is possible
+
+
+def draw_deck(weights: Sequence[float], seed: str) -> list[int]:
+    """Indices of files in random order, each as often as its weight says.
+
+    Of a weight of 2.5 there are two or three: the deck is as long as the weights are together.
+    """
+    rng = np.random.default_rng(Random(seed).getrandbits(64))
+    order = rng.permutation(len(weights))
+    ends = np.cumsum(np.asarray(weights)[order])
+    count = max(1, round(ends[-1]))
+    points = (rng.random() + np.arange(count)) * ends[-1] / count
+    numbers = order[np.searchsorted(ends, points, side="right").clip(max=len(order) - 1)]
+    return rng.permutation(numbers).tolist()
+
+
+class ShuffledPhotos:
+    """Photos in an endless row of decks, each read no larger than needed."""
+
+    def __init__(self, photos: list[ImageFile], seed: int | str):
+        self.photos, self.seed, self._deck, self._read = photos, seed, {}, {}
+
+    def number(self, place: int) -> int:
+        """Index of the photo at a place of the row; depends on nothing but the seed."""
+        weights = [photo.weight for photo in self.photos]
+        deck, card = divmod(place, max(1, round(sum(weights))))
+        if deck not in self._deck:
+            self._deck = {deck: draw_deck(weights, f"{self.seed} deck {deck}")}
+        return self._deck[deck][card]
+
+    def read(self, params, size: int) -> list[np.ndarray]:
+        """The photos of a sample; they are kept, for the next sample may show them again."""
+        zooms = {}
+        for scene in (params, params.exposure):
+            if scene:
+                shown_px = scene.crop[0] * self.photos[scene.photo].short_px * params.reduce
+                zooms[scene.photo, scene.crop[0]] = size / shown_px if shown_px else 1.0
+        if zooms.keys() != self._read.keys():
+            self._read = {key: self.photos[key[0]].read(zoom) for key, zoom in zooms.items()}
+        return list(self._read.values())
 
 
 def draw_crop(crop_range, rng: Random) -> Crop:
@@ -134,6 +177,11 @@ def edit_collage(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
 EDITS = dict(  # (uint8 image, amount, rng) to the image; how much of each, `settings.edits` says
     contrast=edit_contrast, gamma=edit_gamma, brightness=edit_brightness, levels=edit_levels,
     sharpness=edit_sharpness, noise=edit_noise, bars=edit_bars, collage=edit_collage,
+)  # fmt: skip
+EDIT_BOUNDS = dict(
+    contrast=Rising(0, 100), gamma=Rising(0.01, 100), brightness=Rising(0, 100),
+    levels=Rising(2, 256), sharpness=Rising(0, 100), noise=Rising(0, 255), bars=Rising(0, 0.5),
+    collage=Rising(0, 0.5),
 )  # fmt: skip
 
 

@@ -57,14 +57,14 @@ def find_sides(photos, logos, fonts, val_fraction: float, held_out):
     Args:
         photos, logos, fonts, held_out: see `dataset.make_datasets`.
     """
-    files = dict(
-        photos=find_photos(photos), logos=find_images(logos, check_logo), fonts=find_fonts(fonts)
-    )
+    logos = find_images(logos, check_logo) if logos else []
+    files = dict(photos=find_photos(photos), logos=logos, fonts=find_fonts(fonts))
     if held_out is not None:
         files = leave_out(files, held_out)
-    photo_sides, logo_sides = (
-        split_by_hash(files[kind], val_fraction, kind) for kind in ("photos", "logos")
-    )
+    photo_sides = split_by_hash(files["photos"], val_fraction, "photos")
+    logo_sides = files["logos"], files["logos"]
+    if len({logo.sha256 for logo in files["logos"]}) > 1:  # a single one serves both sides
+        logo_sides = split_by_hash(files["logos"], val_fraction, "logos")
     return *zip(photo_sides, logo_sides), files["fonts"]
 
 

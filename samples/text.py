@@ -11,9 +11,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from random import Random
 
+import cv2
+import numpy as np
+from fontTools import agl
 from fontTools.ttLib import TTFont, TTLibError
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
 
+from samples.cache import FileCache
 from samples.files import list_paths
 
 SCRIPTS = {  # first and last code point
@@ -31,6 +36,11 @@ FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
 LATIN = string.ascii_letters + string.digits
 SIGNS = ":'#_"  # of dates and file numbers
 PROBE_PX = (10, 40)  # some fonts fail at small sizes only, some at large ones
+SHAPE_PX = 8  # letters of all fonts are compared at this size
+MODEL_FONTS = ("DejaVuSans.ttf", "STIXGeneralItalic.ttf", "cmti10.ttf")
+LETTER_GROUPS = (slice(0, 26), slice(26, 52), slice(52, 62))  # of LATIN
+LEAST_MARGIN = 0.07  # of 866 fonts 15 are below: symbols, or letters cut out of boxes
+PRIVATE = 0xE000  # code points from here on: variants of signs, such as a copyright with serifs
 WIDEST_SPACE = 4.0  # em; the fonts of jsMath have one of 65, and lines of 10,000 px
 STOCK_WORDS = """
     SAMPLE PREVIEW PROOF DRAFT COPYRIGHT CONFIDENTIAL stock photo images studio gallery media press
@@ -66,52 +76,98 @@ class Font:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
 
-def code_points(path: Path) -> frozenset[int]:
-    """The characters that a font file can write; none if it is broken."""
+def glyph_names(path: Path) -> dict[int, str]:
+    """Code point to glyph name of all that a font file can write; empty if it is broken."""
     log = logging.getLogger("fontTools")
     level = log.level
     log.setLevel(logging.ERROR)  # hundreds of fonts have harmless flaws, each worth a warning
     try:
         with TTFont(path, lazy=True, fontNumber=0) as font:
-            return frozenset(font.getBestCmap() or ())
+            return dict(font.getBestCmap() or {})
     except (TTLibError, OSError, AssertionError, LookupError):  # as fontTools meets damage
-        return frozenset()
+        return {}
     finally:
         log.setLevel(level)
 
 
 def can_draw(path: Path) -> bool:
-    """Whether Pillow draws the Latin letters, and a space that is not endless.
+    """Whether Pillow draws the Latin letters, and a space: empty, not of no width, not endless.
 
-    Some fonts' instructions make FreeType give up.
+    Some fonts' instructions make FreeType give up. Some fonts of symbols have one for a space.
     """
     try:
         for size_px in PROBE_PX:
             font = ImageFont.truetype(str(path), size_px)
             font.getmask(LATIN)
-            if font.getlength(" ") > WIDEST_SPACE * size_px:
+            if not 0 < font.getlength(" ") <= WIDEST_SPACE * size_px or font.getmask(" ").getbbox():
                 return False
     except OSError:  # "invalid opcode", "execution context too long"
         return False
     return True
 
 
+def _letter_shapes(path: Path) -> np.ndarray:
+    """Each letter of LATIN at SHAPE_PX x SHAPE_PX px, mean 0 and norm 1: float32, 62 x 64."""
+    font, shapes = ImageFont.truetype(str(path), 32), []
+    for letter in LATIN:
+        canvas = Image.new("L", (128, 128))
+        ImageDraw.Draw(canvas).text((32, 32), letter, 255, font)
+        ink = np.asarray(canvas.crop(canvas.getbbox() or (0, 0, 1, 1)))
+        shape = cv2.resize(ink, (SHAPE_PX, SHAPE_PX), interpolation=cv2.INTER_AREA)
+        shape = shape.astype(np.float32).ravel() - shape.mean()
+        shapes.append(shape / max(np.linalg.norm(shape), 1e-6))
+    return np.stack(shapes)
+
+
 @functools.cache
-def read_font(path: Path) -> "Font | None":
-    """The font, or None if it is broken or lacks Latin letters and digits."""
-    covered = code_points(path)
-    if not all(ord(letter) in covered for letter in LATIN) or not can_draw(path):
+def _model_shapes() -> list[np.ndarray]:
+    """Letters of fonts that all other letters resemble: upright, slanted, cursive."""
+    return [_letter_shapes(shipped_folder() / name) for name in MODEL_FONTS]
+
+
+def draws_letters(path: Path) -> bool:
+    """Whether what a font draws for letters and digits are letters and digits, not symbols.
+
+    Each must resemble its own model more than the models of others: on average, of the small
+    letters, of the capitals and of the digits.
+    """
+    shapes = _letter_shapes(path)
+    for group in LETTER_GROUPS:
+        margins = []
+        for model in _model_shapes():
+            alike = shapes[group] @ model[group].T
+            own, n = np.trace(alike), len(alike)
+            margins.append(own / n - (alike.sum() - own) / (n * n - n))
+        if max(margins) < LEAST_MARGIN:
+            return False
+    return True
+
+
+def _look_at_font(path: Path) -> list | None:
+    """Letters by script and signs of a font; None if it cannot be used."""
+    names = glyph_names(path)
+    usable = all(ord(letter) in names for letter in LATIN)
+    if not usable or not can_draw(path) or not draws_letters(path):
         return None
-    letters = {name: [chr(c) for c in range(low, high + 1) if c in covered]
+
+    def has(sign):  # fonts of TeX have other signs in the places of some, which their names tell
+        meant = agl.AGL2UV.get(names.get(ord(sign)), ord(sign))
+        return ord(sign) in names and (meant == ord(sign) or meant >= PRIVATE)
+
+    letters = {name: [chr(c) for c in range(low, high + 1) if c in names]
                for name, (low, high) in SCRIPTS.items()}  # fmt: skip
     letters = {name: "".join(chars) for name, chars in letters.items() if len(chars) >= 20}
-    extra = "".join(c for c in " ©®@™.,-/&|·" if ord(c) in covered)
-    signs = "".join(sign for sign in SIGNS if ord(sign) in covered)
-    return Font(path, {"latin": LATIN + extra, **letters}, signs)
+    extra = "".join(filter(has, " ©®@™.,-/&|·"))
+    return [{"latin": LATIN + extra, **letters}, "".join(filter(has, SIGNS))]
+
+
+def shipped_folder() -> Path:
+    """The folder of the fonts that matplotlib ships."""
+    return Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf"
 
 
 def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
-    """Fonts that cover Latin letters and digits, sorted by path.
+    """Fonts with Latin letters and digits, sorted by path; fonts of symbols are left out.
 
     Args:
         folder: searched for FONT_SUFFIXES.
@@ -122,13 +178,16 @@ def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
     """
     paths = []
     if shipped:
-        own = Path(importlib.util.find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf"
-        paths += sorted(p for p in own.glob("*.ttf") if not p.name.startswith("LastResort"))
+        own = shipped_folder().glob("*.ttf")
+        paths += sorted(path for path in own if not path.name.startswith("LastResort"))
     if folder is not None:
         if not Path(folder).is_dir():
             raise FileNotFoundError(f"No folder of fonts at {folder}. Check the path.")
         paths += list_paths(folder, FONT_SUFFIXES)
-    fonts = [font for font in map(read_font, paths) if font is not None]
+    progress = dict(desc="Checking fonts", delay=2, leave=False, disable=None)
+    with FileCache("fonts") as known:
+        found = {path: known.get(path, _look_at_font) for path in tqdm(paths, **progress)}
+    fonts = [Font(path, *content) for path, content in found.items() if content]
     if not fonts:
         raise FileNotFoundError(
             f"No usable font below {folder}: looked for {', '.join(FONT_SUFFIXES)} files with "
@@ -152,7 +211,7 @@ def fonts_that_write(text: str, fonts: list[Font] | None, folder: str, each=Fals
     letters = {ord(letter) for letter in text if not letter.isspace()}
     if not letters:
         return fonts
-    missing = [letters - code_points(font.path) for font in fonts]
+    missing = [letters - glyph_names(font.path).keys() for font in fonts]
     able = [font for font, lacks in zip(fonts, missing) if not lacks]
     if len(able) == len(fonts) or (able and not each):
         return able

@@ -4,7 +4,9 @@ import contextlib
 import functools
 import os
 import socket
+import tempfile
 
+os.environ["WATERMARK_CACHE"] = tempfile.mkdtemp()  # not the user's
 os.environ["HF_HUB_OFFLINE"] = "1"  # a stray download fails at once instead of retrying
 # Tiny networks: more threads would only wait for each other, most of all while tests run beside it.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -111,12 +113,18 @@ def make_mark(logos):
     return make
 
 
+PLAIN = dict(  # little happens to the photos
+    image_size=64, crop_range=(0.5, 1.0), native_probability=0, reduce_probability=0,
+    edit_probability=0, negative_probability=0, clean_probability=0.2,
+)  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def make_dataset(photos, logos, fonts):
     """A WatermarkDataset of 64 x 64 pixels, with changed settings."""
 
     def make(length=16, seed=0, **settings) -> WatermarkDataset:
-        settings = WatermarkSettings(**{"image_size": 64, **settings})
+        settings = WatermarkSettings(**PLAIN | settings)
         return WatermarkDataset(photos, logos, settings, length, seed, fonts)
 
     return make
@@ -170,10 +178,10 @@ def weights(make_model, tmp_path):
 
 @pytest.fixture
 def arguments(weights, photo_folder, logo_folder, tmp_path):
-    """Of evaluate.py: two slices of two images each."""
+    """Of evaluate.py: the command `measure`, two slices of two images each."""
     fonts = matplotlib.get_data_path() + "/fonts/ttf"
     return [
-        *("--weights", str(weights), "--output", str(tmp_path / "out"), "--count", "2"),
+        *("measure", "--weights", str(weights), "--output", str(tmp_path / "out"), "--count", "2"),
         *("--photos", str(photo_folder), "--logos", str(logo_folder), "--fonts", fonts),
         *("--slices", "text", "clean"),
     ]

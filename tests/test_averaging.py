@@ -22,7 +22,7 @@ def two(make_model, tmp_path):
 
 
 def average(*folders, output):
-    evaluate.main(["--average", *folders, "--weights", str(output)])
+    evaluate.main(["average", *folders, "--output", str(output)])
     return load_network(output).state_dict().values()
 
 
@@ -44,17 +44,12 @@ def test_it_was_trained_on_what_any_was_trained_on(two, photos, tmp_path):
     assert not (tmp_path / "c/trained_on.json").exists()
 
 
-def test_other_networks_and_too_few_are_refused(two, make_model, tmp_path, capsys):
+def test_other_networks_and_too_few_are_refused(two, make_model, tmp_path):
     make_model(decoder_channels=(24, 16, 16, 8)).save(tmp_path / "other")
     with pytest.raises(SystemExit, match="only weights of the same network have a mean"):
         average(two[0], str(tmp_path / "other"), output=tmp_path / "c")
     with pytest.raises(SystemExit, match=r"No config\.json in "):
         average(two[0], str(tmp_path / "missing"), output=tmp_path / "c")
     assert not (tmp_path / "c").exists()
-    for wrong in (["--average", two[0], "--weights", "c"], ["--average", *two]):
-        with pytest.raises(SystemExit):
-            evaluate.main(wrong)
-        assert "--average takes two folders or more" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        evaluate.main(["--average", *two, "--weights", "c", "--calibrate", "0.1"])
-    assert "--average goes with --weights, and with nothing else" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="A mean needs two folders or more; only "):
+        average(two[0], output=tmp_path / "c")

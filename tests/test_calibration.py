@@ -67,20 +67,20 @@ def test_command_rewrites_the_weights(
     make_model().save(tmp_path)
     before = WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item()
     folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
-    calibrate = ["--calibrate", "0.3", "--count", "1"]
-    evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
+    calibrate = ["--val-fraction", "0.3", "--count", "1"]
+    evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
     assert WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item() != before
     assert "on the 21 photos" in capsys.readouterr().out
     train, _ = make_datasets(*(folders[1::2]), val_fraction=0.3)
     write_manifest(make_manifest(**train.files), tmp_path / "trained_on.json")
-    evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
+    evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
     assert re.search(r"trained on, .*: 0 of \d+ photos, 0 of \d+ logos", capsys.readouterr().out)
     with pytest.raises(SystemExit, match="No folder at"):
         folders[1] = str(tmp_path / "missing")
-        evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
+        evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(SystemExit, match="is read-only: copy the folder to where you may write"):
-        evaluate.main(["--weights", str(tmp_path), *folders, *calibrate])
+        evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
 
 
 def test_no_edited_photo_speaks_for_clean(make_model, photos, logos, fonts, monkeypatch):
@@ -141,8 +141,8 @@ def test_command_fits_the_score_alone(make_model, photo_folder, logo_folder, tmp
     write_manifest({"photos": [], "logos": ["ab" * 8], "fonts": []}, tmp_path / "trained_on.json")
     before = WatermarkSegmenter.load(tmp_path)
     folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
-    fit = ["--fit-score", "0.3", "--count", "12"]
-    evaluate.main(["--weights", str(tmp_path), *folders, *fit])
+    fit = ["--val-fraction", "0.3", "--count", "12"]
+    evaluate.main(["fit-score", "--weights", str(tmp_path), *folders, *fit])
     assert "of 12 photos" in capsys.readouterr().out
     after = WatermarkSegmenter.load(tmp_path)
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
@@ -157,5 +157,6 @@ def test_photos_of_one_kind_fit_no_score(make_model, photo_folder, logo_folder, 
     before = (tmp_path / "model.safetensors").read_bytes()
     folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
     with pytest.raises(SystemExit, match=r"marked and clean photos.*raise --count"):
-        evaluate.main(["--weights", str(tmp_path), *folders, "--fit-score", "0.3", "--count", "1"])
+        fit = ["--val-fraction", "0.3", "--count", "1"]
+        evaluate.main(["fit-score", "--weights", str(tmp_path), *folders, *fit])
     assert (tmp_path / "model.safetensors").read_bytes() == before

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from dataset import BLEND_MODES, VISIBLE_LEVELS, WatermarkSettings, composite, honest_mask
+from dataset import WatermarkSettings
 from samples import IGNORE
+from samples.compositing import BLEND_MODES, VISIBLE_LEVELS, composite, honest_mask
 from samples.layouts import Layer
 from samples.loading import MIN_MARK_PIXELS, image_label
 
@@ -17,7 +18,10 @@ from samples.loading import MIN_MARK_PIXELS, image_label
         (dict(image_size=100), "image_size is 100; use a multiple of 32"),
         (dict(image_size=0), "image_size is 0"),
         (dict(image_size=256.0), "image_size is 256.0; use a multiple of 32, a whole number"),
-        (dict(text_styles=()), "text_styles is empty; name one or more of words, name"),
+        (
+            dict(text_styles=()),
+            "text_styles is empty; give a tuple with one or more of wor",
+        ),
         (dict(kinds={"logo": float("nan"), "text": 1}), "kinds is .*0 or more"),
         (dict(kinds={"logo": float("inf")}), "kinds is .*0 or more"),
         (dict(blur_sigma_range_px=(1, 1e9)), "blur_sigma_range_px .*from 0 to 100"),
@@ -33,7 +37,10 @@ from samples.loading import MIN_MARK_PIXELS, image_label
         (dict(kinds={"logo": 0, "text": 0}), "kinds is .*not all 0"),
         (dict(effects={}), "effects is .*not all 0"),
         (dict(opacity_range=(0.5, 2)), r"opacity_range is \(0.5, 2\).*from 0 to 1"),
-        (dict(opacity_range=(0.9, 0.1)), r"opacity_range is \(0.9, 0.1\); low and high must rise"),
+        (
+            dict(opacity_range=(0.9, 0.1)),
+            r"opacity_range is \(0.9, 0.1\); give low and high, which must",
+        ),
         (dict(opacity_range=0.5), "opacity_range is 0.5"),
         (dict(opacity_range=(float("nan"), 1)), "opacity_range"),
         (dict(crop_range=(0, 1)), "crop_range"),
@@ -44,15 +51,18 @@ from samples.loading import MIN_MARK_PIXELS, image_label
         (dict(usual_opacity_range=(0.5, 2)), r"usual_opacity_range is \(0.5, 2\).*from 0 to 1"),
         (dict(clean_probability=1.5), "clean_probability"),
         (dict(jpeg_probability=-0.1), "jpeg_probability"),
-        (dict(layouts={"grid": 1}, scales={"single": (0.1, 1)}), "scales has no range.*'grid'"),
-        (dict(layouts={"grid": 1}, rotations_deg={}), "rotations_deg has no range.*'grid'"),
         (dict(kind_layouts={"rune": {"inside": 1}}), "kind_layouts has no rune; choose from logo"),
         (dict(kind_layouts={"text": {"spiral": 1}}), r"kind_layouts\['text'\] has no spiral"),
         (dict(kind_layouts={"text": {"inside": 0}}), r"kind_layouts\['text'\] is .*not all 0"),
-        (
-            dict(kinds={"signature": 1}, layouts={"grid": 1}, scales={"grid": (0.1, 1)}),
-            "scales has no range for the layout 'inside'",
-        ),
+        (dict(kind_colors={"text": {"pink": 1}}), r"kind_colors\['text'\] has no pink"),
+        (dict(scales={"spiral": (0.1, 1)}), "scales has no spiral; choose from single"),
+        (dict(blend_modes="normal"), "blend_modes is 'normal'; give names and their weights, such"),
+        (dict(blend_modes=["normal"]), r"blend_modes is \['normal'\]; give names and their weig"),
+        (dict(clean_probability=1.2), "clean_probability is 1.2; give a number from 0 to 1"),
+        (dict(clean_probability="all"), "clean_probability is 'all'; give a number from 0 to 1"),
+        (dict(scales=0.5), "scales is 0.5; give a mapping"),
+        (dict(text_styles="words"), "text_styles is 'words'; give a tuple"),
+        (dict(mark_scale=0), "mark_scale is 0; give a number from"),
         (dict(scales={"single": (1, 0.1)}, layouts={"single": 1}), r"scales\['single'\]"),
         (dict(opacity_power=-1), "opacity_power"),  # would draw opacities above 1
     ],
@@ -62,10 +72,10 @@ def test_impossible_settings_are_refused(settings, reason):
         WatermarkSettings(**settings)
 
 
-def test_a_layout_of_weight_0_needs_no_ranges():
-    ranges = dict(scales={"inside": (0.1, 1)}, rotations_deg={"inside": (0, 0)})
-    kinds = dict(kinds={"text": 1}, layouts={"inside": 1, "grid": 0})
-    assert WatermarkSettings(**kinds, **ranges).layouts["grid"] == 0
+@pytest.mark.parametrize("name", ["scales", "rotations_deg"])
+def test_ranges_that_are_left_out_keep_their_default(name):
+    default, changed = WatermarkSettings(), WatermarkSettings(**{name: {"corner": (0.1, 0.3)}})
+    assert getattr(changed, name) == getattr(default, name) | {"corner": (0.1, 0.3)}
 
 
 # --- Compositing --------------------------------------------------------------------------------
@@ -92,10 +102,6 @@ def opaque(*rgb):
 def test_blend_modes_by_hand(blend_mode, expected):
     result = composite(pixel(51, 102, 204), opaque(204, 102, 51), 1.0, blend_mode)
     assert tuple(result[0, 0]) == expected
-
-
-def test_every_blend_mode_is_checked_by_hand():
-    assert set(BLEND_MODES) == {"normal", "multiply", "screen", "overlay", "soft_light"}
 
 
 def test_opacity_mixes_base_and_blend():

@@ -7,12 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import paint_photo, solid
+from conftest import PLAIN, paint_photo, solid
+from PIL import Image
 
 from dataset import (
-    BLEND_MODES,
-    TABLES,
-    VISIBLE_LEVELS,
     WatermarkDataset,
     WatermarkSettings,
     add_watermark,
@@ -23,12 +21,15 @@ from dataset import (
 )
 from inference.maps import reduced
 from inference.segmenter import recompressed
-from samples import IGNORE, loading
-from samples.files import ImageFile
-from samples.layouts import Layer
+from samples import IGNORE, files, loading
+from samples.compositing import BLEND_MODES, VISIBLE_LEVELS
+from samples.files import ImageFile, find_photos, jpeg_reduction
+from samples.grid import write_grid
+from samples.layouts import LAYOUTS, Layer
 from samples.loading import MIN_MARK_PIXELS, FreshSampler, image_label, make_loader
-from samples.photos import crop_photo, degrade, photo_square
-from samples.text import code_points
+from samples.marks import COLORS, EFFECTS, LOGO_KINDS, MARKS
+from samples.photos import EDITS, crop_photo, degrade, draw_deck, photo_square
+from samples.text import glyph_names
 
 # --- One sample ---------------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ def test_enlargement_changes_nothing_else_that_is_drawn(make_dataset):
 
 def test_edits_are_done_to_the_photo_before_any_mark(make_dataset):
     without = make_dataset(edit_probability=0).params(3)
-    edits = dict(contrast=(1.5, 1.5), brightness=(0.5, 0.5))
+    edits = dict.fromkeys(EDITS) | dict(contrast=(1.5, 1.5), brightness=(0.5, 0.5))  # no others
     params = make_dataset(edit_probability=1.0, edits=edits).params(3)
     assert [(edit.name, edit.amount) for edit in params.edits] == [
         ("contrast", 1.5), ("brightness", 0.5)]  # fmt: skip
@@ -199,28 +200,64 @@ def test_clean_photos_and_several_marks_occur(make_dataset):
     assert clean["label"] == 0 and not clean["mask"].any()
 
 
+TABLES = dict(kinds=MARKS, layouts=LAYOUTS, colors=COLORS, effects=EFFECTS, blend_modes=BLEND_MODES)
+
+
+@pytest.mark.parametrize("kind", [None, *MARKS])
 @pytest.mark.parametrize(
     "table, name", [(table, name) for table, names in TABLES.items() for name in names]
 )
-def test_every_alternative_can_be_forced_alone(make_dataset, table, name):
-    data = make_dataset(
-        length=8, clean_probability=0.0, opacity_range=(1.0, 1.0), kind_layouts={},
-        usual_look_probability=0.0, **{table: {name: 1}},
-    )  # fmt: skip
-    chosen = {getattr(mark, table[:-1]) for i in range(8) for mark in data.params(i).marks}
+def test_every_alternative_can_be_forced_alone(make_dataset, table, name, kind):
+    """Whatever place, colours and look a kind mostly has."""
+    kinds = {"kinds": {kind: 1}} if kind and table != "kinds" else {}
+    data = make_dataset(length=20, clean_probability=0.0, **kinds, **{table: {name: 1}})
+    chosen = {getattr(mark, table[:-1]) for i in range(20) for mark in data.params(i).marks}
     assert chosen == {name}
+
+
+@pytest.mark.parametrize(
+    "table, name", [(table, name) for table, names in TABLES.items() for name in names]
+)
+def test_every_alternative_shows(make_dataset, table, name):
+    data = make_dataset(
+        length=8, clean_probability=0.0, opacity_range=(1.0, 1.0), **{table: {name: 1}}
+    )
     assert any((data.stages(index)["mask"] == 1).sum() >= MIN_MARK_PIXELS for index in range(8))
 
 
-def test_the_usual_look_is_white_plain_and_half_transparent(make_dataset):
-    def looks(**changes):
-        data = make_dataset(length=40, clean_probability=0.0, **changes)
-        return [mark for index in range(40) for mark in data.params(index).marks]
+def marks_of(data):
+    return [mark for index in range(len(data)) for mark in data.params(index).marks]
 
-    for mark in looks(usual_look_probability=1.0, usual_opacity_range=(0.4, 0.5)):
-        assert (mark.color, mark.blend_mode) == ("white", "normal")
+
+def test_the_usual_look_is_white_plain_and_half_transparent(make_dataset):
+    always = dict(clean_probability=0.0, usual_look_probability=1.0)
+    for mark in marks_of(make_dataset(40, **always, usual_opacity_range=(0.4, 0.5))):
+        assert mark.color == "white" or mark.kind == "squares"  # those have colours of their own
+        assert mark.blend_mode == "normal"
         assert mark.effect in ("none", "shadow") and 0.4 <= mark.opacity <= 0.5
-    assert len({mark.color for mark in looks(usual_look_probability=0.0)}) == 6
+    never = make_dataset(40, clean_probability=0.0, usual_look_probability=0.0)
+    assert len({mark.color for mark in marks_of(never)}) >= 6
+
+
+@pytest.mark.parametrize(
+    "setting, value", [("colors", {"black": 1}), ("effects", {"border": 1}),
+                       ("blend_modes", {"screen": 1}), ("opacity_range", (0.1, 0.2)),
+                       ("opacity_range", (0.9, 0.95))],
+)  # fmt: skip
+def test_the_usual_look_keeps_to_what_is_set(make_dataset, setting, value):
+    data = make_dataset(20, clean_probability=0, usual_look_probability=1, **{setting: value})
+    for mark in marks_of(data):
+        if setting == "opacity_range":
+            assert value[0] <= mark.opacity <= value[1]
+        else:
+            assert getattr(mark, setting[:-1]) in value
+
+
+def test_marks_can_be_enlarged_all_at_once(make_dataset):
+    plain, large = (
+        marks_of(make_dataset(20, clean_probability=0, mark_scale=scale)) for scale in (1.0, 1.5)
+    )
+    assert [mark.scale for mark in large] == pytest.approx([1.5 * mark.scale for mark in plain])
 
 
 def test_the_highest_opacity_can_be_asked_for_more_often(make_dataset):
@@ -484,7 +521,7 @@ def test_neighbours_share_the_crop_and_have_marks_of_their_own(photos, logos, fo
 def test_texts_are_written_by_fonts_that_can(photos, logos, fonts):
     arrow = WatermarkSettings(image_size=64, texts=("to → ∞",), kinds={"text": 1})
     data = WatermarkDataset(photos, logos, arrow, 12, 0, fonts)
-    lacking = {font.path for font in fonts if not {0x2192, 0x221E} <= code_points(font.path)}
+    lacking = {font.path for font in fonts if not {0x2192, 0x221E} <= glyph_names(font.path).keys()}
     assert lacking and {f.path for f in data.fonts} == {f.path for f in fonts} - lacking
     with pytest.raises(ValueError, match=r"cannot write 京.*into the folder of fonts"):
         WatermarkDataset(photos, logos, replace(arrow, texts=("東京",)), 12, 0, fonts)
@@ -495,7 +532,12 @@ def test_a_crop_is_decoded_once_for_all_its_marks(
     photos, logos, fonts, monkeypatch, exposure, reads
 ):
     read, real = [], ImageFile.read
-    monkeypatch.setattr(ImageFile, "read", lambda self: read.append(self.path) or real(self))
+
+    def note(self, zoom):
+        read.append(self.path)
+        return real(self, zoom)
+
+    monkeypatch.setattr(ImageFile, "read", note)
     settings = WatermarkSettings(image_size=64, double_exposure_probability=exposure)
     data = WatermarkDataset(photos, logos, settings, 8, 0, fonts, marks_per_crop=2)
     for index in range(8):
@@ -532,6 +574,120 @@ def test_training_repeats_crops_and_validation_does_not(photo_folder, logo_folde
         assert [p.path for p in several.photos] == [p.path for p in one.photos] * 2
 
 
+def test_validation_does_not_follow_the_settings(photo_folder, logo_folder):
+    """So that the numbers of two settings can be compared."""
+    files = dict(photos=photo_folder, logos=logo_folder, val_length=3, val_fraction=0.3)
+    plain = WatermarkSettings(image_size=64)
+    edited = replace(plain, colors={"black": 1}, opacity_range=(0.9, 1.0), clean_probability=0)
+    first, second = (make_datasets(**files, settings=one)[1] for one in (plain, edited))
+    assert images_of(first, range(3)) == images_of(second, range(3))
+    own = make_datasets(**files, settings=plain, val_settings=edited)[1]
+    assert own.settings == edited
+
+
+def test_a_single_logo_serves_both_sides_and_text_needs_none(photo_folder, logo_folder, tmp_path):
+    shutil.copy(logo_folder / "logo0.png", tmp_path)
+    settings = WatermarkSettings(image_size=64)
+    for data in make_datasets(photo_folder, tmp_path, settings=settings, val_fraction=0.3):
+        assert [logo.path.name for logo in data.logos] == ["logo0.png"]
+    text = replace(settings, kinds={"text": 1})
+    train, val = make_datasets(photo_folder, None, settings=text, val_fraction=0.3)
+    assert not train.logos and not any(val.settings.kinds.get(kind) for kind in LOGO_KINDS)
+    with pytest.raises(ValueError, match="0 logos"):
+        make_datasets(photo_folder, None, settings=settings, val_fraction=0.3)
+
+
+# --- Which photo is shown, and how much of it ----------------------------------------------------
+
+
+def test_an_epoch_of_all_photos_shows_each_once(make_dataset, photos):
+    data = make_dataset(length=len(photos))
+    for epoch in range(3):
+        shown = [data.params((epoch, index)).photo for index in range(len(photos))]
+        assert sorted(shown) == list(range(len(photos)))
+    orders = {tuple(data.params((e, i)).photo for i in range(len(photos))) for e in range(3)}
+    assert len(orders) > 1
+
+
+@pytest.mark.parametrize("marks_per_crop, length", [(1, 5), (2, 5), (2, 4)])
+def test_decks_go_on_from_epoch_to_epoch(photos, logos, fonts, marks_per_crop, length):
+    settings = WatermarkSettings(image_size=64)
+    data = WatermarkDataset(photos, logos, settings, length, 0, fonts, marks_per_crop)
+    crops = [(e, i) for e in range(8) for i in range(0, length, marks_per_crop)]
+    shown = [data.params(crop).photo for crop in crops][: len(photos)]
+    assert sorted(shown) == list(range(len(photos)))
+    assert [data.params(crop).photo for crop in crops[::-1]][-len(photos) :] == shown[::-1]
+
+
+def test_a_deck_holds_photos_by_weight():
+    counts = np.zeros(3)
+    for number in range(200):
+        deck = draw_deck([3, 1, 0.5], str(number))
+        assert deck.count(0) == 3 or len(deck) == 4
+        counts += np.bincount(deck, minlength=3)
+    assert counts / counts.sum() == pytest.approx(np.array([3, 1, 0.5]) / 4.5, abs=0.02)
+    assert draw_deck([1] * 50, "a") != draw_deck([1] * 50, "b")
+
+
+def test_photos_come_from_weighted_folders_and_lists(photo_folder, photos, tmp_path):
+    (tmp_path / "hard.txt").write_text(f"{photos[2].path}\n\n{photos[5].path}\n")
+    found = find_photos({str(photo_folder): 1, tmp_path / "hard.txt": 2.5})
+    assert [photo.path for photo in found] == [p.path for p in [*photos, photos[2], photos[5]]]
+    assert [photo.weight for photo in found] == [1] * 8 + [2.5] * 2
+    with pytest.raises(ValueError, match=r"weight of the photos in .* is 0; give one above 0"):
+        find_photos({photo_folder: 0})
+
+
+def test_large_photos_are_shown_in_detail(logos, fonts, tmp_path):
+    Image.fromarray(paint_photo(0, 640, 900)).save(tmp_path / "large.jpg")
+    photos = find_photos(tmp_path)
+    settings = WatermarkSettings(image_size=64, native_probability=1, native_range=(1, 2))
+    data = WatermarkDataset(photos, logos, settings, 20, 0, fonts)
+    sides = [data.params(index).crop[0] * 640 / 64 for index in range(20)]
+    assert 1 <= min(sides) < 1.2 and 1.8 < max(sides) <= 2
+    far = replace(settings, native_probability=0)
+    data = WatermarkDataset(photos, logos, far, 20, 0, fonts)
+    assert min(data.params(index).crop[0] for index in range(20)) >= 0.5
+
+
+def test_a_photo_is_decoded_no_larger_than_needed(logos, fonts, tmp_path):
+    Image.fromarray(paint_photo(0, 640, 900)).save(tmp_path / "large.jpg", quality=95)
+    (photo,) = find_photos(tmp_path)
+    assert photo.short_px == 640
+    assert [jpeg_reduction(zoom) for zoom in (2, 1, 0.51, 0.5, 0.2, 0.1)] == [1, 1, 1, 2, 4, 8]
+    full, small = photo.read(), photo.read(0.2)
+    assert full.shape == (640, 900, 3) and small.shape == (160, 225, 3)
+    assert np.abs(reduced(full, 0.25).astype(int) - small).max() < 6
+    settings = WatermarkSettings(**PLAIN | dict(crop_range=(1, 1), clean_probability=1))
+    data = WatermarkDataset([photo], logos, settings, 4, 0, fonts)
+    whole = WatermarkDataset([replace(photo, short_px=0)], logos, settings, 4, 0, fonts)
+    for index in range(4):
+        images = [d.stages(index)["photo"].astype(int) for d in (data, whole)]
+        assert np.abs(images[0] - images[1]).mean() < 4
+
+
+def test_a_sound_file_is_not_opened_again_until_it_changes(tmp_path, monkeypatch):
+    path = tmp_path / "photo.png"
+    Image.fromarray(paint_photo(0, 60, 90)).save(path)
+    (first,) = find_photos(tmp_path)
+    opened, real = [], files.open_photo
+    monkeypatch.setattr(files, "open_photo", lambda source: opened.append(1) or real(source))
+    assert find_photos(tmp_path) == [first] and not opened
+    Image.fromarray(paint_photo(1, 64, 90)).save(path)
+    assert find_photos(tmp_path)[0].sha256 != first.sha256 and opened
+
+
+def test_a_grid_shows_what_a_change_did(make_dataset, tmp_path):
+    write_grid(make_dataset(clean_probability=1), tmp_path / "old.png")
+    write_grid(make_dataset(clean_probability=0), tmp_path / "new.png", tmp_path / "old.png")
+    old, new = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("old", "new"))
+    side = old.shape[1]
+    assert new.shape[1] > 2 * side and np.array_equal(new[:, :side], old)
+    assert not np.array_equal(new[:, -side:], old)
+    with pytest.raises(ValueError, match=r"none.png is no grid. Draw one first"):
+        write_grid(make_dataset(), tmp_path / "x.png", tmp_path / "none.png")
+
+
 def test_validation_draws_other_marks_than_the_first_epoch(photo_folder, logo_folder):
     lengths = dict(train_length=40, val_length=40)
     train, val = make_datasets(photo_folder, logo_folder, val_fraction=0.3, **lengths)
@@ -549,9 +705,8 @@ def test_a_blend_mode_that_leaves_its_range_is_clipped(monkeypatch):
 
 def test_changing_one_table_changes_no_other_settings():
     changed = WatermarkSettings()
-    changed.kinds["logo"] = changed.kind_layouts["signature"]["corner"] = -3
-    assert WatermarkSettings().kinds["logo"] > 0
-    assert WatermarkSettings().kind_layouts["signature"]["corner"] > 0
+    changed.kinds["logo"] = changed.layouts["corner"] = -3
+    assert WatermarkSettings().kinds["logo"] > 0 and WatermarkSettings().layouts["corner"] > 0
 
 
 @pytest.mark.parametrize("texts", ["SAMPLE", ("",), ("PREVIEW", " ")])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import paint_photo
 
-from inference.deploy import AnySize, fast_copy, find_normalised, mirrored
+from inference.deploy import AnySize, fast_copy, mirrored
 from inference.network import ScoreHead, SegmentationNetwork
 from inference.segmenter import STRIDE
 from model import WatermarkSegmenter
@@ -38,6 +38,7 @@ def shake(network):
         "densenet121",  # batch norm before convolutions, too
         "tu-mobilenetv3_small_050",
         "tu-ghostnet_100",  # the decoder takes a convolution's output before its norm
+        "tu-mobilevit_xxs",  # cannot be traced as a whole
     ],
 )
 def test_the_fast_copy_computes_the_same(encoder):
@@ -60,13 +61,13 @@ def test_the_fast_copy_has_fewer_steps():
     assert kinds.count(torch.nn.ConvTranspose2d) == 4
 
 
-@pytest.mark.parametrize("relu", [True, False])
-def test_only_what_a_convolution_gives_unchanged_is_folded(relu):
+def test_a_batch_norm_after_an_activation_is_not_folded():
     network = shake(SegmentationNetwork("resnet18", 8, (8, 8, 8, 8)))
-    if relu:
-        network.bridge.insert(1, torch.nn.ReLU(inplace=True))  # between convolution and norm
-    pairs = find_normalised(network)
-    assert (("bridge", "0", "2") in pairs, ("bridge", "0", "1") in pairs) == (False, not relu)
+    network.bridge.insert(1, torch.nn.ReLU(inplace=True))  # between convolution and batch norm
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        for one, other in zip(network(image), fast_copy(network)(image)):
+            assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_bf16_weights_answer_nearly_the_same():

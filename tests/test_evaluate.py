@@ -4,23 +4,23 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import evaluate
 from evaluation.accuracy import Outcome, summarise
 from evaluation.metrics import score_mask
 from evaluation.tables import markdown
-from evaluation.test_files import find_test_files
-from evaluation.testset import SLICES
+from evaluation.test_files import find_test_files, synthetic_slices
 from samples import IGNORE
 from samples.pairs import pair_files
 from samples.splits import make_manifest, write_manifest
 
 
-def outcome(label, iou_pixels, score=0.5):
+def outcome(label, iou_pixels, score=0.5, photo="1"):
     """An Outcome with so many of four pixels right."""
     truth = np.uint8([[1, 1, 1, 1]]) if label else np.uint8([[0, 0, 0, 0]])
     scores = score_mask(np.arange(4)[None] < iou_pixels, truth)
-    return Outcome("x", label, score, scores, scores)
+    return Outcome("x", photo, label, score, scores, scores)
 
 
 def test_table_averages_marked_images_and_counts_false_alarms():
@@ -31,24 +31,31 @@ def test_table_averages_marked_images_and_counts_false_alarms():
     results = summarise(slices)
     text, clean = results["slices"]["text"], results["slices"]["clean"]
     assert (text["marked"], text["clean"], text["undecided"]) == (2, 0, 1)
-    assert text["decidable"]["iou"][0] == pytest.approx((1 + 0.25) / 2)
-    assert text["alpha"]["pooled_iou"][0] == pytest.approx(5 / 8)
-    assert text["auroc"][0] == pytest.approx(3 / 4)  # .9 beats both, .4 one of two
+    assert text["iou"][0] == pytest.approx((1 + 0.25) / 2)
+    assert text["pooled_iou"][0] == pytest.approx(5 / 8)
+    assert text["auroc"][0] == clean["auroc"][0] == pytest.approx(3 / 4)  # .9 beats both, .4 one
     assert clean["images_marked"][0] == 0.5 and clean["area_marked"][0] == pytest.approx(0.25)
-    assert clean["decidable"] == {}
     table = markdown(results)
-    assert table.count("| text | 2 | 0.62 (") == 2  # once for each truth
-    assert "clean: 50.0 (" in table and "text: 1 images left out" in table
-    assert "Mean IoU" not in table  # of one slice
+    assert "| text | 2 | 0.62 (" in table and "| clean thumbnails | 2 | 50.0 (" in table
+    assert "text: 1 images left out" in table and "Mean IoU of 1 slices: 0.625" in table
 
 
-def test_the_mean_over_slices_is_said():
-    rights = {"text": 4, "faint": 1, "real-look": 2}
-    slices = {name: [outcome(1, right, 0.9)] for name, right in rights.items()}
-    both = markdown(summarise({**slices, "clean": [outcome(0, 0, 0.1)]}))
-    assert "\nMean IoU of these 3 slices: 0.583; of the 2 without real-look: 0.625.\n" in both
-    del slices["real-look"]
-    assert "\nMean IoU of these 2 slices: 0.625.\n" in markdown(summarise(slices))
+def test_images_of_one_photo_count_as_one_in_the_interval():
+    def width(photos):
+        slices = {
+            "text": [outcome(1, 4, 0.3 + 0.02 * i, f"{i * photos // 30}") for i in range(30)],
+            "clean": [outcome(0, 0, 0.7 - 0.02 * i, f"{i * photos // 30}") for i in range(30)],
+        }
+        return np.ptp(summarise(slices)["score"]["auroc"][1:])
+
+    assert width(3) > 1.5 * width(30)
+
+
+def test_the_table_leads_with_what_a_user_meets_and_names_imitations():
+    names = ["CLWD", "LOGO-L", "text", "large-corner", "unknown"]
+    table = markdown(summarise({name: [outcome(1, 4)] for name in names}))
+    rows = [line.split(" | ")[0][2:] for line in table.splitlines() if " | 1 | " in line]
+    assert rows == ["large-corner", "text", "LOGO-L-like", "CLWD-like", "unknown"]
 
 
 def test_evaluation_writes_everything_and_twice_the_same(arguments, tmp_path, capsys):
@@ -67,7 +74,8 @@ def test_saved_images_can_be_evaluated_as_pairs(arguments, weights, tmp_path):
     evaluate.main([*arguments, "--save-images"])
     first = json.loads((tmp_path / "out/results.json").read_text())
     folders = ["--images", str(tmp_path / "out/images"), "--masks", str(tmp_path / "out/masks")]
-    evaluate.main(["--weights", str(weights), "--output", str(tmp_path / "pairs"), *folders])
+    pairs = ["measure", "--weights", str(weights), "--output", str(tmp_path / "pairs"), *folders]
+    evaluate.main(pairs)
     pairs = json.loads((tmp_path / "pairs/results.json").read_text())
     values = {o["name"]: o["decidable"]["iou"] for o in first["outcomes"]}
     assert {o["name"]: o["decidable"]["iou"] for o in pairs["outcomes"]} == values
@@ -79,7 +87,7 @@ def test_what_cannot_be_written_ends_the_evaluation(arguments, tmp_path):
     with pytest.raises(SystemExit, match=r"Is a directory: .*0001\.png"):
         evaluate.main([*arguments, "--save-images"])
     (tmp_path / "file").write_bytes(b"")
-    taken = [*arguments, "--together", "2", "--slices", "text", "--output", str(tmp_path / "file")]
+    taken = ["together", *arguments[1:-1], "--output", str(tmp_path / "file")]
     with pytest.raises(SystemExit, match=r"File exists: .*file"):
         evaluate.main(taken)
 
@@ -95,15 +103,8 @@ def test_pairs_that_were_trained_on_are_refused(arguments, weights, tmp_path):
     folders = tmp_path / "out/images", tmp_path / "out/masks"
     write_manifest(make_manifest(photos=pair_files(*folders)[:3]), weights / "trained_on.json")
     with pytest.raises(SystemExit, match="3 of 4 photos to test with were trained on"):
-        evaluate.main(
-            ["--weights", str(weights), "--images", str(folders[0]), "--masks", str(folders[1])]
-        )
-
-
-def test_pairs_take_no_manifest(capsys):
-    with pytest.raises(SystemExit):
-        evaluate.parse(["--images", "a", "--masks", "b", "--manifest", "held_out.json"])
-    assert "--images and --masks go without it" in capsys.readouterr().err
+        evaluate.main(["measure", "--weights", str(weights),
+                       "--images", str(folders[0]), "--masks", str(folders[1])])  # fmt: skip
 
 
 def test_fonts_that_were_trained_on_are_noted(arguments, weights, photos, fonts, capsys):
@@ -129,38 +130,61 @@ def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path)
         evaluate.main([*arguments, "--manifest", str(tmp_path / "m.json")])
 
 
+def test_slices_are_made_of_their_own_photos(photos, logos, fonts, photo_folder, tmp_path, capsys):
+    (tmp_path / "large").mkdir()
+    Image.new("RGB", (1200, 900), "teal").save(tmp_path / "large/one.jpg")
+    folders = photo_folder, logos[0].path.parent, None
+    files = find_test_files(*folders, large=tmp_path / "large")
+    slices = synthetic_slices(["text", "large-text", "large-clean", "print-text"], 9, 0, files)
+    assert {name: len(images) for name, images in slices.items()} == {
+        "text": 9, "large-text": 9, "large-clean": 1  # a clean photo does not repeat
+    }  # fmt: skip
+    assert slices["large-text"][0].make().image.shape == (900, 1200, 3)
+    assert [image.photo for image in slices["text"][7:]] == ["photos 7", "photos 0"]
+    assert "Left out, because they need --print: print-text." in capsys.readouterr().out
+    with pytest.raises(ValueError, match="No slice can be made of the photos given"):
+        synthetic_slices(["print-text"], 1, 0, files)
+    write_manifest(make_manifest(photos=photos, logos=logos), tmp_path / "m.json")
+    with pytest.raises(ValueError, match="lists no large photos to test with"):
+        find_test_files(*folders, tmp_path / "m.json", large=tmp_path / "large")
+
+
+def test_photos_that_share_a_mark_are_measured_together(arguments, tmp_path):
+    cut = arguments.index("--slices")
+    files = arguments[1:cut]
+    evaluate.main(
+        ["together", *files, "--slices", "opaque", "--count", "1", "--group-sizes", "2", "4"]
+    )
+    rows = json.loads((tmp_path / "out/together.json").read_text())
+    assert [row["images"] for row in rows] == [2, 4]
+    assert (tmp_path / "out/together.md").read_text().count("| opaque | ") == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "measure --count 0", "measure --slices nothing", "together --save-images",
+     "together --photos a --logos b --slices clean", "calibrate --photos a --logos b",
+     "quantize --photos a --logos b"],
+)  # fmt: skip
+def test_wrong_usage_is_refused(wrong, capsys):
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main(wrong.split())
+    assert stop.value.code == 2 and "error: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ([], "give either --photos and --logos, or"),
-        (["--photos", "x"], "give either"),
-        (["--images", "a", "--masks", "b", "--photos", "c"], "give either"),
-        (["--images", "a", "--masks", "b", "--count", "0"], "--count is 0"),
-        (["--images", "a", "--masks", "b", "--slices", "nothing"], "invalid choice: 'nothing'"),
-        (["--photos", "a", "--logos", "b", "--calibrate", "0.1"], "name them by --weights"),
-        (["--photos", "a", "--logos", "b", "--quantize"], "name them by --weights"),
-        (
-            ["--images", "a", "--masks", "b", "--count", "5", "--fonts", "c"],
-            "--images does not read --count, --fonts",
-        ),
-        (
-            ["--photos", "a", "--logos", "b", "--together", "3", "--save-images"],
-            "--together does not read --save-images",
-        ),
-        (
-            "--photos a --logos b --together 3 --slices clean".split(),
-            "--together needs slices with marks: LOGO-L, ",
-        ),
-        (
-            "--photos a --logos b --fit-score 0.1 --weights c --slices text".split(),
-            "--fit-score does not read --slices",
-        ),
+        ("", "Give --photos and --logos, or --images and --masks"),
+        ("--photos x", "Give --photos and --logos"),
+        ("--images a --photos c --logos b", "Give --photos and --logos"),
+        ("--images a --masks b --count 5", "evaluated as they are: no --count"),
+        ("--images a --masks b --manifest c", "evaluated as they are: no --manifest"),
     ],
 )
-def test_wrong_usage_is_explained(capsys, wrong, message):
-    with pytest.raises(SystemExit):
-        evaluate.parse(wrong)
-    assert message in capsys.readouterr().err
+def test_measure_says_what_it_needs(weights, wrong, message):
+    with pytest.raises(SystemExit, match=message):
+        evaluate.main(["measure", "--weights", str(weights), *wrong.split()])
 
 
 def test_empty_folder_is_explained(arguments, tmp_path):
@@ -168,8 +192,3 @@ def test_empty_folder_is_explained(arguments, tmp_path):
     arguments[arguments.index("--photos") + 1] = str(tmp_path / "empty")
     with pytest.raises(SystemExit, match="No usable image below"):
         evaluate.main(arguments)
-
-
-def test_all_slices_are_evaluated_by_default():
-    options = evaluate.parse(["--images", "a", "--masks", "b"])
-    assert options.slices == list(SLICES) and options.count >= 100

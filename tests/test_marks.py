@@ -8,6 +8,7 @@ import pytest
 from conftest import assert_premultiplied, random_stamp, solid
 from PIL import Image
 
+from samples import marks
 from samples.files import find_images
 from samples.marks import (
     COLORS,
@@ -70,6 +71,20 @@ def test_large_logos_are_kept_small(tmp_path):
     stamp = load_logo(tmp_path / "large.png")
     assert MAX_LOGO_PX / 2 <= max(stamp.shape) <= MAX_LOGO_PX
     assert stamp.shape[0] / stamp.shape[1] == pytest.approx(3 * MAX_LOGO_PX / 600, rel=0.02)
+
+
+def test_logos_in_memory_are_limited_by_their_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(marks, "KEPT_BYTES", 5000)
+    rgba = np.full((20, 20, 4), 255)  # 1,600 bytes each
+    rgba[3, 3, 3] = 0
+    for number in range(6):
+        save_logo(tmp_path / f"{number}.png", rgba)
+        load_logo(tmp_path / f"{number}.png")
+    read = []
+    monkeypatch.setattr(marks, "open_photo", lambda path: read.append(path) or Image.open(path))
+    for number in (5, 4, 3, 0):
+        load_logo(tmp_path / f"{number}.png")
+    assert [path.stem for path in read] == ["0"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pytest
 from evaluation.metrics import (
     auroc,
     bootstrap,
-    boundary_f1,
     expected_calibration_error,
     reliability,
     score_mask,
@@ -31,35 +30,15 @@ def test_undecidable_pixels_do_not_count():
 def test_nothing_found_where_nothing_is_scores_1():
     empty = np.zeros((4, 4), bool)
     scores = score_mask(empty, np.zeros((4, 4), np.uint8))
-    assert scores.iou == scores.f1 == scores.boundary_f1 == 1
+    assert scores.iou == scores.f1 == 1
     assert score_mask(~empty, np.zeros((4, 4), np.uint8)).iou == 0
-
-
-def square(x, size=100):
-    mask = np.zeros((size, size), bool)
-    mask[20:60, x : x + 40] = True
-    return mask
-
-
-def test_boundary_f1_forgives_a_pixel_and_no_more():
-    # 100 x 100: the tolerance is 0.0075 * 141 = 1 px.
-    assert boundary_f1(square(20), square(20)) == 1
-    assert boundary_f1(square(21), square(20)) == 1
-    far = boundary_f1(square(30), square(20))  # two edges of four lie apart, but for the overlap
-    assert 0.3 < far < 0.5
-    assert boundary_f1(square(20), square(20)) > far > boundary_f1(square(60), square(20))
-
-
-def test_boundary_f1_of_empty_masks():
-    empty = np.zeros((9, 9), bool)
-    assert boundary_f1(empty, empty) == 1
-    assert boundary_f1(empty, ~empty) == boundary_f1(~empty, empty) == 0
 
 
 def test_auroc_counts_pairs_and_halves_ties():
     # 6 pairs: .9 beats both, .5 beats .1 and ties with .5, .1 ties with .1 and loses.
-    assert auroc(np.array([0.9, 0.5, 0.1]), np.array([0.5, 0.1])) == pytest.approx(4 / 6)
-    assert auroc(np.array([1.0]), np.array([0.0])) == 1
+    label = np.array([True, True, True, False, False])
+    assert auroc(np.array([0.9, 0.5, 0.1, 0.5, 0.1]), label) == pytest.approx(4 / 6)
+    assert np.isnan(auroc(np.array([0.9, 0.5]), label[:2]))
 
 
 def test_calibration_weighs_both_kinds_alike():
@@ -79,3 +58,12 @@ def test_bootstrap_interval_covers_the_value():
     assert value == pytest.approx(0.5)
     assert 0.43 < low < 0.46 and 0.54 < high < 0.57  # 0.5 -+ 1.96 * 0.29 / sqrt(101)
     assert bootstrap(np.mean, values) == (value, low, high)
+
+
+def test_images_of_one_photo_are_drawn_together():
+    single = np.arange(101) / 100
+    values, photos = np.tile(single, 9), np.tile(np.arange(101), 9)
+    value, low, high = bootstrap(np.mean, values, photos=photos)
+    assert (value, low, high) == pytest.approx(bootstrap(np.mean, single))
+    independent = bootstrap(np.mean, values)
+    assert np.ptp(independent) < 0.4 * (high - low)

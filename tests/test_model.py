@@ -155,6 +155,11 @@ def test_precision_is_what_the_cpu_is_fast_in(instructions, precision, inference
     assert devices.best_precision("cpu") == precision  # a GPU is left unused
 
 
+def test_cores_are_counted_within_the_containers_quota(monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib takes it like the quota
+    assert devices.cpu_count() == 1
+
+
 # --- Losses -------------------------------------------------------------------------------------
 
 
@@ -351,15 +356,14 @@ def test_missing_folder_is_named(tmp_path):
     [
         (b'{"format": "waterm', "damaged"),
         (b"\xff\xfe\x00", "damaged"),
-        (b"[]", "is of None"),
-        (b'{"model_type": "unet"}', r"is of \(None, None\), not of"),
-        (b'{"format": "watermark-segmentation", "version": 2}', "version 2, .*it reads version 3"),
-        (b'{"format": "watermark-segmentation", "version": 4}', "segmentation', 4"),
+        (b"[]", "of format and version None"),
+        (b'{"model_type": "unet"}', r"version \(None, None\); this code reads"),
+        (b'{"format": "watermark-segmentation", "version": 2}', "segmentation', 2"),
     ],
 )
 def test_damaged_and_foreign_configs_are_refused(saved, content, reason):
     (saved / "config.json").write_bytes(content)
-    with pytest.raises(ValueError, match=f"config.json is .*{reason.removeprefix('is ')}"):
+    with pytest.raises(ValueError, match=f"config.json is .*{reason}"):
         WatermarkSegmenter.load(saved)
 
 
@@ -391,7 +395,7 @@ def test_weights_of_another_network_are_refused(saved, make_model):
         ValueError, match="does not hold the weights of the network in config"
     ) as no:
         WatermarkSegmenter.load(saved)
-    assert "tensors differ, such as " in str(no.value) and len(str(no.value)) < 400
+    assert "size mismatch for " in str(no.value) and len(str(no.value)) < 400
 
 
 @pytest.mark.parametrize("setting", NOT_NEGATIVE)

@@ -62,11 +62,11 @@ def test_own_samples_share_no_crops(photos, logos, fonts, mark_folder):
         mix_in((general, general), 0.5, find_mark(mark_folder))
 
 
-def test_without_a_font_of_its_own_text_takes_fonts_that_can_write_it(tmp_path):
+def test_without_a_font_of_its_own_text_is_written_in_one_named_font(tmp_path):
     (tmp_path / "a.txt").write_text("Привет", "utf-8")
     mark = find_mark(tmp_path)
     assert not mark.logos and mark.settings(WatermarkSettings()).kinds == {"logo": 0, "text": 1}
-    assert 0 < len(mark.fonts) < len(find_fonts())
+    assert [font.path.name for font in mark.fonts] == ["DejaVuSans.ttf"]
 
 
 def test_a_mark_that_cannot_be_used_is_explained(mark_folder, tmp_path):
@@ -196,6 +196,13 @@ def test_training_mixes_and_validation_has_only_what_is_new(
     assert set(make_manifest(logos=mark.logos)["logos"]) <= set(listed["logos"])
     assert set(make_manifest(photos=train.pairs)["photos"]) <= set(listed["photos"])
     assert train[0, 1]["image"].shape[0] == 3
+
+
+def test_validation_photos_are_not_doubly_exposed(make_dataset, mark_folder):
+    exposed = WatermarkSettings(image_size=64, double_exposure_probability=1)
+    train, val = mix_in((make_dataset(), make_dataset()), 1, find_mark(mark_folder), None, exposed)
+    assert all(train.datasets[0].params(index).exposure for index in range(8))
+    assert not any(val.datasets[0].params(index).exposure for index in range(8))
 
 
 def test_own_and_general_samples_must_be_of_one_size(make_dataset, mark_folder):

@@ -10,8 +10,8 @@ from conftest import paint_photo
 from dataset import add_watermark
 from evaluation.metrics import score_mask
 from inference import pooling
-from inference.details import Pool, detail_of
-from inference.pooling import agreement, confidence_of, segment_together
+from inference.details import DetailSum, agreement, confidence_of, detail_of
+from inference.pooling import segment_together
 from model import WatermarkSegmenter
 from samples.drawing import SampleParams
 
@@ -134,19 +134,19 @@ def test_images_of_other_sizes_make_groups_of_their_own(tiny_model, samples):
 def test_of_many_images_some_are_pooled_and_all_are_compared(segmenter, samples, monkeypatch):
     monkeypatch.setattr(pooling, "MAX_POOLED", 8)
     (group,), _ = segment_together(segmenter, [sample["image"] for sample in samples])
-    assert len(group.shared.pooled) <= 8 and len(group.confidences) == 10
-    left_out = [group.confidences[n] for n in range(10) if n not in group.shared.pooled]
+    assert len(group.shared.averaged) <= 8 and len(group.confidences) == 10
+    left_out = [group.confidences[n] for n in range(10) if n not in group.shared.averaged]
     assert left_out and min(left_out) > 0.75
 
 
-def test_an_image_can_be_taken_out_of_a_pool():
+def test_an_image_can_be_removed_from_a_sum():
     details = [detail_of(paint_scene(seed)) for seed in range(3)]
-    pool, two = Pool(SHAPE), Pool(SHAPE)
+    three, two = DetailSum(SHAPE), DetailSum(SHAPE)
     for detail in details:
-        pool.add(detail)
+        three.add(detail)
     for detail in details[:2]:
         two.add(detail)
-    rest = pool.without(details[2]).mean
+    rest = three.without(details[2]).mean
     assert np.allclose(rest.values, two.mean.values, atol=1e-3)
     assert np.allclose(rest.weight, two.mean.weight, atol=1e-5)
 

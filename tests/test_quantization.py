@@ -37,7 +37,7 @@ def quantized(tmp_path_factory, photo_folder, logo_folder):
     for name in (CONFIG, WEIGHTS):
         shutil.copy(SHIPPED_WEIGHTS / name, folder)
     inputs = ["--photos", str(photo_folder), "--logos", str(logo_folder), "--count", "12"]
-    evaluate.main(["--quantize", "--weights", str(folder), *inputs])
+    evaluate.main(["quantize", "--weights", str(folder), *inputs])
     return folder
 
 
@@ -74,7 +74,7 @@ def test_each_backend_has_a_name_of_its_own(quantized):
 def test_weights_without_a_quantized_network_are_refused(tmp_path):
     for name in (CONFIG, WEIGHTS):
         shutil.copy(SHIPPED_WEIGHTS / name, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"No int8.xml in .*evaluate.py --quantize"):
+    with pytest.raises(FileNotFoundError, match=r"No int8.xml in .*evaluate.py quantize"):
         load_segmenter(tmp_path, "cpu", INT8)
 
 
@@ -86,7 +86,7 @@ def test_a_network_of_other_weights_is_refused(quantized, tmp_path, mark):
     else:
         text = (quantized / "int8.xml").read_text()
         (tmp_path / "int8.xml").write_text(text.replace(quantization.MADE_OF[0], "something"))
-    with pytest.raises(ValueError, match=r"int8.xml was made of other weights.*--quantize"):
+    with pytest.raises(ValueError, match=r"int8.xml was made of other weights.*quantize"):
         load_segmenter(tmp_path, "cpu", INT8)
 
 
@@ -94,7 +94,7 @@ def test_a_network_of_other_weights_is_refused(quantized, tmp_path, mark):
 def test_a_damaged_network_is_refused(quantized, tmp_path, damage):
     shutil.copytree(quantized, tmp_path, dirs_exist_ok=True)
     (tmp_path / damage).write_bytes((quantized / damage).read_bytes()[:99])
-    with pytest.raises(ValueError, match=r"int8.xml or its .bin cannot be read.*--quantize"):
+    with pytest.raises(ValueError, match=r"int8.xml or its .bin cannot be read.*quantize"):
         load_segmenter(tmp_path, "cpu", INT8)
 
 
@@ -115,17 +115,6 @@ def test_gpus_and_a_missing_package_are_said(quantized, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(ValueError, match="pip install openvino nncf"):
         quantization.quantize(quantized, (None, None, None), 8, 0)
-
-
-@pytest.mark.parametrize(
-    "wrong, message",
-    [(["--calibrate", "0.1"], "first the one"), (["--card", "README.md"], "the whole table"),
-     (["--together", "3"], "go without --together")],
-)  # fmt: skip
-def test_one_thing_at_a_time(arguments, wrong, message, capsys):
-    with pytest.raises(SystemExit):
-        evaluate.main([*arguments, "--quantize", *wrong])
-    assert message in capsys.readouterr().err
 
 
 def test_the_backend_of_an_evaluation_is_chosen(arguments, monkeypatch):

@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pytest
 from fontTools.ttLib import TTFont
+from PIL import ImageFont
 
 from samples.text import (
     LATIN,
     TEXTS,
     Font,
     can_draw,
-    code_points,
     draw_ai_label,
     draw_date_id,
     draw_text,
+    draws_letters,
     find_fonts,
+    glyph_names,
+    shipped_folder,
 )
 
 
@@ -61,27 +64,21 @@ def test_damage_that_fonttools_does_not_expect_counts_as_broken(error, monkeypat
         raise error
 
     monkeypatch.setattr("samples.text.TTFont.getBestCmap", fail)
-    assert code_points(all_fonts[0].path) == frozenset()
+    assert glyph_names(all_fonts[0].path) == {}
 
 
 def test_fonts_that_pillow_cannot_draw_are_passed_over(monkeypatch, tmp_path, all_fonts):
     for name in ("good.ttf", "small.ttf", "large.ttf"):
         shutil.copy(all_fonts[0].path, tmp_path / name)
 
-    class Stubborn:
-        def __init__(self, path, size_px):
-            bad_px = {"small.ttf": 10, "large.ttf": 40}.get(path.rsplit("/", 1)[1])
-            self.fails = size_px == bad_px
+    real = ImageFont.truetype
 
-        def getmask(self, text):
-            assert set(text) == set(LATIN)
-            if self.fails:
-                raise OSError("invalid opcode")
+    def stubborn(path, size_px):
+        if size_px == {"small.ttf": 10, "large.ttf": 40}.get(path.rsplit("/", 1)[1]):
+            raise OSError("invalid opcode")
+        return real(path, size_px)
 
-        def getlength(self, text):
-            return 3.0
-
-    monkeypatch.setattr("samples.text.ImageFont.truetype", Stubborn)
+    monkeypatch.setattr("samples.text.ImageFont.truetype", stubborn)
     found = find_fonts(tmp_path, shipped=False)
     assert [font.path.name for font in found] == ["good.ttf"]
 
@@ -91,7 +88,7 @@ def test_a_font_without_its_glyphs_cannot_be_drawn(tmp_path, all_fonts):
     with TTFont(all_fonts[0].path) as font:
         del font["glyf"], font["loca"]
         font.save(tmp_path / "hollow.ttf")
-    assert set(map(ord, LATIN)) <= code_points(tmp_path / "hollow.ttf")
+    assert set(map(ord, LATIN)) <= glyph_names(tmp_path / "hollow.ttf").keys()
     assert can_draw(all_fonts[0].path) and not can_draw(tmp_path / "hollow.ttf")
 
 
@@ -105,6 +102,22 @@ def test_a_font_with_an_endless_space_is_passed_over(space_em, drawn, tmp_path, 
     assert can_draw(tmp_path / "wide.ttf") == drawn
 
 
+SYMBOLS = ["cmex10", "cmsy10"]  # brackets, arrows ... in the places of letters
+
+
+@pytest.mark.parametrize("name", [*SYMBOLS, "DejaVuSans", "cmti10", "STIXGeneralBolIta"])
+def test_fonts_of_symbols_are_told_from_fonts_of_letters(name):
+    assert draws_letters(shipped_folder() / f"{name}.ttf") == (name not in SYMBOLS)
+
+
+def test_text_is_never_written_in_symbols(all_fonts):
+    names = {font.path.stem for font in all_fonts}
+    assert not names & {*SYMBOLS, "cmmi10"}  # the last has a sign in the place of its space
+    assert {"DejaVuSans", "cmr10", "STIXGeneral"} <= names
+    roman = next(font for font in all_fonts if font.path.stem == "cmr10")
+    assert "©" not in roman.letters["latin"] and "_" not in roman.signs  # it has a phi and a dot
+
+
 def test_flaws_of_fonts_are_not_logged_and_others_are(caplog, all_fonts, monkeypatch):
     class Flawed:
         def __init__(self, *arguments, **options):
@@ -113,7 +126,7 @@ def test_flaws_of_fonts_are_not_logged_and_others_are(caplog, all_fonts, monkeyp
 
     monkeypatch.setattr("samples.text.TTFont", Flawed)
     with caplog.at_level("WARNING"):
-        code_points(all_fonts[0].path)
+        glyph_names(all_fonts[0].path)
         logging.getLogger("fontTools.ttLib").warning("still heard")
     assert caplog.messages == ["still heard"]
 

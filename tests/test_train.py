@@ -369,20 +369,27 @@ def test_validating_needs_fitting_weights(monkeypatch, tmp_path, trained, argume
         ("--data.settings.sizes=32", "sizes"),
         ("--model.colour=red", "colour"),
         ("--data.folder=nowhere", "folder"),
+        (
+            "--data.settings.blend_modes=normal",
+            "blend_modes: Expected a Mapping. Got value: norm",
+        ),
+        ("--data.settings.opacity_range=0.3", "opacity_range: Expected a tuple. Got value: 0.3"),
+        ("--data.settings.clean_probability=1.2", "clean_probability is 1.2; give a number from 0"),
+        ("--data.settings.blend_modes.dodge=1", "blend_modes has no dodge; choose from normal"),
     ],
 )
-def test_cli_refuses_unknown_settings(monkeypatch, capsys, argument, name):
+def test_cli_refuses_wrong_settings_in_one_sentence(monkeypatch, argument, name):
     with pytest.raises(SystemExit) as stop:
         run_cli(monkeypatch, "fit", "--config", CONFIGS[0], argument)
-    assert stop.value.code not in (0, None)
-    assert name in capsys.readouterr().err
+    message = str(stop.value)
+    assert message.startswith("train.py: ") and name in message
+    assert len(message) < 200 and "\n" not in message
 
 
-def test_cli_refuses_unknown_keys_in_a_config(monkeypatch, capsys, tmp_path):
+def test_cli_refuses_unknown_keys_in_a_config(monkeypatch, tmp_path):
     (tmp_path / "mine.yaml").write_text("data:\n  bach_size: 4\n")
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="bach_size"):
         run_cli(monkeypatch, "fit", "--config", tmp_path / "mine.yaml")
-    assert "bach_size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -397,6 +404,7 @@ def test_cli_explains_impossible_settings(monkeypatch, tmp_path, arguments, mess
     with pytest.raises(SystemExit) as stop:
         run_cli(monkeypatch, "fit", f"--trainer.default_root_dir={tmp_path}", *arguments)
     assert str(stop.value).startswith("train.py: ") and message in str(stop.value)
+    assert not list(tmp_path.iterdir())  # no folder of a run that never began
 
 
 def test_cli_resumes_and_the_command_line_decides(trained, cli_run):

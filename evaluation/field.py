@@ -1,0 +1,156 @@
+"""Which `min_score` suits your own photos: a folder without marks, and perhaps one with marks.
+
+No masks are needed: a photo counts as marked if `segment` gives a mask that is not empty. A higher
+`min_score` spares clean photos and loses marks.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from evaluation.figures import SHEET_PX, contact_sheet
+from evaluation.metrics import auroc, bootstrap
+from evaluation.tables import cell, table
+from inference.pictures import overlay_picture, shrunk
+from inference.reading import read_image
+from inference.segmenter import MIN_SCORE
+
+FALSE_ALARMS = (0.01, 0.02, 0.05, 0.1)  # shares of clean photos for which min_score is chosen
+STEPS = 1000  # from 0 to 1, of which a min_score is chosen
+WORST = 12  # photos of either kind on the contact sheet
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What the network makes of one photo."""
+
+    path: str
+    marked: bool  # it comes from the folder of marked photos
+    score: float
+    coverage: float  # share of its pixels in the mask, at min_score 0
+
+    @property
+    def found_below(self) -> float:
+        """The `min_score` up to which the photo has a mask; 0 if it never has one."""
+        return self.score if self.coverage else 0.0
+
+    def found(self, min_score: float) -> bool:
+        return 0 < self.found_below >= min_score
+
+
+def look_at(segmenter, clean, marked, settings: dict) -> list[Photo]:
+    """Segments photos of both kinds (lists of ImageFile) with arguments of `Segmenter.segment`."""
+    photos = []
+    for file in tqdm([*clean, *marked], desc="photos", mininterval=5):
+        found = segmenter.segment(file.path, **settings, min_score=0)
+        is_marked = len(photos) >= len(clean)
+        photos.append(Photo(str(file.path), is_marked, found.score, found.coverage))
+    return photos
+
+
+def min_score_for(clean: list[Photo], share: float) -> float | None:
+    """The lowest `min_score` of STEPS at which at most this share of clean photos has a false mark.
+
+    None if there are too few photos: a single one would be a larger share.
+    """
+    allowed = math.floor(share * len(clean) + 1e-9)
+    if not allowed:
+        return None
+    limit = sorted((photo.found_below for photo in clean), reverse=True)[allowed:]
+    highest = max(limit, default=0.0)
+    return min(1.0, (math.floor(highest * STEPS + 1e-6) + 1) / STEPS) if highest else 0.0
+
+
+def summarise(photos: list[Photo]) -> dict:
+    """AUROC, and for each `min_score` the share of either kind with a mask; (value, low, high)."""
+    clean, marked = by_kind(photos)
+    wanted = {"default": MIN_SCORE, **{f"{s:.0%}": min_score_for(clean, s) for s in FALSE_ALARMS}}
+    rows = {}
+    for name, score in wanted.items():
+        rows[name] = {"min_score": score}
+        for kind, some in (("false_alarms", clean), ("recall", marked)):
+            if some and score is not None:
+                rows[name][kind] = bootstrap(np.mean, [photo.found(score) for photo in some])
+    summary = {"clean": len(clean), "marked": len(marked), "thresholds": rows}
+    if marked:
+        scores, labels = np.array([(photo.score, photo.marked) for photo in photos]).T
+        summary["auroc"] = bootstrap(auroc, scores, labels == 1)
+    return summary
+
+
+def by_kind(photos: list[Photo]) -> tuple[list[Photo], list[Photo]]:
+    """The clean and the marked photos."""
+    return tuple([photo for photo in photos if photo.marked == kind] for kind in (False, True))
+
+
+def field_table(summary: dict) -> str:
+    """Markdown; in brackets 95 % bootstrap intervals over photos."""
+    rows = []
+    for name, row in summary["thresholds"].items():
+        shares = [cell(row.get(kind), True) for kind in ("false_alarms", "recall")]
+        score = row["min_score"]
+        rows.append((name, "too few clean photos" if score is None else f"{score:g}", *shares))
+    titles = ("false alarms at most", "min_score", "clean photos with a false mark",
+              "marked photos found")  # fmt: skip
+    counts = f"{summary['clean']} clean and {summary['marked']} marked photos."
+    if "auroc" in summary:
+        counts += f" AUROC of the score: {cell(summary['auroc'])}."
+    return "\n".join([counts, "", *table(titles, rows)]) + "\n"
+
+
+def curve(photos: list[Photo]) -> Figure:
+    """Share of photos with a mask over `min_score`, of either kind."""
+    scores = np.linspace(0, 1, 201)
+    figure, axis = plt.subplots(figsize=(5.5, 3.6), dpi=100, layout="constrained")
+    for some, label in zip(by_kind(photos), ("clean photos: false mark", "marked photos: found")):
+        if some:
+            shares = [np.mean([photo.found(score) for photo in some]) for score in scores]
+            axis.plot(scores, shares, label=label)
+    axis.axvline(MIN_SCORE, color="0.7", linewidth=1, label="default")
+    axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="min_score", ylabel="share of photos")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def worst(photos: list[Photo]) -> list[Photo]:
+    """At the default `min_score`: false alarms of high score, then misses of low score."""
+    clean, marked = by_kind(photos)
+    false = sorted((p for p in clean if p.found(MIN_SCORE)), key=lambda p: -p.score)
+    missed = sorted((p for p in marked if not p.found(MIN_SCORE)), key=lambda p: p.score)
+    return false[:WORST] + missed[:WORST]
+
+
+def worst_sheet(segmenter, photos: list[Photo], settings: dict) -> Figure:
+    """Contact sheet of photos with what is found in them at min_score 0, in red."""
+    pictures, captions = [], []
+    for photo in photos:
+        rgb = read_image(photo.path)
+        found = segmenter.segment(rgb, **settings, min_score=0)
+        pictures.append(shrunk(overlay_picture(found, rgb), SHEET_PX))
+        what = "missed" if photo.marked else "false alarm"
+        captions.append(f"{what}, {photo.score:.2f}\n{Path(photo.path).name[:24]}")
+    return contact_sheet(pictures, captions, columns=min(6, len(photos)), width=13, dpi=80)
+
+
+def write_field(segmenter, photos: list[Photo], settings: dict, output: Path) -> None:
+    """field.json, field.md, curve.png and, if anything is wrong, worst.png; prints the table."""
+    output.mkdir(parents=True, exist_ok=True)
+    summary = summarise(photos)
+    print(f"\n{field_table(summary)}")
+    content = {**summary, "photos": [asdict(photo) for photo in photos]}
+    (output / "field.json").write_text(json.dumps(content, indent=1) + "\n")
+    (output / "field.md").write_text(field_table(summary))
+    figures = {"curve.png": curve(photos)}
+    if some := worst(photos):
+        figures["worst.png"] = worst_sheet(segmenter, some, settings)
+    for name, figure in figures.items():
+        figure.savefig(output / name)
+        plt.close(figure)
+    print(f"Everything is in {output}/.")

@@ -1,1 +1,0 @@
-"""Rates and memory, each beside a baseline timed in the same run."""
