@@ -6,11 +6,18 @@ machine, uploads are deleted, and without --share nothing is sent anywhere.
 
 import argparse
 import html
+import io
 import os
+import secrets
+import shutil
 import signal
 import sys
 import tempfile
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,18 +25,24 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import gradio as gr
 import matplotlib
+import numpy as np
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
-from batch.handful import overlay_of, segment_handful, zip_masks
+from batch import Options, segment_files
+from batch.look import open_image
+from batch.rows import failure, reason_of, to_json
 from inference import load_segmenter
-from inference.answers import PREVIEW_PX, Answers, check_photo
 from inference.folder import SHIPPED_WEIGHTS
-from inference.pictures import data_url, encode, mask_bytes, overlay, shrunk
-from inference.reading import read_image
-from inference.segmenter import MIN_SCORE, THRESHOLD
+from inference.pictures import encode, mask_bytes, overlay, shrunk
+from inference.reading import IMAGE_SUFFIXES, read_image
+from inference.segmenter import MIN_SCORE, THRESHOLD, Segmenter, check_limits
+from inference.segmenter import decide as decide_mask
 
 UPLOAD_LIMIT = "200mb"  # of one file
+PREVIEW_PX = 1280  # longest side of a photo that is shown
+MAX_PIXELS = 50_000_000  # of one photo, which takes some 18 bytes a pixel while it is looked at
+KEPT_BYTES = 300_000_000  # of all answers together, at 4 bytes a pixel
 MAX_WAITING = 64  # requests; a further one is told that the queue is full
 MAX_FILES = 24  # of the tab for many images
 MAX_TEXT = 60  # characters of a mark
@@ -44,33 +57,12 @@ COLUMN_PX = 320  # least width: a phone shows one column
 NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}  # of all events that run it
 TABLE = ["path", "score", "coverage", "error"]  # columns of the report that are shown
 SIZE = "The mark's longer side over the photo's shorter one"
-SLIDERS = [  # (least, most, start, step), texts; in the order of `Answers.decide`
+SLIDERS = [  # (least, most, start, step), texts; in the order of `decide`
     ((0, 1, THRESHOLD, 0.01), {"label": "Threshold", "info": "Probability of a marked pixel"}),
     ((0, 50, 0, 1), {"label": "Dilation (px)", "info": "Widens the mask"}),
     ((0, 1, MIN_SCORE, 0.01), {"label": "Min. score", "info": "Below it the mask is empty"}),
 ]
-COMPARE = """
-{{#if value}}<figure>
-<img src="{{value.before}}" alt="The photo">
-<img class="after" src="{{value.after}}" alt="{{value.alt}}">
-<label>with mask <input type="range" value="0" aria-label="Share of the photo without mask"> without
-</label></figure>{{else}}<p>The photo and its watermark in red appear here.</p>{{/if}}
-"""
-COMPARE_CSS = """
-figure { position: relative; margin: 0; }
-img { display: block; width: 100%; border-radius: var(--radius-lg); }
-.after { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at, 0%)); }
-label { display: flex; gap: 8px; margin-top: 8px; }
-input { flex: 1; accent-color: var(--color-accent); }
-p { padding: 5em 1em; text-align: center; border: 1px dashed var(--border-color-primary);
-    border-radius: var(--radius-lg); }
-"""
-COMPARE_JS = """
-const show = (at) => element.style.setProperty('--at', at + '%');
-element.addEventListener('input', (event) => show(event.target.value));
-watch('value', () => show(0));
-"""
-CSS = ".drop .wrap { padding-top: 28px; } .html-container { padding: 0 !important; }"
+CSS = ".drop .wrap { padding-top: 28px; }"
 PASTE_JS = """() => document.addEventListener('paste', (event) => {
   const drop = [...document.querySelectorAll('.drop')].find((one) => one.offsetParent);
   const input = drop?.querySelector('input[type=file]');
@@ -78,6 +70,82 @@ PASTE_JS = """() => document.addEventListener('paste', (event) => {
   input.files = event.clipboardData.files;
   input.dispatchEvent(new Event('change', { bubbles: true }));
 })"""
+
+
+# --- What the network says, kept for a while ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says of one photo of H x W pixels."""
+
+    name: str
+    photo: np.ndarray  # uint8, h x w x 3, RGB, at most PREVIEW_PX long
+    probability: np.ndarray  # float32, H x W, 0..1
+    score: float  # 0..1
+
+    @property
+    def bytes(self) -> int:
+        return self.photo.nbytes + self.probability.nbytes
+
+
+class Answers:
+    """Asks the network about photos and keeps the latest answers, within a bound of memory.
+
+    The network runs in one thread: OpenVINO keeps memory for every thread that it has served.
+    """
+
+    def __init__(self, segmenter: Segmenter, limit: int = KEPT_BYTES):
+        """Of all answers together `limit` bytes are kept; the latest one in any case."""
+        self.segmenter, self.limit, self.kept = segmenter, limit, {}
+        self.lock, self.thread = threading.Lock(), ThreadPoolExecutor(1)
+
+    def run(self, function, *arguments):
+        """function(*arguments), in the network's thread."""
+        return self.thread.submit(function, *arguments).result()
+
+    def ask(self, path: str) -> str:
+        """Keeps the network's answer to a photo; the token to get it by.
+
+        Raises:
+            ValueError: the photo cannot be used; see `check_photo`.
+        """
+        check_photo(path)
+        rgb = read_image(path)
+        found = self.run(self.segmenter.segment, rgb)
+        answer = Answer(Path(path).stem, shrunk(rgb, PREVIEW_PX), found.probability, found.score)
+        with self.lock:
+            self.kept[token := secrets.token_hex(8)] = answer
+            while len(self.kept) > 1 and sum(a.bytes for a in self.kept.values()) > self.limit:
+                self.kept.pop(next(iter(self.kept)))  # the oldest
+        return token
+
+    def get(self, token: str) -> Answer:
+        """A kept answer; ValueError if it is no longer kept."""
+        with self.lock:
+            if token in self.kept:
+                return self.kept[token]
+        raise ValueError("The answer to this photo is no longer in memory. Choose the photo again.")
+
+
+def check_photo(path) -> None:
+    """What is broken behind the header of a photo, `read_image` finds.
+
+    Raises:
+        ValueError: there is no such photo, or it has more than MAX_PIXELS.
+    """
+    path = Path(path)
+    try:
+        with open_image(str(path), allow_huge=True) as image:
+            pixels = image.width * image.height
+    except (OSError, ValueError, SyntaxError) as error:
+        kinds = "JPEG, PNG, WebP, TIFF, HEIC, AVIF, GIF or BMP"
+        raise ValueError(f"{path.name} {reason_of(error)}. Choose a photo: {kinds}.") from None
+    if pixels > MAX_PIXELS:
+        raise ValueError(
+            f"{path.name} has more than {MAX_PIXELS // 1_000_000} megapixels, the most that fits "
+            "into memory beside other requests. Choose a smaller photo, or use segment.py."
+        )
 
 
 # --- What the events of the page call ----------------------------------------------------------
@@ -95,66 +163,57 @@ def explained(*paths):
         raise gr.Error(html.escape(text), duration=None, print_exception=False) from error
 
 
-def find_upload(answers: Answers, path: str | None, *settings):
-    """`find` for an uploaded file, which is deleted then."""
-    if path is None:
-        raise gr.Error("No photo came. Choose one.", print_exception=False)
-    try:
-        return find(answers, path, *settings)
-    finally:
-        Path(path).unlink(missing_ok=True)
-
-
 def find_example(answers: Answers, index: int, *settings):
-    """`find` for one of EXAMPLES."""
-    return find(answers, str(list(EXAMPLES.values())[index]), *settings)
+    """`find_upload` for one of EXAMPLES."""
+    return find_upload(answers, str(list(EXAMPLES.values())[index]), *settings)
 
 
-def find(answers: Answers, path: str, *settings):
-    """The path, the probability, and what `decide` returns, for a photo of any kind.
+def find_upload(answers: Answers, path: str | None, *settings):
+    """The token, the probability, and what `decide` returns, for a photo of any kind.
 
     Args:
-        settings: threshold, dilation and minimum score, as `Answers.decide` takes them.
+        settings: threshold, dilation and minimum score, as `Segmenter.segment` takes them.
     """
     with explained(path):
-        answers.ask(path)
-        probability = answers.get(path).probability_picture()
-    return path, probability, *decide(answers, path, *settings)
+        if path is None:
+            raise ValueError("No photo came. Choose one.")
+        token = answers.ask(path)
+        probability = shrunk(answers.get(token).probability, PREVIEW_PX)
+    return token, np.rint(probability * 255).astype(np.uint8), *decide(answers, token, *settings)
 
 
-def decide(answers: Answers, path: str | None, *settings):
+def decide(answers: Answers, token: str | None, *settings):
     """Pictures to compare, score, a sentence, the mask and its file: all without the network."""
-    if path is None:  # a slider moved before there was a photo
+    if token is None:  # a slider moved before there was a photo
         return [gr.skip()] * 5
     with explained():
-        answer, found = answers.decide(path, *settings)
+        check_limits(*settings)
+        answer = answers.get(token)
+    found = decide_mask(answer.probability, answer.score, *settings)
     mask, (height, width) = mask_bytes(found.mask), found.mask.shape
+    small = shrunk(mask, PREVIEW_PX)
     said = f"**{found.coverage:.1%}** of the {width} x {height} pixels are marked."
     if found.score < settings[2]:
         said += " The score is below the minimum score, so the mask is empty."
-    pictures = {
-        "before": data_url(answer.photo),
-        "after": data_url(answer.overlay(found.mask)),
-        "alt": f"The photo with its watermark in red, on {found.coverage:.1%} of the pixels",
-    }
-    name = f"{Path(path).stem}.mask.png"
-    file = save_bytes_to_cache(encode(mask, ".png"), name, get_upload_folder())
-    return pictures, {"watermark": found.score}, said, shrunk(mask, PREVIEW_PX), file
+    file = save_bytes_to_cache(encode(mask, ".png"), f"{answer.name}.mask.png", get_upload_folder())
+    pictures = answer.photo, overlay(answer.photo, small >= 128)
+    return pictures, {"watermark": found.score}, said, small, file
 
 
-def look(answers: Answers, logo, text: str, photo, opacity: float, size: float):
+def look(answers: Answers, logo, text: str | None, photo, opacity: float, size: float):
     """A mark on a photo, what is found of it, a sentence, and the heat map."""
     from evaluation.figures import to_picture
     from evaluation.trial import try_mark  # slow to import: PyTorch
     from evaluation.visibility import heat_map
 
-    photo = photo or EXAMPLES["No mark"]
+    photo, text = photo or EXAMPLES["No mark"], text or ""
     with explained(logo, photo):
         if len(text) > MAX_TEXT:  # the page's own limit holds in browsers alone
             raise ValueError(f"The text has {len(text)} characters. Give {MAX_TEXT} at most.")
         for path in filter(None, (logo, photo)):
             check_photo(path)
-        trial = answers.run(try_mark, logo, text, read_image(photo), opacity, size)
+        mark = answers.segmenter, logo, text, read_image(photo), opacity, size
+        trial = answers.run(try_mark, *mark)
     found = trial.found
     said = f"Score **{found.score:.2f}**; **{found.coverage:.1%}** of the pixels are found."
     pictures = trial.image, overlay(trial.image, found.mask)
@@ -162,17 +221,44 @@ def look(answers: Answers, logo, text: str, photo, opacity: float, size: float):
 
 
 def find_many(answers: Answers, paths, progress=gr.Progress(track_tqdm=True)):  # noqa: B008
-    """Contact sheet, table and ZIP file of a handful of images."""
+    """Contact sheet, table and ZIP file of a handful of images: highest score first."""
     from evaluation.figures import overlay_sheet
 
     with explained(), tempfile.TemporaryDirectory() as folder:
         if not paths or len(paths) > MAX_FILES:
             raise ValueError(f"{len(paths or [])} files came. Choose 1 to {MAX_FILES}.")
-        records = segment_handful(paths, Path(folder), answers.segmenter, check_photo)
+        photos, masks = Path(folder, "photos"), Path(folder, "masks")
+        photos.mkdir()
+        records = [record for path in map(Path, paths) if (record := refused(path, photos))]
+        if len(records) < len(paths):  # a folder, in which no list of paths is followed
+            chosen = Options(overlay=True)
+            records += segment_files([photos], masks, chosen, answers.segmenter, True).records
+        records = [{**record, "path": Path(record["path"]).name} for record in records]
+        records.sort(key=lambda record: (record["score"] is None, -(record["score"] or 0)))
         good = [record for record in records if record["error"] is None]
-        sheet = overlay_sheet(good, [overlay_of(one, Path(folder)) for one in good])
-        file = save_bytes_to_cache(zip_masks(Path(folder)), "masks.zip", get_upload_folder())
+        overlays = [masks / Path(one["mask"]).with_suffix(".overlay.jpg") for one in good]
+        sheet, data = overlay_sheet(good, overlays), io.BytesIO()
+        with zipfile.ZipFile(data, "w") as archive:  # PNG files would not become smaller
+            archive.writestr("report.jsonl", b"".join(to_json(one) + b"\n" for one in records))
+            for one in good:
+                archive.write(masks / one["mask"], one["mask"])
+        file = save_bytes_to_cache(data.getvalue(), "masks.zip", get_upload_folder())
     return sheet, [[record[name] for name in TABLE] for record in records], file
+
+
+def refused(path: Path, folder: Path) -> dict | None:
+    """The record of a file that is not looked at; any other is copied, under a name of its own."""
+    try:
+        check_photo(path)
+        if not path.name.lower().endswith(IMAGE_SUFFIXES):
+            raise ValueError(f"{path.name} has not the ending of an image. Rename it.")
+    except (OSError, ValueError) as error:
+        return {"path": path.name, "mask": None, **failure(error)}
+    name = path.name
+    while (folder / name).exists():
+        name = f"~{name}"
+    shutil.copyfile(path, folder / name)
+    return None
 
 
 # --- The page ----------------------------------------------------------------------------------
@@ -192,8 +278,7 @@ def make_page(answers: Answers) -> gr.Blocks:
         with gr.Tab("Many images"):
             many_tab(answers)
         gr.Markdown(
-            "Everything is computed on the machine that runs this page. The photo of the "
-            "first tab is deleted after the answer, other files within "
+            "Everything is computed on the machine that runs this page. Files are deleted within "
             f"{(SWEEP_S + KEEP_S) // 60} minutes."
         )
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
@@ -201,7 +286,10 @@ def make_page(answers: Answers) -> gr.Blocks:
 
 def drop(label: str, **options) -> gr.File:
     """A place for any file: what cannot be used is explained after the upload."""
-    return gr.File(label=label, height=170, elem_classes="drop", **options)
+    field = gr.File(label=label, height=170, elem_classes="drop", **options)
+    # `gr.File` itself leaves an empty file for each one that comes.
+    field.preprocess = lambda got: getattr(got, "path", None) or (got and [f.path for f in got])
+    return field
 
 
 def picture(label: str, alt: str, **options) -> gr.Image:
@@ -220,27 +308,27 @@ def photo_tab(answers: Answers) -> None:
             score, said = gr.Label(label="Score", show_heading=False), gr.Markdown()
             download = gr.DownloadButton("Download the mask (PNG)", variant="primary")
         with gr.Column(scale=3, min_width=COLUMN_PX):
-            compare = gr.HTML(
-                html_template=COMPARE, css_template=COMPARE_CSS, js_on_load=COMPARE_JS,
-                elem_id="compare",
+            compare = gr.ImageSlider(
+                label="The photo, and its watermark in red", interactive=False, slider_position=0,
+                elem_id="compare", buttons=["fullscreen"], max_height=900, format="jpeg",
             )  # fmt: skip
             with gr.Row():
                 sliders = [gr.Slider(*span, min_width=200, **texts) for span, texts in SLIDERS]
             with gr.Row():
                 mask = picture("Mask", "The mask: white where the photo is marked", format="png")
                 probability = picture("Probability", "The probability of each pixel: white is 1")
-    path, shown = gr.State(), [compare, score, said, mask, download]
+    token, shown = gr.State(), [compare, score, said, mask, download]
     for event, function, given in (
         (photo.upload, find_upload, photo), (examples.click, find_example, examples)
     ):  # fmt: skip
         answered = event(
-            partial(function, answers), [given, *sliders], [path, probability, *shown],
+            partial(function, answers), [given, *sliders], [token, probability, *shown],
             show_progress_on=compare, api_name=function.__name__, **NETWORK,
         )  # fmt: skip
         for after in (answered.success, answered.failure):  # room for the next one
             after(lambda: None, None, photo, queue=False)
     gr.on(
-        [slider.input for slider in sliders], partial(decide, answers), [path, *sliders], shown,
+        [slider.input for slider in sliders], partial(decide, answers), [token, *sliders], shown,
         show_progress="hidden", trigger_mode="always_last", concurrency_limit=2,
     )  # fmt: skip
 

@@ -169,7 +169,7 @@ class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
                 0 leaves it constant, so that the training can be prolonged from its checkpoint.
             score_weight: weight of the image score in the loss; with 0 its head learns nothing.
             clean_weight: weight of what clean images have marked; 0.3 halves the number of photos
-                that are falsely marked, and misses more marks (EXPERIMENTS.md, 2026-11-29).
+                that are falsely marked, and misses more marks (log 50).
             pixel_loss: a name in PIXEL_LOSSES, added to the Dice loss.
             keep_weight: above 0, the training starts from a trained network and must not forget:
                 on the batch's general samples (`mixing.MixedDataset`) the answer of that network is

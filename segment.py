@@ -14,7 +14,7 @@ import warnings
 
 from batch import Options, segment_files
 from batch.command import escape_odd_names, run_command
-from batch.report import WRITERS
+from batch.rows import WRITERS
 from inference.runtime import BACKENDS
 
 

@@ -11,20 +11,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from batch.files import PROGRESS, UsageError
 from inference.reading import IMAGE_SUFFIXES
 
 MAX_NAME_BYTES = 255  # of one file name, on every usual file system
 LIST_SUFFIX = ".txt"  # of a list of paths
-CONSENSUS = "consensus-"  # begins the names of masks that several images share
-JOURNAL = ".progress."  # begins the names of what `journal.py` keeps in an output folder
-NOTES = f"{JOURNAL}jsonl"  # what a folder of masks has
+NOTES = f"{PROGRESS}jsonl"  # what a folder of masks has
 EARLIER = "folders with masks of an earlier run"  # among what is passed over
 # Path, relative path of its outputs (None: the path goes up or is absolute), error
 Found = tuple[str, PurePosixPath | None, str | None]
-
-
-class UsageError(ValueError):
-    """The call cannot work at all: no result was written."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +29,6 @@ class Input:
     path: str  # as found
     name: str  # of its outputs: path relative to the output folder, with "/", without ending
     error: str | None = None  # known before it is opened
-    number: int = 0  # among all inputs
-    size: tuple[int, int] | None = None  # width, height in px, where it is decided in a group
-    group: str = ""  # changes with the files of its group
 
 
 def list_inputs(
@@ -91,7 +83,10 @@ def _expand(source: str, output: Path, others: Counter) -> Iterator[Found]:
 
 
 def _read_list(path: Path, output: Path, others: Counter) -> Iterator[Found]:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The list {path} cannot be read: {error.strerror}.") from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's `>`
         data = data.decode("utf-16", "replace").encode()
     for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1):

@@ -1,43 +1,31 @@
 """What a batch has done, so that it can go on after a stop.
 
-The output folder keeps `.progress.jsonl` with two kinds of notes: which file belongs to which image
-(written before any output), and what was found in an image (written once its outputs are whole).
+The output folder keeps `.progress.jsonl`, a line for each finished image: the size and time of its
+file, the hashes of its outputs, its line of the report. The line comes first, then the outputs: one
+that is missing is made again, and one with another hash was changed by somebody else and stays.
 """
 
 import json
 import os
-import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from batch.inputs import JOURNAL, NOTES, Input, UsageError, input_among
-from batch.report import PARTIAL, OutputError, to_json
+from batch.files import (
+    OutputError,
+    UsageError,
+    clear_partial,
+    digest_at,
+    digest_of,
+    lies_inside,
+    write_whole,
+)
+from batch.inputs import NOTES, Input, input_among
+from batch.rows import to_json
 
 ADVICE = "Give another output folder, or --overwrite to start afresh."
 NOT_OURS = "Give another output folder, or move that file away."
-
-
-@contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Makes the output folder, and keeps other runs out of it; UsageError where that fails."""
-    lock = FileLock(output / f"{JOURNAL}lock", timeout=0)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"Another run is writing to {output}. Wait for its end.") from None
-    except OSError as error:
-        raise UsageError(
-            f"The output folder {output} cannot be written: {error.strerror}."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class Journal:
@@ -49,10 +37,17 @@ class Journal:
             key: changes with everything that an output depends on, apart from its image.
         """
         self.output, self.key, self.path = output, key, output / NOTES
-        self.one_at_a_time = threading.Lock()
-        self.keys, self.claimed, self.done = set(), {}, {}
+        self.lock, self.folders = threading.Lock(), {}  # name to whether it lies inside
+        self.changed = set()  # names of outputs, by somebody else
+        self._forget()
+        if self.path.is_symlink():
+            raise UsageError(f"{self.path} is a link. {NOT_OURS}")
         for note in self._notes():
             self._remember(note)
+
+    def _forget(self) -> None:
+        self.keys, self.owners, self.done = set(), {}, {}
+        self.digests = defaultdict(set)  # name to those of all that was written under it
 
     def _notes(self) -> Iterator[dict]:
         data = self.path.read_bytes() if self.path.exists() else b""
@@ -61,23 +56,31 @@ class Journal:
                 note = json.loads(line)
             except ValueError:  # torn by a kill, or the empty end
                 continue
-            if isinstance(note, dict) and {"key", "path"} <= set(note):
-                yield note
+            if isinstance(note, dict) and {"stamp", "record"} <= set(note):
+                kinds = {"key": str, "path": str, "name": str, "files": dict}
+                if all(isinstance(note.get(name), kind) for name, kind in kinds.items()):
+                    yield note
 
     def _remember(self, note: dict) -> None:
+        """Whoever wrote a note: it is of no file outside the folder."""
         self.keys.add(note["key"])
-        if "claim" in note:
-            self.claimed[note["claim"]] = note["path"]
-        else:
-            self.done[note["path"], note["name"]] = note
+        note["files"] = {n: d for n, d in note["files"].items() if self._lies_inside(n)}
+        for name, digest in note["files"].items():
+            self.owners[name] = note["path"]
+            self.digests[name].add(digest)
+        self.done[note["path"], note["name"]] = note
+
+    def _lies_inside(self, name: str) -> bool:
+        folder, file = os.path.split(name)
+        if folder not in self.folders:
+            self.folders[folder] = lies_inside(self.output, folder)
+        return file not in ("", ".", "..") and self.folders[folder]
 
     def prepare(self, inputs: list[Input], endings, others: list[str], overwrite: bool) -> None:
-        """Notes which files the run will write; UsageError, before that, if one is in use.
-
-        Nothing is deleted that is an input.
+        """UsageError if a file that the run will write is in use; nothing has changed then.
 
         Args:
-            others: names of files that belong to no single image, such as the report.
+            others: names of files that belong to no single image; the report comes first.
             overwrite: delete what an earlier run has written here; files of others still stay.
         """
         wanted = {i.name + end: os.path.abspath(i.path) for i in inputs for end in endings}
@@ -85,92 +88,103 @@ class Journal:
         if both:
             raise UsageError(f"{both[0]} is the name of two outputs: rename {wanted[both[0]]}.")
         wanted |= dict.fromkeys(others, "")
-        for name in wanted:
-            if name not in self.claimed and os.path.lexists(self.output / name):
-                raise UsageError(f"{self.output} has a {name} that no run wrote. {NOT_OURS}")
+        self._refuse_files_of_others(wanted)
         if overwrite:
-            path = input_among(inputs, (self.output / name for name in self.claimed))
-            if path is not None:
-                raise UsageError(
-                    f"{path}, an input, is of an earlier run and would be deleted. Give another "
-                    "output folder."
-                )
+            self._start_afresh(inputs, wanted)
         else:
-            self._refuse(wanted)
-        shutil.rmtree(self.output / PARTIAL, ignore_errors=True)  # of a run that was killed
-        (self.output / PARTIAL).mkdir()
-        if overwrite:
-            for path in [*(self.output / name for name in self.claimed), self.path]:
-                path.unlink(missing_ok=True)
-            self.keys, self.claimed, self.done = set(), {}, {}
-        for name, path in self.claimed.items():
-            if not path and name not in wanted:  # an older report; of a group that is no more
-                (self.output / name).unlink(missing_ok=True)
-        new = [name for name in wanted if name not in self.claimed]
-        self._append(*({"claim": name, "path": wanted[name]} for name in new))
+            self._refuse_other_runs(wanted, others[0])
+        clear_partial(self.output)
+        self.remove(n for n, path in self.owners.items() if not path and n not in wanted)
 
-    def _refuse(self, wanted: dict) -> None:
+    def _refuse_files_of_others(self, wanted: dict) -> None:
+        for name in wanted:
+            if not self._lies_inside(name):
+                raise UsageError(f"{self.output / name} is outside, where a link leads. {NOT_OURS}")
+            if name not in self.owners and os.path.lexists(self.output / name):
+                raise UsageError(f"{self.output} has a {name} that no run wrote. {NOT_OURS}")
+
+    def _refuse_other_runs(self, wanted: dict, report: str) -> None:
         if self.keys - {self.key}:
             raise UsageError(
                 f"{self.output} has results of other options, weights, devices or programs. "
                 + ADVICE
             )
         for name, path in wanted.items():
-            if self.claimed.get(name, path) != path:
-                raise UsageError(f"{self.output / name} is of {self.claimed[name]}. {ADVICE}")
+            if self.owners.get(name, path) != path:
+                raise UsageError(f"{self.output / name} is of {self.owners[name]}. {ADVICE}")
+        if self._is_changed(report):
+            raise UsageError(f"{self.output / report} was changed since it was written. {ADVICE}")
 
-    def read(self, inputs: list[Input], all_notes: bool = False) -> dict[int, dict]:
-        """Index to record of the inputs that are done, in input order.
+    def _start_afresh(self, inputs: list[Input], wanted: dict) -> None:
+        path = input_among(inputs, (self.output / name for name in self.owners))
+        if path is not None:
+            raise UsageError(
+                f"{path}, an input, is of an earlier run and would be deleted. Give another "
+                "output folder."
+            )
+        self.remove(name for name in self.owners if name not in wanted)
+        for name in wanted:
+            (self.output / name).unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        self._forget()
+
+    def _is_changed(self, name: str) -> bool:
+        """Whether a file is there that no run wrote so."""
+        digest = digest_at(self.output / name)
+        return digest is not None and digest not in self.digests.get(name, ())
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Deletes outputs, apart from those that somebody changed."""
+        for name in names:
+            if not self._is_changed(name):
+                (self.output / name).unlink(missing_ok=True)
+
+    def find(self, item: Input) -> dict | None:
+        """What was noted last of an image, also if that no longer holds."""
+        return self.done.get((os.path.abspath(item.path), item.name))
+
+    def record_of(self, item: Input, stamp: list | None) -> dict | None:
+        """The record of an image that is done; None if it is not, or has changed since."""
+        note = self.find(item)
+        if not note or note["record"]["error"] or note["stamp"] != stamp:
+            return None
+        for name, digest in note["files"].items():
+            found = digest_at(self.output / name)
+            if found is None or (found != digest and found in self.digests[name]):
+                return None
+            if found != digest:
+                self.changed.add(name)
+        return {**note["record"], "path": item.path}
+
+    def add(
+        self, path: str, name: str, stamp: list | None, record: dict | None, files: dict[str, bytes]
+    ) -> None:
+        """Notes that an image is done, and writes its outputs; from any thread.
 
         Args:
-            all_notes: with those that failed and those that changed since.
+            path: of the image; "" for files of the whole run, which is worth nothing without them.
+            stamp: of the image before it was read.
+            files: name to content; one that was changed by somebody else stays.
+
+        Raises:
+            OutputError, OSError: see `files.write_whole`.
         """
-        done = {}
-        for index, item in enumerate(inputs):
-            note = self.done.get((os.path.abspath(item.path), item.name))
-            if note and (all_notes or self._still_holds(note, item)):
-                done[index] = {**note["record"], "path": item.path}
-        return done
+        kept = {name for name in files if self._is_changed(name)}
+        digests = {name: digest_of(data) for name, data in files.items()}
+        self._append(
+            {"path": path and os.path.abspath(path), "name": name, "stamp": stamp,
+             "files": digests, "record": record}
+        )  # fmt: skip
+        for file, data in files.items():
+            if file not in kept:
+                write_whole(data, file, self.output, needed=not path)
+        self.changed |= kept
 
-    def _still_holds(self, note: dict, item: Input) -> bool:
-        whole = all(
-            (file_stamp(self.output / name) or [None])[0] == size
-            for name, size in note["files"].items()
-        )
-        return whole and not note["record"]["error"] and note["stamp"] == stamp_of(item)
-
-    def add(self, item: Input, stamp: list | None, record: dict, files: dict[str, int]) -> None:
-        """Notes that an image is done; from any thread.
-
-        Args:
-            stamp: `stamp_of` the image before it was read.
-            files: name to bytes of its outputs.
-        """
-        note = {"path": os.path.abspath(item.path), "name": item.name}
-        self._append({**note, "stamp": stamp, "files": files, "record": record})
-
-    def _append(self, *notes: dict) -> None:
-        notes = [{"key": self.key, **note} for note in notes]
-        lines = [to_json(note) + b"\n" for note in notes]
+    def _append(self, note: dict) -> None:
+        note = {"key": self.key, **note}
         try:
-            with self.one_at_a_time, open(self.path, "ab") as file:
-                file.write(b"\n" + b"".join(lines))  # a kill may have torn the line before
-                for note in notes:
-                    self._remember(note)
+            with self.lock, open(self.path, "ab") as file:
+                file.write(b"\n" + to_json(note) + b"\n")  # a kill may have torn the line before
+                self._remember(note)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written: {error.strerror}") from error
-
-
-def file_stamp(path) -> list[int] | None:
-    """[bytes, time of change in ns], which tells whether a file is still the same."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return [found.st_size, found.st_mtime_ns]
-
-
-def stamp_of(item: Input) -> list | None:
-    """What an image's outputs hold for: its own file and those of its group."""
-    stamp = file_stamp(item.path)
-    return [*stamp, item.group] if stamp and item.group else stamp

@@ -1,94 +1,67 @@
 """Many images to masks and a report: `segment_files`, which `segment.py` calls.
 
-Each image is decoded, segmented and written by one thread of several, so that files and network
-work at the same time. A finished image is noted at once in a journal; what is noted is not done
-again, and the report is made of it.
+`look.py` opens and looks at the images; here each of them becomes its files and its line. A
+finished image is noted at once in a journal; what is noted is not done again.
 """
 
 import hashlib
-import os
-import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
-from batch.command import check_installed
-from batch.groups import by_size, consensus_name, find_shared_mark, group_inputs
+from batch.command import LookOptions, check_installed, checked
+from batch.files import OutputError, file_stamp, locked
 from batch.inputs import EARLIER, Input, list_inputs
-from batch.journal import Journal, locked, stamp_of
-from batch.report import (
-    COLUMNS,
-    PARTIAL,
-    WRITERS,
-    OutputError,
-    measures,
-    reason_of,
-    report_name,
-    write_report,
-    write_whole,
-)
-from inference.folder import SHIPPED_WEIGHTS
-from inference.parallel import (
-    PIXELS_AT_ONCE,
-    Budget,
-    Stopped,
-    cancelling_pool,
-    core_count,
-    shared_network,
-    unordered,
-)
+from batch.journal import Journal
+from batch.look import Found, Results, Sample, is_out_of_reach, look_at_all
+from batch.rows import FOUND, WRITERS, failure, measures
+from batch.together import Group, find_groups, improved
+from inference.devices import cpu_count
+from inference.parallel import shared_network
 from inference.pictures import (
     encode,
+    mask_bytes,
     mask_picture,
     overlay_picture,
     probability_picture,
     soft_mask_picture,
 )
-from inference.pooling import MIN_IMAGES, SharedMark, describe, predict_together
-from inference.reading import open_photo, read_image
-from inference.runtime import check_backend, load_segmenter
-from inference.segmenter import METHOD, MIN_SCORE, THRESHOLD, Predict, check_limits, decide
+from inference.pooling import MIN_IMAGES, SharedMark, describe
+from inference.runtime import load_segmenter
+from inference.segmenter import METHOD, check_limits, decide
 
-COMPARED = 4  # times the memory of an image that is compared with a shared mark
-WAITING = 4  # images handed out ahead, per thread
+COLUMNS = ("path", "mask", *FOUND, "seconds")
+EXTRA_COLUMNS = ("shared", "rle")  # only where they were asked for
+GONE = "the file cannot be read now ({}); mask and numbers are those of an earlier run"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(LookOptions):
     """How to segment and what to write."""
 
-    weights: str = str(SHIPPED_WEIGHTS)  # folder that `WatermarkSegmenter.save` wrote
-    threshold: float = THRESHOLD  # probability of a marked pixel, 0..1
     dilate: int = 0  # widen masks by this radius, px
-    min_score: float = MIN_SCORE  # below this score the mask stays empty, 0..1
     together: bool = False  # images of equal size may share a mark: see pooling.py
     soft: bool = False  # masks with a feathered edge instead of 0 and 255 only
     overlay: bool = False  # also NAME.overlay.jpg: the mask in red, at most 2,048 px
     probability: bool = False  # also NAME.probability.png: 16 bit, 0..65535
-    rle: bool = False  # also COCO RLE in the report
-    report: str = "jsonl"  # a name in report.WRITERS
+    report: str = "jsonl"  # a name in rows.WRITERS
     workers: int | None = None  # images in work at once; None: one per core
-    device: str = "auto"  # "cpu", "cuda", "cuda:1", "mps"; auto: the best there is
-    backend: str = "auto"  # a name in BACKENDS; see `inference.load_segmenter`
     overwrite: bool = False  # start afresh instead of going on
     allow_huge: bool = False  # open images above Pillow's limit, 179 megapixels
 
     def __post_init__(self):
+        super().__post_init__()
         check_limits(self.threshold, self.dilate, self.min_score)
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers is {self.workers}; give 1 or more.")
         if self.report not in WRITERS:
             raise ValueError(f"report is {self.report!r}; use {', '.join(WRITERS)}.")
-        check_backend(self.backend)
-        for wanted, package in ((self.rle, "pycocotools"), (self.report == "parquet", "pyarrow")):
-            if wanted:
-                check_installed(package)
+        if self.report == "parquet":
+            check_installed("pyarrow")
 
     def pictures(self) -> dict[str, Callable]:
         """Ending of each output to the function of (found, rgb) that draws it."""
@@ -115,6 +88,7 @@ class Summary:
     seconds: float
     report: Path
     passed_over: Counter = field(default_factory=Counter)  # see `list_inputs`
+    changed: list[str] = field(default_factory=list)  # outputs that somebody changed; they stay
 
     @property
     def failed(self) -> list[dict]:
@@ -151,6 +125,7 @@ class Summary:
             lines.append(f"passed over, by their ending no images: {', '.join(counts)}")
         if folders:
             lines.append(f"passed over, {EARLIER}: {folders}; photos in them must be named")
+        lines += [f"changed since it was written, left as it is: {n}" for n in self.changed]
         return "\n".join([*lines, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)])
 
 
@@ -162,158 +137,126 @@ def segment_files(
     Args:
         sources: paths of images, folders and .txt lists; see `inputs.list_inputs`.
         output: folder to write to. If it holds an unfinished run with the same options, that one
-            is finished; images that changed since are done again, failed ones tried again.
+            is finished; images that changed since are done again, failed ones tried again. Outputs
+            that somebody changed stay.
         options: what to write and how.
         segmenter: to use instead of `options.weights` on `options.device`.
         progress: draw a progress bar.
 
     Raises:
-        UsageError: a source does not exist, or the folder is in use or holds other files of
-            these names; no result is written then.
-        FileNotFoundError, ValueError: the weights, device or backend cannot be used.
+        UsageError: a source does not exist, the folder is in use or holds other files of these
+            names, or weights, device or backend cannot be used; no result is written then.
         OutputError: the output folder takes no more files; what is done stays.
     """
     options, output, start_s = options or Options(), Path(output), time.monotonic()
-    passed_over = Counter()
-    endings, report = tuple(options.pictures()), report_name(options.report)
-    with locked(output), pillow_limit(options.allow_huge):
-        inputs = list_inputs(sources, output, endings, passed_over)
+    passed_over, report = Counter(), f"report.{options.report}"
+    with locked(output):
+        inputs = list_inputs(sources, output, tuple(options.pictures()), passed_over)
         if segmenter is None:
-            segmenter = load_segmenter(options.weights, options.device, options.backend)
-        journal = Journal(output, options.key(segmenter))
+            segmenter = checked(load_segmenter, options.weights, options.device, options.backend)
+        groups = find_groups(inputs) if options.together else []
+        batch = Batch(output, segmenter, options, groups)
+        others = [report, *(group.consensus for group in groups)]
+        batch.journal.prepare(inputs, tuple(options.pictures()), others, options.overwrite)
+        records = {item: batch.record_of(item) for item in inputs}
+        todo = [item for item, record in records.items() if record is None]
+        with tqdm(total=len(todo), unit="image", disable=not progress) as bar:
+            for item, record in batch.run(todo):
+                records[item] = record
+                bar.update()
+        lines = [*records.values()]
+        columns = [*COLUMNS, *(name for name in EXTRA_COLUMNS if any(name in r for r in lines))]
+        batch.journal.add("", report, None, None, {report: WRITERS[options.report](lines, columns)})
+    seconds, changed = time.monotonic() - start_s, sorted(batch.journal.changed)
+    before = len(inputs) - len(todo)
+    return Summary(lines, before, seconds, output / report, passed_over, changed)
+
+
+class Batch:
+    """One run of `segment_files`, once it is known what there is to do."""
+
+    def __init__(self, output: Path, segmenter, options: Options, groups: list[Group]):
+        self.segmenter, self.options = segmenter, options
+        self.threads = options.workers or cpu_count()
+        self.journal = Journal(output, options.key(segmenter))
+        self.places = {
+            item: (group, number) for group in groups for number, item in enumerate(group.items)
+        }
+
+    def stamp_of(self, item: Input) -> list | None:
+        """What an image's outputs hold for: its own file and those of its group."""
+        stamp, (group, _) = file_stamp(item.path), self.places.get(item, (None, 0))
+        return [*stamp, group.digest] if stamp and group else stamp
+
+    def record_of(self, item: Input) -> dict | None:
+        """Of an image that an earlier run has done."""
+        return self.journal.record_of(item, self.stamp_of(item))
+
+    def run(self, todo: list[Input]) -> Iterator[tuple[Input, dict]]:
+        """Images and their records, as they get done: first those of no group.
+
+        Then one group after the other, since a shared mark takes 21 bytes a pixel.
+        """
+        portions = {None: []}
+        for item in todo:
+            group, _ = self.places.get(item, (None, 0))
+            portions.setdefault(group and group.size, []).append(item)
+        for size, items in portions.items():
+            shared = self.find_shared_mark(self.places[items[0]][0]) if size else None
+            samples = (self.sample_of(item, shared) for item in items)
+            yield from look_at_all(
+                samples, self.segmenter, self.threads, self.finish, self.options.allow_huge
+            )
+
+    def sample_of(self, item: Input, shared: SharedMark | None) -> Sample:
+        image = ValueError(item.error) if item.error else item.path
+        return Sample([image], (item, self.stamp_of(item), shared))
+
+    def find_shared_mark(self, group: Group) -> SharedMark | None:
+        """And its mask goes to the output folder."""
+        with shared_network(self.segmenter, self.threads) as predict:
+            shared = group.find_shared_mark(predict)
+        if shared is None:
+            self.journal.remove([group.consensus])  # of an earlier run with other images
+        else:
+            data = encode(mask_bytes(shared.mask), ".png")
+            self.journal.add("", group.consensus, None, None, {group.consensus: data})
+        return shared
+
+    def finish(self, sample: Sample, results: Results) -> tuple[Input, dict]:
+        """Writes the outputs of one image, and notes them; the image and its record."""
+        (item, stamp, shared), [found], start_s = sample.origin, results, time.monotonic()
+        if isinstance(found, Exception):
+            return item, self.failed(item, stamp, found)
+        try:
+            record, files = self.draw(item, found, shared)
+            record["seconds"] = round(found.seconds + time.monotonic() - start_s, 3)
+            self.journal.add(item.path, item.name, stamp, record, files)
+        except OutputError:
+            raise
+        except Exception as error:  # of this image alone, such as a file that cannot be replaced
+            return item, self.failed(item, stamp, error)
+        return item, record
+
+    def draw(self, item: Input, found: Found, shared) -> tuple[dict, dict[str, bytes]]:
+        """The record of an image, and name to content of its files."""
+        options, (_, number) = self.options, self.places.get(item, (None, 0))
+        *answer, confidence = improved(found, shared, number)
+        decided = decide(*answer, options.threshold, options.dilate, options.min_score)
+        drawn = options.pictures().items()
+        files = {item.name + end: encode(draw(decided, found.rgb), end) for end, draw in drawn}
+        record = {"path": item.path, "mask": item.name + ".png", **measures(decided, options.rle)}
         if options.together:
-            inputs = group_inputs(inputs)
-        others = [report, *map(consensus_name, by_size(inputs))]
-        journal.prepare(inputs, endings, others, options.overwrite)
-        done = set(journal.read(inputs))
-        with tqdm(total=len(inputs) - len(done), unit="image", disable=not progress) as bar:
-            for group, items in group_by_group(inputs, done):
-                shared = find_shared_mark_of(group, segmenter, output, options) if group else None
-                for _ in run(items, output, segmenter, options, journal, shared):
-                    bar.update()
-        records = [*journal.read(inputs, all_notes=True).values()]
-        write_report(records, output, options.report)
-        shutil.rmtree(output / PARTIAL, ignore_errors=True)
-    seconds = time.monotonic() - start_s
-    return Summary(records, len(done), seconds, output / report, passed_over)
+            record["shared"] = round(confidence, 4)
+        return record, files
 
-
-def group_by_group(inputs, done) -> Iterator[tuple[list[Input], list[Input]]]:
-    """Groups of equal size with something left to do, and what of them is not in `done`.
-
-    One at a time, since a shared mark takes 21 bytes a pixel. First, as no group, all others.
-    """
-    groups = by_size(inputs)
-    todo = [item for index, item in enumerate(inputs) if index not in done]
-    yield [], [item for item in todo if item.size not in groups]
-    for size, group in groups.items():
-        left = [item for item in todo if item.size == size]
-        if left:
-            yield group, left
-
-
-def find_shared_mark_of(group, segmenter, output: Path, options: Options) -> SharedMark | None:
-    with shared_network(segmenter, options.workers or core_count()) as predict:
-        return find_shared_mark(predict, group, output)
-
-
-# --- One image ---------------------------------------------------------------------------------
-
-
-def process(
-    item: Input, output: Path, predict: Predict, options: Options, budget,
-    shared: SharedMark | None = None,
-):  # fmt: skip
-    """Writes the outputs of one image.
-
-    Args:
-        shared: mark of the image's group.
-
-    Returns:
-        Its line of the report, with the reason if it failed, and name to bytes of its outputs.
-    """
-    start_s, files = time.monotonic(), {}
-    try:
-        with budget.hold(pixel_count(item) * (1 if shared is None else COMPARED)):
-            start_s = time.monotonic()
-            rgb = read_image(item.path)
-            *found, confidence = predict_together(predict, rgb, shared, item.number)
-            found = decide(*found, options.threshold, options.dilate, options.min_score)
-            for ending, draw in options.pictures().items():
-                data = encode(draw(found, rgb), ending)
-                write_whole(data, item.name + ending, output)
-                files[item.name + ending] = len(data)
-            record = {"path": item.path, "mask": item.name + ".png"}
-            record |= measures(found, options.rle)
-            if options.together:
-                record["shared"] = round(confidence, 4)
-    except (OutputError, Stopped):
-        raise
-    except Exception as error:  # damaged files make Pillow's plugins raise anything
-        for ending in options.pictures():  # those of an earlier, sound version of the image too
-            with suppress(OSError):
-                (output / (item.name + ending)).unlink()
-        record, files = failure_of(item, error), {}
-    return {**record, "seconds": round(time.monotonic() - start_s, 3)}, files
-
-
-def failure_of(item: Input, error: Exception) -> dict:
-    reason = reason_of(error)
-    for path in (item.path, str(Path(item.path))):
-        reason = reason.removeprefix(f"{path} ")
-    return {**dict.fromkeys(COLUMNS), "path": item.path, "boxes": [], "error": reason}
-
-
-def pixel_count(item: Input) -> int:
-    """Width times height, from the file's header; raises if there is no such image."""
-    if item.error:
-        raise ValueError(item.error)
-    try:
-        if not os.path.isfile(item.path):
-            os.stat(item.path)  # says why
-            raise ValueError("is no file")
-        if not os.path.getsize(item.path):
-            raise ValueError("is empty")
-        with open_photo(item.path) as image:
-            return image.width * image.height
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{error} --allow-huge opens it all the same.") from error
-    except OSError as error:
-        raise ValueError(error.strerror or "is not an image that Pillow can read") from error
-
-
-# --- All images --------------------------------------------------------------------------------
-
-
-def run(
-    todo, output: Path, segmenter, options: Options, journal: Journal, shared: SharedMark | None
-) -> Iterator[None]:
-    """Segments and notes the images, and yields as often as one is done.
-
-    Args:
-        shared: mark of the images' group.
-    """
-    threads = options.workers or core_count()
-    budget = Budget(PIXELS_AT_ONCE)
-
-    def one(item: Input) -> None:
-        stamp = stamp_of(item)
-        record, files = process(item, output, predict, options, budget, shared)
-        journal.add(item, stamp, record, files)
-
-    # One thread more than the network can serve: it decodes or writes meanwhile. The network ends
-    # first, so that after an interrupt no thread goes on with its image.
-    with cancelling_pool(threads + 1) as pool, shared_network(segmenter, threads) as predict:
-        yield from unordered(pool, one, todo, WAITING * threads)
-
-
-@contextmanager
-def pillow_limit(lifted: bool):
-    """Pillow's limit on the size of an image, or none."""
-    before = Image.MAX_IMAGE_PIXELS
-    if lifted:
-        Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+    def failed(self, item: Input, stamp: list | None, error: Exception) -> dict:
+        """The record of an image that failed; its outputs of an earlier, sound version go."""
+        record = {"path": item.path, "mask": None, **failure(error), "seconds": 0.0}
+        before = self.journal.find(item)
+        if is_out_of_reach(error) and before and before["files"]:
+            reason = GONE.format(record["error"])
+            return {**before["record"], "path": item.path, "error": reason}
+        self.journal.remove(item.name + ending for ending in self.options.pictures())
+        self.journal.add(item.path, item.name, stamp, record, {})
+        return record

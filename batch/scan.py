@@ -21,26 +21,14 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from batch.command import check_installed
-from batch.formats import FORMATS, SourceError
-from batch.inputs import UsageError
-from batch.journal import locked
-from batch.scanner import (
-    KEPT,
-    ROWS,
-    Report,
-    ShardScanner,
-    Weights,
-    report_in,
-    rows_name,
-)
+from batch.command import LookOptions, checked
+from batch.files import UsageError, locked
+from batch.scanner import KEPT, ROWS, Report, ShardScanner, Weights, report_in, rows_name
 from batch.shards import MANIFEST, Shard, list_shards
 from batch.stores import Store
-from inference.folder import SHIPPED_WEIGHTS
-from inference.runtime import INT8_BACKEND, OPENVINO, check_backend
-from inference.segmenter import METHOD, MIN_SCORE, THRESHOLD, check_limits
+from inference.runtime import INT8_BACKEND, OPENVINO
+from inference.segmenter import METHOD
 
-PROBED = 16  # shards of which one at least must begin with a photo
 TRIES = 4  # of a shard whose process dies, until it is given up
 AT_ONCE = 32  # small files of an output that are read together
 NAMED = 1000  # failures in the summary
@@ -56,25 +44,18 @@ ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
-class ScanOptions:
+class ScanOptions(LookOptions):
     """How to scan, what to write and where to compute."""
 
-    weights: str = str(SHIPPED_WEIGHTS)  # folder that `WatermarkSegmenter.save` wrote
-    threshold: float = THRESHOLD  # probability of a marked pixel, 0..1
-    min_score: float = MIN_SCORE  # below this score nothing is marked, 0..1
-    rle: bool = False  # also the mask of each photo as COCO RLE
     keep_below: float | None = None  # shards again, of the photos with a lower score, 0..1
     address: str | None = None  # of a Ray cluster; None: this machine
     actors: int | None = None  # processes; None: as many as there is room for
     cpus_per_actor: int | None = None  # cores for each; None: an equal share
     gpus_per_actor: float = 1.0  # share of a GPU for each, where GPUs compute
-    device: str = "auto"  # "cpu", "cuda", "mps"; auto: GPUs if Ray counts any, else the CPU
-    backend: str = "auto"  # a name in BACKENDS; see `inference.load_segmenter`
     dollars_per_hour: float | None = None  # price of one machine
 
     def __post_init__(self):
-        check_limits(self.threshold, 0, self.min_score)
-        check_backend(self.backend)
+        super().__post_init__()
         if self.keep_below is not None and not 0 <= self.keep_below <= 1:
             raise ValueError(f"keep_below is {self.keep_below}; a score lies in 0..1.")
         for name in ("actors", "cpus_per_actor"):
@@ -83,8 +64,6 @@ class ScanOptions:
         for name in ("gpus_per_actor", "dollars_per_hour"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0.")
-        if self.rle:
-            check_installed("pycocotools")
 
     def manifest(self, source: str, fingerprint: str) -> dict:
         """Everything that rows depend on, apart from their shard."""
@@ -173,20 +152,21 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
             On several machines all of them must see it and the source by this name.
 
     Raises:
-        UsageError: nothing to scan, the output holds other rows, no such cluster, no Ray.
-        FileNotFoundError, ValueError: the weights, device or backend cannot be used.
+        UsageError: nothing to scan, no weights, the output holds other rows, no such cluster, no
+            Ray.
+        ValueError: device or backend cannot be used there.
         OutputError: the output takes no more files; what is done stays.
     """
     options, start_s = options or ScanOptions(), time.monotonic()
     check_ray(options.address)
-    weights = Weights.read(options.weights, int8=options.backend == INT8_BACKEND)
+    weights = checked(Weights.read, options.weights, options.backend == INT8_BACKEND)
     origin, target = Store(source), Store(output)
-    if origin.path == target.path:
+    if origin.address == target.address:
         raise UsageError(
             f"{output} is both source and output. Give the rows a folder of their own."
         )
     shards = list_shards(origin)
-    manifest = options.manifest(origin.path, weights.fingerprint)
+    manifest = options.manifest(origin.address, weights.fingerprint)
     local = isinstance(target.filesystem, fs.LocalFileSystem)
     with locked(Path(target.path)) if local else nullcontext():
         try:
@@ -194,16 +174,13 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
         except OSError as error:
             raise UsageError(f"{output} cannot be read: {error}. {ADVICE}") from error
         todo = [shard for shard in shards if shard.name not in done]
-        if not done:
-            probe(origin, shards)
-        target.write(MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
-        target.clear_partial()
+        with target.writing(MANIFEST) as stream:
+            stream.write(json.dumps(manifest, indent=2).encode() + b"\n")
         reports, pool = [*done.values()], None
         if todo:
             with session(options.address) as nodes:
                 pool = plan_pool(nodes, len(todo), options)
                 reports += run_there(todo, origin.address, target.address, options, weights, pool)
-        target.clear_partial()
     rows = target.below(ROWS).url
     seconds = time.monotonic() - start_s
     return Summary(reports, len(done), pool, seconds, rows, options.dollars_per_hour)
@@ -214,7 +191,7 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
 
 def done_before(output: Store, shards: list[Shard], manifest: dict) -> dict[str, Report]:
     """Shard name to report of what is done; UsageError if rows of another run are there."""
-    there = [name for folder in (ROWS, KEPT) for name in output.files(folder)]
+    there = [name for folder in (ROWS, KEPT) for name in output.whole_files(folder)]
     if output.info(MANIFEST).type == fs.FileType.NotFound:
         if there:
             raise UsageError(
@@ -223,7 +200,8 @@ def done_before(output: Store, shards: list[Shard], manifest: dict) -> dict[str,
             )
         return {}
     try:
-        found = json.loads(output.read(MANIFEST))
+        with output.stream(MANIFEST) as stream:
+            found = json.loads(stream.read())
     except ValueError:
         found = None
     if not isinstance(found, dict):
@@ -245,22 +223,6 @@ def done_before(output: Store, shards: list[Shard], manifest: dict) -> dict[str,
                 f"{kept}, or give another output folder."
             )
     return {report.name: report for report in reports}
-
-
-def probe(source: Store, shards: list[Shard]) -> None:
-    """UsageError unless one of the first shards begins with a photo."""
-    problems = []
-    for shard in shards[:PROBED]:
-        try:
-            windows = FORMATS[shard.kind](source, shard).windows()
-            window = next(windows)
-        except (OSError, SourceError, UsageError) as error:
-            problems.append(str(error))
-            continue
-        if any(isinstance(image, bytes) for image in window.images):
-            return
-        problems.append(f"{shard.source or source.url}: {window.images[0]}")
-    raise UsageError(f"No photo to begin with. {problems[0]}")
 
 
 # --- Ray ---------------------------------------------------------------------------------------

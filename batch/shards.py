@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pyarrow import fs
 
-from batch.inputs import UsageError
+from batch.files import UsageError
 from batch.stores import Store
 from inference.reading import IMAGE_SUFFIXES
 

@@ -30,7 +30,7 @@ NORMALISATIONS = {  # of smp's encoders that timm does not know by their name, o
 class DepthwiseConv(nn.Conv2d):
     """With fp32 weights, under the CPU's autocast, it computes in fp32: trained in bf16 it is slow.
 
-    The dense convolutions, which gain by bf16, stay in it: EXPERIMENTS.md, 2026-11-25.
+    The dense convolutions, which gain by bf16, stay in it: log 27.
     """
 
     def forward(self, image: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class ScoreHead(nn.Module):
     """The logit that a photo carries a mark: its strongest patch, and what the scene is like.
 
     One small mark anywhere must do, so evidence is not averaged over the photo. Richer heads on the
-    same features rank photos no better (EXPERIMENTS.md, 2026-11-24).
+    same features rank photos no better (log 19).
     """
 
     def __init__(self, channels: int):

@@ -4,11 +4,10 @@ On the CPU the network has a thread per core, each with a view of its own: faste
 one view, and the same bits whatever the number of cores.
 """
 
-import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from inference.segmenter import Predict, Segmenter
@@ -19,12 +18,6 @@ VIEW_PIXELS_AT_ONCE = 4_000_000  # of views in the network together: 0.4 GB for 
 
 class Stopped(Exception):  # noqa: N818
     """The run ends before its time: no further view is looked at."""
-
-
-def core_count() -> int:
-    """CPU cores for this process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return cores or 1
 
 
 @contextmanager
@@ -71,28 +64,25 @@ def cancelling_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def in_order(pool, function, items: Iterable, ahead: int) -> Iterator:
-    """function(item) of all items, in their order; at most `ahead` are handed out."""
-    waiting = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def in_order(
+    pool, function, items: Iterable, limit: float, weigh: Callable = lambda item: 1
+) -> Iterator:
+    """function(item) of all items, in their order.
 
-
-def unordered(pool, function, items: Iterable, ahead: int) -> Iterator:
-    """function(item) of all items, as they get done; at most `ahead` are handed out."""
-    waiting = set()
+    Args:
+        limit: what the items weigh that are handed out together; a heavier one is alone.
+        weigh: of an item.
+    """
+    waiting, total = deque(), 0
     for item in items:
-        waiting.add(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
+        weight = weigh(item)
+        while waiting and total + weight > limit:
+            total -= waiting[0][0]
+            yield waiting.popleft()[1].result()
+        waiting.append((weight, pool.submit(function, item)))
+        total += weight
     while waiting:
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        yield from (future.result() for future in done)
+        yield waiting.popleft()[1].result()
 
 
 class Budget:

@@ -1,6 +1,5 @@
 """What is found in an image, as pictures, boxes and bytes."""
 
-import base64
 import os
 
 import cv2
@@ -63,11 +62,6 @@ def encode(picture: np.ndarray, ending: str) -> bytes:
     """The bytes of a grey or RGB picture in the format of a file name's ending."""
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
     return cv2.imencode(os.path.splitext("x" + ending)[1], bgr)[1].tobytes()
-
-
-def data_url(picture: np.ndarray) -> str:
-    """A grey or RGB picture as the source of an <img>, JPEG."""
-    return "data:image/jpeg;base64," + base64.b64encode(encode(picture, ".jpg")).decode()
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

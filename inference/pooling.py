@@ -9,7 +9,7 @@
 
 Source: Dekel et al., "On the Effectiveness of Visible Watermarks", CVPR 2017, who take the median
 of the images' gradients. Here the mean is weighted by inverse variances (Aitken 1935). Averaging
-the network's logits instead was worse than single images (EXPERIMENTS.md).
+the network's logits instead was worse than single images (log 14).
 """
 
 import functools

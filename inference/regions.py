@@ -12,7 +12,7 @@ from inference.maps import logit
 
 MARKED = 0.5  # probability of a region's pixels
 CERTAIN_LOGIT = 3.0  # mean of the strongest region's pixels, beside which others are doubted
-WEAK = 0.2  # of that mean; a region with less is doubted: EXPERIMENTS.md, 2026-11-29
+WEAK = 0.2  # of that mean; a region with less is doubted: log 43
 DOUBTED = 0.45  # the highest probability of a doubted region
 RIM_PX = 8  # of the ground round it, which falls with it, lest the rim outlive the inside
 SUSPECT = 0.4  # probability of the pixels of a region that counts for the score

@@ -40,13 +40,13 @@ NATIVE_PX = 1600  # longest side of an image that the network sees as it is
 WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
 TILE_PX = 768  # longest side of a tile
 STRIDE = 32  # the encoder halves an image five times: sides are padded to multiples of this
-VIEW_QUALITY = 95  # of a view's JPEG: EXPERIMENTS.md, 2026-11-27
+VIEW_QUALITY = 95  # of a view's JPEG: log 36
 OVERLAP_PX = 96  # of neighbouring tiles, at least
 LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
 TILE_ZOOM = 0.5  # size at which each level of tiles is seen once more
-REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: EXPERIMENTS.md
+REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: log 48
 THRESHOLD = 0.5  # default probability of a marked pixel
-MIN_SCORE = 0.3  # default score below which nothing is marked: EXPERIMENTS.md, 2026-11-29
+MIN_SCORE = 0.3  # default score below which nothing is marked: log 53
 LEAST_SCORE = 1e-7  # where the logit of a score ends
 METHOD = 13  # raise it with every change in the code that changes masks, scores, or files of them
 
@@ -109,7 +109,7 @@ class Segmenter:
             threshold: probability from which a pixel belongs to the mask, 0..1.
             dilation_px: widen the mask by a disk of this radius.
             min_score: a photo with a lower score, 0..1, gets an empty mask; 0 for always a mask.
-                The default spares most clean photos (EXPERIMENTS.md).
+                The default spares most clean photos (log 53).
             fast: look at the image once instead of several times: two to eight times as fast, and
                 less accurate (docs/speed.md).
 

@@ -1,5 +1,6 @@
 """Many images to masks and a report: nothing lost, nothing half-written, the same bytes always."""
 
+import hashlib
 import json
 import logging
 import os
@@ -18,11 +19,10 @@ from conftest import paint_photo
 from PIL import Image
 
 import segment
+from batch import look
 from batch import run as batch_run
 from batch.command import run_command
-from batch.inputs import UsageError
-from batch.journal import locked
-from batch.report import OutputError
+from batch.files import OutputError, UsageError, locked
 from batch.run import Options, segment_files
 from inference import openvino_backend
 from inference.deploy import TorchSegmenter
@@ -131,18 +131,22 @@ def test_options_reach_the_outputs(folder, go, tiny_model):
     assert all(record["coverage"] == 1 for record in lines("all"))
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_reports_of_other_kinds(folder, go, kind):
-    if kind == "parquet":
-        pytest.importorskip("pyarrow")
-    assert go([folder], "out", report=kind).report == Path(f"out/report.{kind}")
-    assert Path(f"out/report.{kind}").stat().st_size > 100
+def test_the_report_as_a_table(folder, go):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    Path("in", os.fsdecode(b"\xff.jpg")).write_bytes(b"no image")
+    table = parquet.read_table(go([folder], "out", report="parquet").report)
+    assert table.column_names == list(batch_run.COLUMNS)
+    rows = go([folder], "lines").records
+    assert table["boxes"].to_pylist() == [row["boxes"] for row in rows]
+    assert table["score"].to_pylist() == [row["score"] for row in rows]
+    assert "in/\\udcff.jpg" in table["path"].to_pylist()
 
 
 @pytest.mark.parametrize(
     "error, status, said",
     [
-        (PermissionError(13, "Permission denied", "secret.txt"), 2, "segment.py: [Errno 13]"),
+        (PermissionError(13, "Permission denied", "x"), 1, "segment.py: stopped: [Errno 13]"),
+        (ValueError("no such column"), 1, "segment.py: stopped: no such column. Go on."),
         (OutputError("the disk is full"), 1, "segment.py: stopped: the disk is full. Go on."),
         (UsageError("no image"), 2, "segment.py: no image"),
     ],
@@ -186,14 +190,14 @@ def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go):
 
 
 def test_whatever_a_decoder_raises_costs_only_one_line(folder, go, monkeypatch):
-    read = batch_run.read_image
+    read = look.read_image
 
-    def broken(path):
-        if path.endswith("02.jpg"):
+    def broken(image):
+        if image.filename.endswith("02.jpg"):
             raise ZeroDivisionError("division by zero")
-        return read(path)
+        return read(image)
 
-    monkeypatch.setattr(batch_run, "read_image", broken)
+    monkeypatch.setattr(look, "read_image", broken)
     (record,) = go([folder], "out").failed
     assert record["error"] == "ZeroDivisionError: division by zero"
     assert record["path"] == "in/02.jpg" and record["mask"] is None
@@ -297,19 +301,19 @@ def test_files_of_others_are_never_replaced(folder, go):
     Path("out/00.png").unlink()
     go([folder], "out")
     Path("out/new.png").write_bytes(b"mine")
-    Path("out/report.csv").write_bytes(b"mine")
+    Path("out/report.parquet").write_bytes(b"mine")
     shutil.copy("in/00.jpg", "new.jpg")
     with pytest.raises(UsageError, match=r"has a new\.png that no run wrote"):
         go([folder, "new.jpg"], "out")
-    with pytest.raises(UsageError, match=r"has a report\.csv that no run wrote"):
-        go([folder], "out", report="csv")
+    with pytest.raises(UsageError, match=r"has a report\.parquet that no run wrote"):
+        go([folder], "out", report="parquet")
 
 
 def test_a_report_of_another_kind_replaces_the_older_one(folder, go):
     go([folder], "out")
     masks = {name: data for name, data in files("out").items() if name != "report.jsonl"}
-    assert go([folder], "out", report="csv").done_before == 6
-    assert set(files("out")) == {*masks, "report.csv"}
+    assert go([folder], "out", report="parquet").done_before == 6
+    assert set(files("out")) == {*masks, "report.parquet"}
 
 
 def test_the_mask_of_another_image_is_never_taken_for_ones_own(folder, go):
@@ -331,7 +335,7 @@ def test_two_runs_never_write_to_one_folder(folder, go):
 
 def test_an_interrupted_run_ends_soon_and_has_noted_every_mask(folder, go, make_model, monkeypatch):
     model = make_model().eval()
-    Image.fromarray(paint_photo(0, 60, 60_000)).save("in/0.png")  # 90 views
+    Image.fromarray(paint_photo(0, 60, 60_000)).save("in/001.png")  # 90 views
     look = TorchSegmenter.predict_views
 
     def slowly(self, views):
@@ -350,10 +354,81 @@ def test_an_interrupted_run_ends_soon_and_has_noted_every_mask(folder, go, make_
     notes = [
         json.loads(line) for line in Path("out/.progress.jsonl").read_text().splitlines() if line
     ]
-    records = [note["record"] for note in notes if "record" in note]
+    records = [note["record"] for note in notes]
     assert not any(record["error"] for record in records)
     assert sorted(record["mask"] for record in records) == sorted(files("out"))
     assert 0 < len(records) < 6
+
+
+@pytest.mark.parametrize("name", ["../victim/thesis", "{}/victim/thesis", "link/thesis.txt"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_nothing_outside_the_output_folder_is_touched(folder, go, name, overwrite):
+    Path("victim").mkdir()
+    Path("victim/thesis").write_text("years of work")
+    go([folder], "out")
+    os.symlink("../victim", "out/link")
+    name, journal = name.format(Path.cwd()), Path("out/.progress.jsonl")
+    note = json.loads(journal.read_bytes().split(b"\n")[1])
+    digest = hashlib.sha256(b"years of work").hexdigest()[:32]
+    notes = [{**note, "path": "", "name": name, "claim": name, "files": {name: digest}}]
+    notes.append({**note, "files": {name: digest}})
+    with journal.open("ab") as file:
+        file.write(b"".join(b"\n" + json.dumps(n).encode() + b"\n" for n in notes))
+    Path("in/00.jpg").write_bytes(b"broken now, so that its outputs go")
+    go([folder], "out", overwrite=overwrite)
+    assert Path("victim/thesis").read_text() == "years of work"
+
+
+def test_links_that_lead_out_of_the_output_folder_are_refused(folder, go):
+    Path("victim").mkdir()
+    Path("victim/notes").write_text("mine")
+    Path("out").mkdir()
+    os.symlink("../victim", "out/sub")
+    with pytest.raises(UsageError, match=r"out/sub/01\.png is outside, where a link"):
+        go([folder], "out")
+    Path("out/sub").unlink()
+    os.symlink("../victim/notes", "out/.progress.jsonl")
+    with pytest.raises(UsageError, match=r"out/\.progress\.jsonl is a link"):
+        go([folder], "out")
+    assert files("victim") == {"notes": b"mine"}
+
+
+def test_a_mask_that_was_corrected_by_hand_stays(folder, go):
+    go([folder], "out")
+    corrected = paint_photo(0, 30, 50).tobytes()
+    Path("out/00.png").write_bytes(corrected)
+    Path("out/02.png").write_bytes(corrected)
+    Image.fromarray(paint_photo(9, 60, 60)).save("in/02.jpg")  # a new photo, whose mask stays, too
+    for _ in range(2):
+        summary = go([folder], "out")
+        assert "changed since it was written, left as it is: 00.png" in str(summary)
+        assert files("out")["00.png"] == files("out")["02.png"] == corrected
+    Path("in/00.jpg").write_bytes(b"broken now")
+    assert go([folder], "out").failed and files("out")["00.png"] == corrected
+    assert "changed" not in str(go([folder], "out", overwrite=True))
+    assert "00.png" not in files("out") and files("out")["02.png"] != corrected
+
+
+def test_a_report_that_was_changed_is_not_replaced(folder, go):
+    go([folder], "out")
+    Path("out/report.jsonl").write_text("my remarks")
+    with pytest.raises(UsageError, match=r"report\.jsonl was changed since it was written"):
+        go([folder], "out")
+    assert Path("out/report.jsonl").read_text() == "my remarks"
+
+
+def test_photos_that_are_out_of_reach_keep_their_masks(folder, go):
+    Path("list.txt").write_text("in/00.jpg\nin/02.jpg\n")
+    go(["list.txt"], "out")
+    before = files("out")
+    os.rename("in", "not mounted today")
+    summary = go(["list.txt"], "out")
+    for record, earlier in zip(summary.failed, before.pop("report.jsonl"), strict=True):
+        assert "cannot be read now (No such file or directory); mask and" in record["error"]
+        assert {**record, "error": None, "seconds": 0} == earlier
+    assert {name: files("out")[name] for name in before} == before
+    os.rename("not mounted today", "in")
+    assert go(["list.txt"], "out").done_before == 2
 
 
 def test_damaged_outputs_are_made_again_and_stale_ones_removed(folder, go):
@@ -396,7 +471,10 @@ def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(folder, go, limit):
 def test_a_torn_journal_is_read_up_to_the_tear(folder, go):
     go([folder], "out")
     whole, journal = files("out"), Path("out/.progress.jsonl")
-    journal.write_bytes(journal.read_bytes()[:-40])
+    *notes, last, _, _, _ = journal.read_bytes().split(b"\n")
+    journal.write_bytes(b"\n".join([*notes, last[:-40]]))
+    Path("out", json.loads(last)["record"]["mask"]).unlink()  # outputs come after their note
+    Path("out/report.jsonl").unlink()
     summary = go([folder], "out")
     assert summary.done_before == 5 and files("out") == whole
 
@@ -431,15 +509,21 @@ def test_pillows_limit_holds_unless_lifted(folder, go, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 720)  # an error above twice as much
     failed = go([folder], "out").failed
     assert len(failed) == 5 and all("--allow-huge" in record["error"] for record in failed)
+    read = look.read_image
+
+    def in_work(image):
+        assert Image.MAX_IMAGE_PIXELS == 720  # for whatever else this process opens
+        return read(image)
+
+    monkeypatch.setattr(look, "read_image", in_work)
     assert not go([folder], "out", allow_huge=True).failed
-    assert Image.MAX_IMAGE_PIXELS == 720
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
         (dict(threshold=2), "threshold 2"), (dict(dilate=-1), "dilation of -1 px"),
-        (dict(workers=0), "workers is 0"), (dict(report="xml"), "jsonl, csv, parquet"),
+        (dict(workers=0), "workers is 0"), (dict(report="csv"), "jsonl, parquet"),
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options, message):
@@ -478,10 +562,10 @@ def test_exit_status_tells_how_it_went(folder, weights, capsys):
 
 
 def test_a_full_disk_is_told_in_one_line(folder, weights, monkeypatch, capsys):
-    def full(*_):
+    def full(*_, **more):
         raise OutputError("out/00.png cannot be written: No space left on device")
 
-    monkeypatch.setattr(batch_run, "write_whole", full)
+    monkeypatch.setattr("batch.journal.write_whole", full)
     assert segment.main(["in", "--output", "out", "--weights", weights, "--device", "cpu"]) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device" in message and "same command goes on" in message

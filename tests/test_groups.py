@@ -11,8 +11,7 @@ from PIL import Image
 from test_pooling import lay, mark, paint_scene  # noqa: F401
 
 import segment
-from batch.groups import by_size, group_inputs
-from batch.inputs import UsageError, list_inputs
+from batch.files import UsageError
 from batch.run import Options, segment_files
 
 
@@ -104,39 +103,13 @@ def test_turned_tiffs_have_the_size_that_they_are_read_with(folder):
     exif[0x0112] = 6
     for i in range(3):
         Image.fromarray(paint_photo(i, 40, 60)).save(folder / f"t{i}.tif", exif=exif)
-    go("out", together=True)
+    assert "40 x 60: 3 images" in str(go("out", together=True))
     for i in range(3):
         record = read("out")[f"t{i}"]
         assert (record["width"], record["height"], record["error"]) == (40, 60, None)
-
-
-def test_parquet_and_csv_have_the_column(folder):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    shutil.rmtree("in")
-    paint = paint_photo(1, 40, 60)
-    Path("in").mkdir()
-    Image.fromarray(paint).save("in/a.png")
-    go("csv", together=True, report="csv")
-    go("parquet", together=True, report="parquet")
-    assert Path("csv/report.csv").read_text().splitlines()[0].endswith(",seconds,shared")
-    assert parquet.read_table("parquet/report.parquet").column("shared").to_pylist() == [0.0]
 
 
 def test_command_line_has_the_option(folder, capsys):
     assert segment.main(["in", "--output", "out", "--together", "--device", "cpu"]) == 1
     printed = capsys.readouterr().out
     assert "8 of them share a mark" in printed and "failed: in/damaged.png" in printed
-
-
-def test_groups_are_those_of_equal_upright_size(folder, tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn to view
-    Image.fromarray(paint_photo(4, 192, 144)).save(folder / "turned.png", exif=exif)
-    inputs = group_inputs(list_inputs(["in"], tmp_path / "out"))
-    assert [item.number for item in inputs] == list(range(13))
-    groups = by_size(inputs)
-    assert {size: len(items) for size, items in groups.items()} == {(192, 144): 11}
-    assert len({item.group for item in groups[192, 144]}) == 1
-    (folder / "empty.png").write_bytes(b"")
-    grouped = {Path(i.path).stem: i for i in group_inputs(list_inputs(["in"], tmp_path / "out"))}
-    assert grouped["empty"].size is None and grouped["empty"].group == ""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from batch.inputs import UsageError, list_inputs
+from batch.files import UsageError
+from batch.inputs import list_inputs
 
 EVERY_ENDING = (".png", ".overlay.jpg", ".probability.png")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.parallel import Budget, Stopped, in_order, shared_network, unordered
+from inference.parallel import Budget, Stopped, in_order, shared_network
 
 
 def test_large_images_wait_for_each_other():
@@ -57,21 +57,6 @@ def test_no_view_is_looked_at_after_the_end(tiny_model, monkeypatch):
     assert not thread.is_alive() and isinstance(answers[0], Stopped)
 
 
-def test_unordered_hands_out_few_items_ahead_and_loses_none():
-    handed_out = []
-
-    def items():
-        for item in range(20):
-            handed_out.append(item)
-            yield item
-
-    with ThreadPoolExecutor(2) as pool:
-        results = unordered(pool, lambda item: item * 2, items(), ahead=3)
-        first = next(results)
-        assert len(handed_out) <= 3
-        assert sorted([first, *results]) == [item * 2 for item in range(20)]
-
-
 def test_in_order_keeps_the_order_and_hands_out_few_items_ahead():
     handed_out = []
 
@@ -85,12 +70,26 @@ def test_in_order_keeps_the_order_and_hands_out_few_items_ahead():
         return item * 2
 
     with ThreadPoolExecutor(4) as pool:
-        results = in_order(pool, slower_first, items(), ahead=5)
-        assert next(results) == 0 and len(handed_out) <= 5
+        results = in_order(pool, slower_first, items(), limit=5)
+        assert next(results) == 0 and len(handed_out) <= 6
         assert list(results) == [item * 2 for item in range(1, 20)]
 
 
+def test_in_order_bounds_what_is_in_hand():
+    waiting, most = [], []
+
+    def weigh(item):
+        waiting.append(item)
+        most.append(sum(waiting))
+        return item
+
+    with ThreadPoolExecutor(2) as pool:
+        for item in in_order(pool, lambda item: item, [3, 4, 3, 50, 1], 10, weigh):
+            waiting.remove(item)
+    assert most == [3, 7, 10, 60, 51]  # with the one that waits to be handed out
+
+
 @pytest.mark.parametrize("ahead", [1, 50])
-def test_unordered_raises_what_the_function_raises(ahead):
+def test_in_order_raises_what_the_function_raises(ahead):
     with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
-        list(unordered(pool, lambda item: 1 / item, [1, 0, 2], ahead))
+        list(in_order(pool, lambda item: 1 / item, [1, 0, 2], ahead))

@@ -1,6 +1,5 @@
-"""What a batch writes: pictures, boxes, run lengths, the report, and whole files only."""
+"""What a batch writes: pictures, boxes, run lengths, and whole files only."""
 
-import csv
 import errno
 import json
 import os
@@ -10,17 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batch import report
-from batch.report import OutputError, write_report, write_whole
+from batch.files import OutputError, write_whole
 from inference import pictures
 from inference.pictures import boxes_of, coco_rle, encode
 from inference.segmenter import Segmentation
-
-
-@pytest.fixture
-def output(tmp_path):
-    (tmp_path / report.PARTIAL).mkdir()
-    return tmp_path
 
 
 def found(mask, probability=None):
@@ -44,7 +36,7 @@ def test_rle_is_cocos():
     json.dumps(rle)
 
 
-def test_pictures_of_one_result(output):
+def test_pictures_of_one_result(tmp_path):
     mask = np.zeros((20, 30), bool)
     mask[5:15, 10:20] = True
     probability = np.full((20, 30), 0.25, np.float32)
@@ -63,78 +55,31 @@ def test_overlays_of_large_images_are_reduced():
     assert pictures.overlay_picture(found(np.ones((50, 5000))), rgb).shape == (20, 2048, 3)
 
 
-def test_files_hold_what_was_drawn(output):
+def test_files_hold_what_was_drawn(tmp_path):
     grey = np.array([[0, 255], [255, 0]], np.uint8)
     deep = np.array([[0, 65535, 300]], np.uint16)
-    write_whole(encode(grey, ".png"), "a/b.png", output)
-    write_whole(encode(deep, ".probability.png"), "c.png", output)
-    assert np.array_equal(Image.open(output / "a/b.png"), grey)
-    assert np.array_equal(cv2.imread(str(output / "c.png"), cv2.IMREAD_UNCHANGED), deep)
+    write_whole(encode(grey, ".png"), "a/b.png", tmp_path)
+    write_whole(encode(deep, ".probability.png"), "c.png", tmp_path)
+    assert np.array_equal(Image.open(tmp_path / "a/b.png"), grey)
+    assert np.array_equal(cv2.imread(str(tmp_path / "c.png"), cv2.IMREAD_UNCHANGED), deep)
     red = np.full((16, 16, 3), (250, 0, 0), np.uint8)
-    write_whole(encode(red, ".overlay.jpg"), "d.jpg", output)
-    assert np.asarray(Image.open(output / "d.jpg"))[8, 8, 0] > 240
+    write_whole(encode(red, ".overlay.jpg"), "d.jpg", tmp_path)
+    assert np.asarray(Image.open(tmp_path / "d.jpg"))[8, 8, 0] > 240
 
 
 @pytest.mark.parametrize(
     "number, kind",
     [(errno.ENOSPC, OutputError), (errno.EACCES, PermissionError), (errno.EIO, OSError)],
 )
-def test_a_failed_write_leaves_nothing_behind(output, monkeypatch, number, kind):
-    (output / "a.png").write_bytes(b"old")
+def test_a_failed_write_leaves_nothing_behind(tmp_path, monkeypatch, number, kind):
+    (tmp_path / "a.png").write_bytes(b"old")
 
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match=r"a\.png cannot be written: ") as caught:
-        write_whole(b"new", "a.png", output)
+        write_whole(b"new", "a.png", tmp_path)
     assert isinstance(caught.value, OutputError) == (kind is OutputError)
-    assert (output / "a.png").read_bytes() == b"old"
-    assert not list((output / report.PARTIAL).iterdir())
-
-
-def test_a_run_ends_where_its_report_cannot_be_written(output, monkeypatch):
-    def fail(*_):
-        raise PermissionError(errno.EACCES, "Permission denied")  # open in Excel
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OutputError, match=r"report\.csv cannot be written: Permission denied"):
-        write_report(RECORDS, output, "csv")
-
-
-RECORDS = [
-    dict(path="ä.jpg", mask="ä.png", width=3, height=2, score=0.5, coverage=0.25,
-         boxes=[[0, 0, 1, 2]], error=None, seconds=0.1),
-    dict(path="b\r\udcff.jpg", mask=None, width=None, height=None, score=None, coverage=None,
-         boxes=[], error="not an image", seconds=0.0),
-]  # fmt: skip
-
-
-def test_jsonl_gives_the_records_back(output):
-    path = write_report(RECORDS, output, "jsonl")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == RECORDS
-    assert "ä.jpg" in lines[0]
-
-
-def test_csv_has_a_row_for_each_record(output):
-    path = write_report(RECORDS, output, "csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [*rows[0]] == list(report.COLUMNS)
-    assert rows[0]["path"] == "ä.jpg" and json.loads(rows[0]["boxes"]) == [[0, 0, 1, 2]]
-    assert len(rows) == 2 and rows[1]["path"] == "b\r\\udcff.jpg"
-    assert rows[1]["error"] == "not an image" and rows[1]["score"] == ""
-
-
-@pytest.mark.parametrize("records", [RECORDS, RECORDS[1:]])
-def test_parquet_has_typed_columns(output, records):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    table = parquet.read_table(write_report(records, output, "parquet"))
-    assert table.column_names == list(report.COLUMNS)
-    assert str(table.schema.field("boxes").type).startswith("list<")
-    assert table["boxes"].to_pylist() == [record["boxes"] for record in records]
-    assert table["score"].to_pylist() == [record["score"] for record in records]
-    with_rle = [{**record, "rle": {"size": [2, 3], "counts": "06"}} for record in records]
-    table = parquet.read_table(write_report(with_rle, output, "parquet"))
-    assert table["rle"].to_pylist() == [record["rle"] for record in with_rle]
+    assert (tmp_path / "a.png").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -2,7 +2,12 @@
 
 import io
 import os
+import pickle
+import shutil
+import subprocess
 import tarfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +16,12 @@ from PIL import Image
 from pyarrow import parquet
 from shards import Colourful, go, png, rows, three, write_tar
 
+from batch import formats, segment_files
+from batch.files import OutputError, UsageError
 from batch.formats import SourceError, split_key
-from batch.inputs import UsageError
-from batch.report import OutputError
-from batch.scanner import predict_by_size, report_in, rows_name, within_pixels
+from batch.look import BYTES_AT_ONCE, predict_by_size, within_pixels
+from batch.scan import ScanOptions
+from batch.scanner import ShardScanner, Weights, _hash, report_in, rows_name
 from batch.shards import FOLDER_IMAGES, list_shards
 from batch.stores import Store
 from inference.segmenter import NATIVE_PX, predict_any_size
@@ -167,6 +174,110 @@ def test_a_photo_that_is_a_link_costs_its_own_row(tmp_path):
         assert archive.getnames() == ["a.png"]
 
 
+def add(archive, name, data=b"", **more):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for field, value in more.items():
+        setattr(info, field, value)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def members(path) -> dict[str, bytes]:
+    with tarfile.open(path) as archive:
+        return {info.name: archive.extractfile(info).read() for info in archive}
+
+
+def test_an_odd_second_file_of_a_sample_costs_its_own_row(tmp_path):
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in/00.tar", "w") as archive:
+        add(archive, "a.png", png(51))
+        add(archive, "a.jpg", type=tarfile.LNKTYPE, linkname="a.png")
+        add(archive, "b.png", png(51))
+        add(archive, "b.txt", type=tarfile.SYMTYPE, linkname="a.txt")
+        add(archive, "c.png", png(51))
+    go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
+    found = {row["key"]: row for row in rows(tmp_path / "out")}
+    assert [*found] == ["a.png", "a.jpg", "b", "c"]
+    assert found["a.png"]["score"] == 0.2 and found["a.png"]["error"] is None
+    assert found["a.jpg"]["error"].startswith("is a link inside the archive: pack the file")
+    assert found["b"]["score"] == 0.2 and found["b"]["error"].startswith(".txt is a link inside")
+    assert members(tmp_path / "out/kept/00.tar") == {"c.png": png(51)}
+
+
+def test_every_image_that_is_kept_was_looked_at(tmp_path):
+    files = {"c.jpg": png(51), "c.png": png(204), "d.seg.png": png(51), "d.png": png(51)}
+    write_tar(tmp_path / "in/00.tar", files)
+    go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
+    scores = {row["key"]: row["score"] for row in rows(tmp_path / "out")}
+    assert scores == {"c.jpg": 0.2, "c.png": 0.8, "d.seg.png": 0.2, "d.png": 0.2}
+    assert set(members(tmp_path / "out/kept/00.tar")) == {"d.seg.png", "d.png"}
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "SAMPLE_BYTES", 1000)
+    large = png(51) + bytes(1000)
+    write_tar(tmp_path / "in/00.tar", {"a.png": large, "b.png": png(51)})
+    (tmp_path / "in/sub").mkdir()
+    (tmp_path / "in/sub/c.png").write_bytes(large)
+    go(tmp_path / "in", tmp_path / "out")
+    a, b = rows(tmp_path / "out")
+    [c] = rows(tmp_path / "out", "sub-00000")
+    assert a["error"].startswith("is beyond the ") and c["error"] == a["error"]
+    assert b["score"] == 0.2 and 2 * BYTES_AT_ONCE < 300_000_000
+
+
+@pytest.mark.skipif(not shutil.which("tar"), reason="which writes sparse files")
+@pytest.mark.parametrize("kind", ["gnu", "pax"])
+def test_kept_archives_read_back(tmp_path, kind):
+    (tmp_path / "in").mkdir()
+    data = png(51) + bytes(300_000)  # whose end is a hole
+    with open(tmp_path / "a.png", "wb") as file:
+        file.write(png(51))
+        file.truncate(len(data))
+    (tmp_path / "b.png").write_bytes(png(51))
+    pack = ["tar", "--sparse", f"--format={kind}", "-cf", "in/00.tar", "a.png", "b.png"]
+    subprocess.run(pack, cwd=tmp_path, check=True)
+    go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
+    assert members(tmp_path / "out/kept/00.tar") == {"a.png": data, "b.png": png(51)}
+
+
+def test_names_that_begin_with_underscores_have_rows(tmp_path):
+    write_tar(tmp_path / "in/00.tar", {"__a.png": png(51), "__b__/c.png": png(51), "._d.png": b""})
+    go(tmp_path / "in", tmp_path / "out")
+    assert [row["key"] for row in rows(tmp_path / "out")] == ["__a", "__b__/c"]
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (pa.ArrowNotImplementedError("nested columns"), "cannot be read: nested columns"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+    ],
+)
+def test_whatever_is_wrong_with_a_shard_costs_that_shard(tmp_path, monkeypatch, error, said):
+    source, output = three(tmp_path), tmp_path / "out"
+    monkeypatch.setattr("batch.scanner.load_segmenter", lambda *_: Colourful())
+    monkeypatch.setattr(Weights, "unpacked", lambda self: "")
+    scanner = ShardScanner(str(source), str(output), ScanOptions(), Weights("", {}, ""), 1)
+
+    def refuse(*_, **__):
+        raise error
+
+    [shard] = list_shards(Store(str(source)))
+    monkeypatch.setattr("batch.formats.TarShard.samples", refuse)
+    report = pickle.loads(scanner({"shard": pickle.dumps(shard)})["report"])
+    assert report.problem == said and report.failed == 1
+    assert not [path for path in output.rglob("*") if path.is_file()]
+
+
+def test_weights_of_another_machine_go_where_nobody_else_may_write(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    weights = Weights("/nowhere", {"config.json": b"{}"}, _hash({"config.json": b"{}"}))
+    folder = Path(weights.unpacked())
+    assert folder.is_relative_to(tmp_path / "cache") and folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "config.json").read_bytes() == b"{}"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
 def test_a_name_that_is_no_utf8_is_told(tmp_path):
     with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb") as file:
@@ -218,7 +329,7 @@ def test_photos_of_equal_size_are_looked_at_together():
         photo[:, 0, 0] += 4  # left is not right
     segmenter = Colourful()
     with segmenter.predicting() as predict:
-        found = predict_by_size(predict, photos)
+        found = predict_by_size(photos, predict)
     small, enlarged = [(2, 4)] * 2 + [(3, 3)] * 2, [(4, 8)] * 6 + [(6, 6)] * 6
     reduced = [(1, 600), (1, 720)]
     assert segmenter.seen[:20] == reduced + [(1, 1200)] * 2 + small + enlarged
@@ -231,24 +342,45 @@ def test_photos_of_equal_size_are_looked_at_together():
     )
 
 
+def test_a_gpu_sees_several_photos_of_a_folder_at_once(tmp_path):
+    calls = []
+
+    class Gpu(Colourful):
+        def fingerprint(self):
+            return "gpu"
+
+        @contextmanager
+        def predicting(self, threads=None):
+            with super().predicting() as predict:
+                yield lambda views: calls.append(len(views)) or predict(views)
+
+    (tmp_path / "in").mkdir()
+    for number in range(8):
+        (tmp_path / "in" / f"{number}.png").write_bytes(png(51))
+    segment_files([tmp_path / "in"], tmp_path / "out", segmenter=Gpu())
+    assert calls == [8 * 4]  # a small photo has four views
+
+
 def test_large_photos_of_a_window_are_decoded_a_few_at_a_time():
-    bad, half, huge = ValueError("damaged"), *(Image.new("1", (n, 1000)) for n in (32_000, 65_000))
+    bad, half, huge = ValueError("damaged"), *(Image.new("1", (n, 1000)) for n in (8_000, 17_000))
     one = Image.new("1", (1, 1))
     runs = [*within_pixels([bad, half, half, one, huge, bad, one])]
     assert [images for images, _ in runs] == [[bad, half, half], [one], [huge], [bad, one]]
-    assert [pixels for _, pixels in runs] == [64_000_000, 1, 65_000_000, 1]
+    assert [pixels for _, pixels in runs] == [16_000_000, 1, 17_000_000, 1]
     assert [*within_pixels([bad])] == [([bad], 0)]
 
 
 def test_urls_of_fsspec_are_read_and_written(tmp_path):
     memory = Store("memory://bucket/in")
-    memory.write("00.tar", (three(tmp_path) / "00.tar").read_bytes())
+    with memory.writing("00.tar") as stream:
+        stream.write((three(tmp_path) / "00.tar").read_bytes())
     go("memory://bucket/in", "memory://bucket/out", keep_below=0.5)
     go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
     output = Store("memory://bucket/out")
     with output.file("rows/00.parquet") as file:
         assert parquet.read_table(file).to_pylist() == rows(tmp_path / "out")
-    assert output.read("kept/00.tar") == (tmp_path / "out/kept/00.tar").read_bytes()
+    with output.stream("kept/00.tar") as stream:
+        assert stream.read() == (tmp_path / "out/kept/00.tar").read_bytes()
     assert sorted(output.files()) == ["kept/00.tar", "rows/00.parquet"]  # nothing temporary
     go(f"file://{tmp_path}/in", f"local://{tmp_path}/local")
     assert rows(tmp_path / "local") == rows(tmp_path / "out")
