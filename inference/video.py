@@ -33,7 +33,8 @@ from inference.segmenter import (
     decide,
 )
 
-VIDEO_SUFFIXES = tuple(".avi .gif .mkv .mov .mp4 .webm .webp".split())
+STILL_SUFFIXES = (".gif", ".webp")  # also of images
+VIDEO_SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".webm", *STILL_SUFFIXES)
 FRAMES = 32  # sampled by default
 MAX_FRAMES = 256  # all are held in memory, at most 12 MB each
 LARGEST_PX = 2048  # longest side at which a frame is looked at
@@ -64,6 +65,7 @@ class VideoSegmentation(Segmentation):
     shared: float  # 0..1: frames share a mark; 0 if none was found
     seen_s: tuple[float, float] | None  # first and last sampled frame with a mark; None: clean
     each: list[Frame]  # all sampled frames if the mark jumps; else empty
+    picture: np.ndarray  # uint8, h x w x 3, RGB: a frame with the mark, at most LARGEST_PX
     damage: str | None  # a sentence on frames that cannot be read
 
 
@@ -109,8 +111,10 @@ def segment_video(
         marked = [frame for frame in looked if frame.shared >= MIN_CONFIDENCE]
     seen_s = (marked[0].seconds, marked[-1].seconds) if found.mask.any() and marked else None
     confidence = shared.confidence if shared else 0.0
+    pictures = {number: rgb for number, _, rgb in sampled}
+    picture = pictures[(marked or looked)[len(marked) // 2].number]
     return VideoSegmentation(*vars(found).values(), len(looked), confidence, seen_s, each,
-                             clip.damage)  # fmt: skip
+                             picture, clip.damage)  # fmt: skip
 
 
 def _look(
@@ -157,6 +161,18 @@ def segment_frames(
             mask = decide(*found[:2], threshold, 0, min_score).mask
             frame = Frame(number, read[0], mask, found[1], float(mask.mean()), found[2])
             yield _enlarged(frame, clip.shape, dilation_px)
+
+
+def is_clip(path) -> bool:
+    """Whether a file is one, by its name; a GIF or WebP is a clip if it has several frames."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in STILL_SUFFIXES:
+        return suffix in VIDEO_SUFFIXES
+    try:
+        with Image.open(path, formats=("GIF", "WEBP")) as image:
+            return image.is_animated
+    except (*DECODE_ERRORS, IndexError):  # the latter of GIF
+        return False
 
 
 def _sample(clip, frames: int) -> list[tuple[int, float, np.ndarray]]:

@@ -8,6 +8,8 @@ import pytest
 from conftest import paint_photo
 from PIL import Image
 
+import segment
+from batch import Options, segment_files
 from evaluation.metrics import score_mask
 from inference.video import open_clip, segment_frames, segment_video
 from model import WatermarkSegmenter
@@ -203,3 +205,46 @@ def test_wrong_arguments_are_explained(tiny_model, tmp_path):
         segment_video(tiny_model, tmp_path / "none.mp4", frames=0)
     with pytest.raises(ValueError, match="every -1 s"):
         next(segment_frames(tiny_model, tmp_path / "none.mp4", every_s=-1))
+
+
+def test_clips_are_sources_beside_images(tiny_model, tmp_path):
+    frames = [frame[:32, :48] for frame in paint_frames(6)[0]]
+    (tmp_path / "in").mkdir()
+    write_clip(tmp_path / "in/a.mp4", frames, "mp4v")
+    write_animation(tmp_path / "in/b.gif", frames)
+    for name in ("c.gif", "d.png"):
+        Image.fromarray(frames[0]).save(tmp_path / "in" / name)
+    (tmp_path / "in/e.mov").write_bytes(b"")
+    options = Options(every=0.3, frames=2, overlay=True)
+    found = segment_files([tmp_path / "in"], tmp_path / "out", options, tiny_model)
+    assert [record.get("frames") for record in found.records] == [2, 2, None, None, None]
+    assert found.records[-1]["error"] == "is empty: it has 0 bytes."
+    for record in found.records[:2]:
+        assert (record["width"], record["height"], record["damage"]) == (48, 32, None)
+        masks = sorted((tmp_path / "out" / record["masks"]).iterdir())
+        assert [mask.name for mask in masks] == ["000000.png", "000003.png"]
+        for mask in (tmp_path / "out" / record["mask"], *masks):
+            assert Image.open(mask).size == (48, 32)
+    assert (tmp_path / "out/a.overlay.jpg").exists()
+    again = segment_files([tmp_path / "in"], tmp_path / "out", options, tiny_model)
+    assert again.done_before == 4 and again.records[0] == found.records[0]
+
+
+def test_masks_of_frames_go_with_the_clip_that_they_are_of(tiny_model, tmp_path):
+    frames = [frame[:32, :48] for frame in paint_frames(6)[0]]
+    clip, options = write_clip(tmp_path / "a.avi", frames), Options(every=0.3, frames=2)
+    segment_files([clip], tmp_path / "out", options, tiny_model)
+    write_clip(clip, frames[:3])
+    segment_files([clip], tmp_path / "out", options, tiny_model)
+    assert [path.name for path in (tmp_path / "out/a.frames").iterdir()] == ["000000.png"]
+    clip.write_bytes(b"broken")
+    segment_files([clip], tmp_path / "out", options, tiny_model)
+    assert not list((tmp_path / "out/a.frames").iterdir())
+    assert not (tmp_path / "out/a.png").exists()
+
+
+def test_wrong_options_of_clips_are_explained(capsys):
+    for given in (["--frames", "0"], ["--every", "0"]):
+        with pytest.raises(SystemExit):
+            segment.parse(["clip.mp4", "--output", "masks", *given])
+        assert given[0][2:] + " is 0" in capsys.readouterr().err
