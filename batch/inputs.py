@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from batch.files import PROGRESS, UsageError
+from inference.clips import VIDEO_SUFFIXES, is_clip
 from inference.reading import IMAGE_SUFFIXES
-from inference.video import VIDEO_SUFFIXES, is_clip
 
 SUFFIXES = tuple(sorted({*IMAGE_SUFFIXES, *VIDEO_SUFFIXES}))  # looked for in folders
 MAX_NAME_BYTES = 255  # of one file name, on every usual file system

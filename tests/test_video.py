@@ -11,7 +11,8 @@ from PIL import Image
 import segment
 from batch import Options, segment_files
 from evaluation.metrics import score_mask
-from inference.video import open_clip, segment_frames, segment_video
+from inference.clips import open_clip
+from inference.video import segment_frames, segment_video
 from model import WatermarkSegmenter
 
 SIZE = (192, 144)  # width, height
