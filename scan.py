@@ -30,6 +30,7 @@ def parse(arguments=None) -> tuple[str, str, ScanOptions]:
     add("--threshold", type=float, metavar="T", help=marked)
     empty = f"a photo with a lower score has no marked pixel (default: {default.min_score})"
     add("--min-score", type=float, metavar="S", help=empty)
+    add("--fast", action="store_true", help="look at each image once: less accurate")
     add("--rle", action="store_true", help="masks as COCO RLE in the rows")
     kept = "write the shards again, with only the photos whose score is below SCORE"
     add("--keep-below", type=float, metavar="SCORE", help=kept)

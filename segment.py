@@ -42,6 +42,7 @@ def parse(arguments=None) -> tuple[list[str], str, Options]:
     add("--soft", action="store_true", help="masks with a feathered edge")
     add("--overlay", action="store_true", help="also NAME.overlay.jpg: the mask in red")
     add("--probability", action="store_true", help="also NAME.probability.png: 16 bit")
+    add("--fast", action="store_true", help="look at each image once: less accurate")
     add("--rle", action="store_true", help="masks as COCO RLE in the report")
     add("--report", choices=WRITERS, help=f"format of the report (default: {default.report})")
     add("--workers", type=int, metavar="N", help="images in work at once (default: one per core)")

@@ -18,6 +18,7 @@ class LookOptions:
     weights: str = str(SHIPPED_WEIGHTS)  # folder that `WatermarkSegmenter.save` wrote
     threshold: float = THRESHOLD  # probability of a marked pixel, 0..1
     min_score: float = MIN_SCORE  # below this score nothing is marked, 0..1
+    fast: bool = False  # look at each image once: see `Segmenter.segment`
     rle: bool = False  # also the mask of each image as COCO RLE
     device: str = "auto"  # "cpu", "cuda", "cuda:1", "mps"; auto: the best there is
     backend: str = "auto"  # a name in BACKENDS; see `inference.load_segmenter`

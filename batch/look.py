@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -59,6 +60,7 @@ def look_at_all(
     segmenter: Segmenter,
     threads: int,
     finish: Callable[[Sample, Results], object],
+    fast: bool,
     allow_huge: bool = False,
 ) -> Iterator:
     """finish(sample, results) of all samples, in their order.
@@ -66,13 +68,14 @@ def look_at_all(
     Args:
         threads: that the network serves at a time.
         finish: called by these threads, and once more when the network is done for a sample.
+        fast: look at each image once.
         allow_huge: open images above Pillow's limit.
     """
     budget = Budget(PIXELS_AT_ONCE)
 
     def one(window: list[Sample]) -> list:
         images = [image for sample in window for image in sample.images]
-        results = look_at(images, predict, budget, allow_huge)
+        results = look_at(images, partial(predict_by_size, predict, fast), budget, allow_huge)
         return [finish(s, list(islice(results, len(s.images)))) for s in window]
 
     def weigh(window: list[Sample]) -> float:
@@ -99,15 +102,15 @@ def windows(samples: Iterable[Sample], most: int) -> Iterator[list[Sample]]:
         yield window
 
 
-def look_at(images: list, predict: Predict, budget: Budget, allow_huge: bool) -> Iterator:
-    """A `Found` of each image, or why there is none."""
+def look_at(images: list, answer: Callable, budget: Budget, allow_huge: bool) -> Iterator:
+    """A `Found` of each image, or why there is none; `answer`: photos to what is found in them."""
     opened = [_tried(open_image, image, allow_huge) for image in images]
     for run, pixels in within_pixels(opened):
         with budget.hold(pixels):
             start_s = time.monotonic()
             photos = [_tried(decode, image) for image in run]
             sound = [photo for photo in photos if not isinstance(photo, Exception)]
-            answers = _tried(predict_by_size, sound, predict)
+            answers = _tried(answer, sound)
             if isinstance(answers, Exception):
                 answers = [answers] * len(sound)
             answers, seconds = iter(answers), (time.monotonic() - start_s) / len(run)
@@ -192,13 +195,16 @@ def within_pixels(opened: list) -> Iterator[tuple[list, int]]:
         yield run, pixels
 
 
-def predict_by_size(photos: list[np.ndarray], predict: Predict) -> list[tuple[np.ndarray, float]]:
+def predict_by_size(
+    predict: Predict, fast: bool, photos: list[np.ndarray]
+) -> list[tuple[np.ndarray, float]]:
     """`predict_any_size` of each photo; those that are seen whole together, equal sizes in a row.
 
     Args:
+        fast: see each photo once.
         photos: uint8, H x W x 3, RGB.
     """
-    views = [(i, view) for i, photo in enumerate(photos) for view in native_views(photo)]
+    views = [(i, view) for i, photo in enumerate(photos) for view in native_views(photo, fast)]
     order = sorted(range(len(views)), key=lambda number: views[number][1].shape)
     answers = predict([views[number][1] for number in order]) if views else []
     answers = dict(zip(order, answers))

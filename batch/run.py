@@ -82,8 +82,8 @@ class Options(LookOptions):
 
     def key(self, segmenter) -> str:
         """Hash of everything that an output depends on, apart from its image."""
-        chosen = (self.threshold, self.dilate, self.min_score, self.rle, self.soft, METHOD)
-        chosen += (self.frames, self.every)
+        chosen = (self.threshold, self.dilate, self.min_score, self.fast, self.rle, self.soft)
+        chosen += (METHOD, self.frames, self.every)
         chosen += (self.together, sorted(self.pictures()), segmenter.fingerprint())
         return hashlib.sha256(repr(chosen).encode()).hexdigest()[:32]
 
@@ -218,9 +218,8 @@ class Batch:
         for size, items in portions.items():
             shared = self.find_shared_mark(self.places[items[0]][0]) if size else None
             samples = (self.sample_of(item, shared) for item in items)
-            yield from look_at_all(
-                samples, self.segmenter, self.threads, self.finish, self.options.allow_huge
-            )
+            how = self.options.fast, self.options.allow_huge
+            yield from look_at_all(samples, self.segmenter, self.threads, self.finish, *how)
 
     def segment_clip(self, item: Input) -> dict:
         """Writes the outputs of a clip, and notes them; its record."""

@@ -67,7 +67,7 @@ class ScanOptions(LookOptions):
 
     def manifest(self, source: str, fingerprint: str) -> dict:
         """Everything that rows depend on, apart from their shard."""
-        names = ("threshold", "min_score", "rle", "keep_below", "device", "backend")
+        names = ("threshold", "min_score", "fast", "rle", "keep_below", "device", "backend")
         chosen = {name: getattr(self, name) for name in names}
         return {"source": source, "weights": fingerprint, **chosen, "method": METHOD}
 

@@ -107,7 +107,7 @@ def scan_shard(
         keep = None
         if options.keep_below is not None:
             keep = stack.enter_context(origin.keeping(output.below(KEPT)))
-        for sample, rows, table in look_at_all(samples(), segmenter, threads, finish):
+        for sample, rows, table in look_at_all(samples(), segmenter, threads, finish, options.fast):
             for row in rows:
                 report.add(row)
             writer.add(table)

@@ -582,3 +582,14 @@ def test_the_conversion_of_the_network_is_announced(tmp_path, monkeypatch):
     monkeypatch.setattr(log, "level", log.level)  # put back afterwards
     assert segment.main([str(tmp_path / "none"), "--output", str(tmp_path / "out")]) == 2
     assert openvino_backend.LOG.isEnabledFor(logging.INFO)
+
+
+def test_fast_looks_once_and_is_another_run(folder, go, tiny_model):
+    slow = go([folder], "out").records
+    with pytest.raises(UsageError, match="results of other options"):
+        go([folder], "out", fast=True)
+    fast = go([folder], "fast", fast=True).records
+    assert [one["score"] for one in slow] != [one["score"] for one in fast]
+    paths = [one["path"] for one in fast]
+    scores = [tiny_model.segment(path, fast=True).score for path in paths]
+    assert [one["score"] for one in fast] == pytest.approx(scores, abs=1e-4)
