@@ -1,4 +1,4 @@
-"""Masks for any number of images: `python segment.py photo.jpg folder/ list.txt --output masks`.
+"""Masks for images and clips: `python segment.py photo.jpg clip.mp4 folder/ --output masks`.
 
 For every input an 8-bit mask (0 or 255) of exactly its size, and a line in the report. Stopped at
 any moment, the same command goes on. From Python: `batch.segment_files`.
@@ -16,6 +16,7 @@ from batch import Options, segment_files
 from batch.command import escape_odd_names, run_command
 from batch.rows import WRITERS
 from inference.runtime import BACKENDS
+from inference.video import MAX_FRAMES
 
 
 def parse(arguments=None) -> tuple[list[str], str, Options]:
@@ -24,7 +25,7 @@ def parse(arguments=None) -> tuple[list[str], str, Options]:
         argument_default=argparse.SUPPRESS,
     )  # fmt: skip
     add, default = parser.add_argument, Options()
-    add("inputs", nargs="+", metavar="INPUT", help="image, folder (recursive), or .txt of paths")
+    add("inputs", nargs="+", metavar="INPUT", help="image, clip, folder, or .txt of paths")
     add("--output", required=True, metavar="DIR", help="folder for masks and report")
     add("--weights", metavar="DIR", help="folder of a trained model (default: the shipped one)")
     marked = f"probability from which a pixel is marked, 0..1 (default: {default.threshold})"
@@ -34,6 +35,10 @@ def parse(arguments=None) -> tuple[list[str], str, Options]:
     add("--dilate", type=int, metavar="PX", help="widen masks by PX")
     pooled = "images of equal size may carry one mark at the same place: decide together"
     add("--together", action="store_true", help=pooled)
+    sampled = f"frames of a clip that decide together, 1..{MAX_FRAMES} (default: {default.frames})"
+    add("--frames", type=int, metavar="N", help=sampled)
+    each = "also a mask for the frame of every S seconds of a clip: NAME.frames/NUMBER.png"
+    add("--every", type=float, metavar="S", help=each)
     add("--soft", action="store_true", help="masks with a feathered edge")
     add("--overlay", action="store_true", help="also NAME.overlay.jpg: the mask in red")
     add("--probability", action="store_true", help="also NAME.probability.png: 16 bit")

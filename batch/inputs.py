@@ -1,4 +1,4 @@
-"""Which images to segment, and what their outputs are called.
+"""Which images and clips to segment, and what their outputs are called.
 
 Inputs are images, folders and .txt lists of paths. An output has its image's relative path, so that
 a folder of masks mirrors the folder of photos; no two outputs share a name, and none is an input.
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from batch.files import PROGRESS, UsageError
+from inference.clips import VIDEO_SUFFIXES, is_clip
 from inference.reading import IMAGE_SUFFIXES
 
+SUFFIXES = tuple(sorted({*IMAGE_SUFFIXES, *VIDEO_SUFFIXES}))  # looked for in folders
 MAX_NAME_BYTES = 255  # of one file name, on every usual file system
 LIST_SUFFIX = ".txt"  # of a list of paths
 NOTES = f"{PROGRESS}jsonl"  # what a folder of masks has
@@ -24,11 +26,12 @@ Found = tuple[str, PurePosixPath | None, str | None]
 
 @dataclass(frozen=True)
 class Input:
-    """One image to segment."""
+    """One image or clip to segment."""
 
     path: str  # as found
     name: str  # of its outputs: path relative to the output folder, with "/", without ending
     error: str | None = None  # known before it is opened
+    is_clip: bool = False
 
 
 def list_inputs(
@@ -59,10 +62,13 @@ def list_inputs(
     if not found:
         raise UsageError(
             f"No image in {', '.join(map(str, sources))}: looked for files ending in "
-            f"{', '.join(IMAGE_SUFFIXES)}."
+            f"{', '.join(SUFFIXES)}."
         )
     names = _free_names(_below_common_folder(found), endings)
-    inputs = [Input(path, name, error) for (path, _, error), name in zip(found, names)]
+    inputs = [
+        Input(path, name, error, not error and is_clip(path))
+        for (path, _, error), name in zip(found, names)
+    ]
     _protect(inputs, output, endings)
     return inputs
 
@@ -148,7 +154,7 @@ def _walk_below(
             if real not in seen:
                 seen.add(real)
                 yield from _walk_below(entry.path, below, seen, others)
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+        elif entry.name.lower().endswith(SUFFIXES):
             yield entry.path, below, None
         else:
             others[below.suffix.lower() or "no ending"] += 1

@@ -62,6 +62,8 @@ def arrow_table(rows: list[dict], columns):
         "width": pa.int64(), "height": pa.int64(), "score": pa.float64(),
         "coverage": pa.float64(), "boxes": pa.list_(pa.list_(pa.int64())),
         "error": pa.string(), "seconds": pa.float64(), "shared": pa.float64(),
+        "frames": pa.int64(), "seen": pa.list_(pa.float64()), "masks": pa.string(),
+        "damage": pa.string(),
         "rle": pa.struct([("size", pa.list_(pa.int64())), ("counts", pa.string())]),
     }  # fmt: skip
     schema = pa.schema([(name, types[name]) for name in columns])

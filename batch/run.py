@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from batch.clips import CLIP_COLUMNS, segment_clip
 from batch.command import LookOptions, check_installed, checked
 from batch.files import OutputError, file_stamp, locked
 from batch.inputs import EARLIER, Input, list_inputs
@@ -33,9 +34,10 @@ from inference.pictures import (
 from inference.pooling import MIN_IMAGES, SharedMark, describe
 from inference.runtime import load_segmenter
 from inference.segmenter import METHOD, check_limits, decide
+from inference.video import FRAMES, MAX_FRAMES
 
 COLUMNS = ("path", "mask", *FOUND, "seconds")
-EXTRA_COLUMNS = ("shared", "rle")  # only where they were asked for
+EXTRA_COLUMNS = ("shared", *CLIP_COLUMNS, "rle")  # only where a line has them
 GONE = "the file cannot be read now ({}); mask and numbers are those of an earlier run"
 
 
@@ -45,6 +47,8 @@ class Options(LookOptions):
 
     dilate: int = 0  # widen masks by this radius, px
     together: bool = False  # images of equal size may share a mark: see pooling.py
+    frames: int = FRAMES  # of a clip that decide together, 1..MAX_FRAMES
+    every: float | None = None  # also a mask for the frame of every so many seconds of a clip
     soft: bool = False  # masks with a feathered edge instead of 0 and 255 only
     overlay: bool = False  # also NAME.overlay.jpg: the mask in red, at most 2,048 px
     probability: bool = False  # also NAME.probability.png: 16 bit, 0..65535
@@ -58,6 +62,10 @@ class Options(LookOptions):
         check_limits(self.threshold, self.dilate, self.min_score)
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers is {self.workers}; give 1 or more.")
+        if not 1 <= self.frames <= MAX_FRAMES:
+            raise ValueError(f"frames is {self.frames}; give 1 to {MAX_FRAMES}.")
+        if self.every is not None and not self.every > 0:
+            raise ValueError(f"every is {self.every} s; give more than 0.")
         if self.report not in WRITERS:
             raise ValueError(f"report is {self.report!r}; use {', '.join(WRITERS)}.")
         if self.report == "parquet":
@@ -74,15 +82,8 @@ class Options(LookOptions):
 
     def key(self, segmenter) -> str:
         """Hash of everything that an output depends on, apart from its image."""
-        chosen = (
-            self.threshold,
-            self.dilate,
-            self.min_score,
-            self.fast,
-            self.rle,
-            self.soft,
-            METHOD,
-        )
+        chosen = (self.threshold, self.dilate, self.min_score, self.fast, self.rle, self.soft)
+        chosen += (METHOD, self.frames, self.every)
         chosen += (self.together, sorted(self.pictures()), segmenter.fingerprint())
         return hashlib.sha256(repr(chosen).encode()).hexdigest()[:32]
 
@@ -107,7 +108,7 @@ class Summary:
         """A line on each group of images of equal size that decided together."""
         confidences = defaultdict(list)
         for record in self.records:
-            if record.get("shared") is not None:
+            if record.get("shared") is not None and record.get("frames") is None:
                 confidences[record["width"], record["height"]].append(record["shared"])
         lines = [describe(*group) for group in confidences.items() if len(group[1]) >= MIN_IMAGES]
         rest = sum(len(values) for values in confidences.values() if len(values) < MIN_IMAGES)
@@ -134,6 +135,8 @@ class Summary:
         if folders:
             lines.append(f"passed over, {EARLIER}: {folders}; photos in them must be named")
         lines += [f"changed since it was written, left as it is: {n}" for n in self.changed]
+        damaged = (record for record in self.records if record.get("damage"))
+        lines += [f"damaged: {record['path']}: {record['damage']}" for record in damaged]
         return "\n".join([*lines, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)])
 
 
@@ -162,7 +165,8 @@ def segment_files(
         inputs = list_inputs(sources, output, tuple(options.pictures()), passed_over)
         if segmenter is None:
             segmenter = checked(load_segmenter, options.weights, options.device, options.backend)
-        groups = find_groups(inputs) if options.together else []
+        images = [item for item in inputs if not item.is_clip]
+        groups = find_groups(images) if options.together else []
         batch = Batch(output, segmenter, options, groups)
         others = [report, *(group.consensus for group in groups)]
         batch.journal.prepare(inputs, tuple(options.pictures()), others, options.overwrite)
@@ -201,12 +205,14 @@ class Batch:
         return self.journal.record_of(item, self.stamp_of(item))
 
     def run(self, todo: list[Input]) -> Iterator[tuple[Input, dict]]:
-        """Images and their records, as they get done: first those of no group.
+        """Images and their records, as they get done: first clips, then images of no group.
 
         Then one group after the other, since a shared mark takes 21 bytes a pixel.
         """
+        for item in filter(lambda item: item.is_clip, todo):
+            yield item, self.segment_clip(item)
         portions = {None: []}
-        for item in todo:
+        for item in filter(lambda item: not item.is_clip, todo):
             group, _ = self.places.get(item, (None, 0))
             portions.setdefault(group and group.size, []).append(item)
         for size, items in portions.items():
@@ -214,6 +220,19 @@ class Batch:
             samples = (self.sample_of(item, shared) for item in items)
             how = self.options.fast, self.options.allow_huge
             yield from look_at_all(samples, self.segmenter, self.threads, self.finish, *how)
+
+    def segment_clip(self, item: Input) -> dict:
+        """Writes the outputs of a clip, and notes them; its record."""
+        stamp, before = self.stamp_of(item), self.journal.find(item)
+        try:
+            record, files = segment_clip(item.path, item.name, self.segmenter, self.options)
+            self.journal.remove(set(before["files"] if before else ()) - set(files))
+            self.journal.add(item.path, item.name, stamp, record, files)
+        except OutputError:
+            raise
+        except (OSError, ValueError) as error:
+            return self.failed(item, stamp, error)
+        return record
 
     def sample_of(self, item: Input, shared: SharedMark | None) -> Sample:
         image = ValueError(item.error) if item.error else item.path
@@ -260,10 +279,12 @@ class Batch:
     def failed(self, item: Input, stamp: list | None, error: Exception) -> dict:
         """The record of an image that failed; its outputs of an earlier, sound version go."""
         record = {"path": item.path, "mask": None, **failure(error), "seconds": 0.0}
+        record["error"] = record["error"].removeprefix(f"{item.path} ")
         before = self.journal.find(item)
         if is_out_of_reach(error) and before and before["files"]:
             reason = GONE.format(record["error"])
             return {**before["record"], "path": item.path, "error": reason}
+        self.journal.remove(before["files"] if before else ())
         self.journal.remove(item.name + ending for ending in self.options.pictures())
         self.journal.add(item.path, item.name, stamp, record, {})
         return record

@@ -1,0 +1,125 @@
+"""Frames of a clip, read where they are asked for.
+
+OpenCV reads videos, and turns frames as the clip's rotation says; its wheel has FFmpeg. Pillow
+reads animated GIF and WebP. Memory does not grow with the length of a clip.
+"""
+
+import itertools
+import os
+from pathlib import Path
+
+# Or FFmpeg writes pages on a damaged clip; `damage` and the errors say it in a sentence.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from inference.maps import reduced
+from inference.reading import DECODE_ERRORS, read_image
+
+STILL_SUFFIXES = (".gif", ".webp")  # also of images
+VIDEO_SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".webm", *STILL_SUFFIXES)
+LARGEST_PX = 2048  # longest side at which a frame is looked at
+NEAR_FRAMES = 60  # up to so many are skipped by decoding, more by seeking
+
+
+def is_clip(path) -> bool:
+    """Whether a file is one, by its name; a GIF or WebP is a clip if it has several frames."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in STILL_SUFFIXES:
+        return suffix in VIDEO_SUFFIXES
+    try:
+        with Image.open(path, formats=("GIF", "WEBP")) as image:
+            return image.is_animated
+    except (*DECODE_ERRORS, IndexError):  # the latter of GIF
+        return False
+
+
+def open_clip(path) -> "Film | Animation":
+    """A clip whose frames can be read.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or nothing reads it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No video at {path}. Check the path.")
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty: it has 0 bytes.")
+    try:
+        return Animation(path, Image.open(path, formats=("GIF", "WEBP")))
+    except DECODE_ERRORS:
+        return Film(path)
+
+
+class Film:
+    """A video. It has `count` frames, as far as its header tells, of height and width `shape`."""
+
+    def __init__(self, path: Path):
+        self.path, self.damage, self.shape = path, None, None
+        self._open()
+        self.fps = self.capture.get(cv2.CAP_PROP_FPS)
+        self.fps = self.fps if 0 < self.fps < 1000 else 25.0
+        self.count = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.can_seek = self.count > 0
+        if not self.can_seek:  # live recordings: their header was written before they ended
+            self.count = 0
+            while self.capture.grab():
+                self.count += 1
+            self._open()
+        if not self.count:
+            raise ValueError(f"{path} has no frames: it lasts 0 s.")
+
+    def _open(self) -> None:
+        self.capture, self.next = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG), 0
+        if not self.capture.isOpened():
+            raise ValueError(
+                f"{self.path} is no video that can be read: it is damaged, holds only sound, or "
+                "its codec is unknown. If it plays elsewhere, convert it to H.264."
+            )
+
+    def read(self, number: int) -> tuple[float, np.ndarray] | None:
+        """Seconds and picture (uint8, RGB, at most LARGEST_PX) of a frame; None: it is broken."""
+        if self.can_seek and not 0 <= number - self.next <= NEAR_FRAMES:
+            self.capture.set(cv2.CAP_PROP_POS_FRAMES, number)
+            self.next = number
+        elif number < self.next:
+            self._open()
+        while self.next < number and self.capture.grab():
+            self.next += 1
+        sound, bgr = self.capture.read()
+        self.next = number + 1 if sound else np.inf  # seek anew
+        if not sound:
+            return None
+        self.shape = self.shape or bgr.shape[:2]
+        if bgr.shape[:2] != self.shape:  # some streams change their size
+            bgr = cv2.resize(bgr, self.shape[::-1], interpolation=cv2.INTER_AREA)
+        rgb = cv2.cvtColor(reduced(bgr, min(1, LARGEST_PX / max(self.shape))), cv2.COLOR_BGR2RGB)
+        return self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, rgb
+
+
+class Animation:
+    """An animated GIF or WebP; as `Film`."""
+
+    def __init__(self, path: Path, image: Image.Image):
+        self.path, self.damage, self.image = path, None, image
+        self.shape, starts_ms = image.size[::-1], [0]
+        for number in itertools.count():
+            try:
+                image.seek(number)
+                image.load()
+            except EOFError:
+                break  # behind the last
+            except (*DECODE_ERRORS, IndexError):  # the latter of GIF
+                self.damage = f"The frames from {starts_ms[-1] / 1000} s on cannot be read."
+                break
+            starts_ms.append(starts_ms[-1] + int(image.info.get("duration", 100)))
+        self.count, self.starts_ms = len(starts_ms) - 1, starts_ms
+        self.fps = 1000 * self.count / (starts_ms[-1] or 100 * self.count or 1)
+
+    def read(self, number: int) -> tuple[float, np.ndarray]:
+        """Seconds and picture of a frame."""
+        self.image.seek(number)
+        rgb = read_image(self.image)
+        return self.starts_ms[number] / 1000, reduced(rgb, min(1, LARGEST_PX / max(self.shape)))
