@@ -28,7 +28,7 @@ def test_example_of_training_data_runs(monkeypatch):
     monkeypatch.chdir(ROOT)
     names = {}
     exec(SAMPLE, names)
-    assert names["image"].shape == (3, 256, 256) and names["mask"].shape == (1, 256, 256)
+    assert names["image"].shape == (3, 320, 320) and names["mask"].shape == (1, 320, 320)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
