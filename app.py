@@ -51,7 +51,7 @@ DOCS = Path(__file__).with_name("docs")
 EXAMPLES = {
     "Two marks": DOCS / "example.jpg",
     "No mark": DOCS / "example_clean.jpg",
-    "Goes wrong: coins taken for marks": DOCS / "example_wrong.jpg",
+    "Coins, no mark": DOCS / "example_coins.jpg",
 }
 COLUMN_PX = 320  # least width: a phone shows one column
 NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}  # of all events that run it

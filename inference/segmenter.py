@@ -46,9 +46,9 @@ LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
 TILE_ZOOM = 0.5  # size at which each level of tiles is seen once more
 REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: log 48
 THRESHOLD = 0.5  # default probability of a marked pixel
-MIN_SCORE = 0.3  # default score below which nothing is marked: log 53
+MIN_SCORE = 0.4  # default score below which nothing is marked: log 53
 LEAST_SCORE = 1e-7  # where the logit of a score ends
-METHOD = 13  # raise it with every change in the code that changes masks, scores, or files of them
+METHOD = 14  # raise it with every change in the code that changes masks, scores, or files of them
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]

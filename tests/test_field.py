@@ -8,7 +8,7 @@ from PIL import Image
 
 import evaluate
 from evaluation.field import Photo, min_score_for, summarise, worst
-from inference.segmenter import Segmentation
+from inference.segmenter import MIN_SCORE, Segmentation
 
 
 def photos(scores, marked=False, coverage=0.1):
@@ -40,7 +40,7 @@ def test_shares_and_auroc_by_hand():
 class ByBrightness:
     """Its score is the photo's mean brightness; it marks the left half."""
 
-    def segment(self, image, threshold=0.5, dilation_px=0, min_score=0.3, fast=False):
+    def segment(self, image, threshold=0.5, dilation_px=0, min_score=MIN_SCORE, fast=False):
         rgb = np.asarray(Image.open(image)) if not isinstance(image, np.ndarray) else image
         probability = np.zeros(rgb.shape[:2], np.float32)
         probability[:, : rgb.shape[1] // 2] = 1
@@ -61,7 +61,7 @@ def test_command_writes_table_curve_and_contact_sheet(tmp_path, monkeypatch, cap
     assert "| default | 0.3 | 33.3 (0.0-100.0) % | 50.0 (0.0-100.0) % |" in printed
     assert "| 10% | too few clean photos | - | - |" in printed
     written = json.loads((tmp_path / "out/field.json").read_text())
-    assert len(written["photos"]) == 5 and written["thresholds"]["default"]["min_score"] == 0.3
+    assert len(written["photos"]) == 5 and written["thresholds"]["default"]["min_score"] == MIN_SCORE
     for name in ("curve.png", "worst.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert min(picture.size) > 100
