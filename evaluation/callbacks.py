@@ -17,6 +17,8 @@ from evaluation.tables import table
 from evaluation.testset import MARKED, SLICES, render_cases
 from evaluation.visibility import measure
 from inference.folder import SHIPPED_WEIGHTS
+from samples.files import sample_photos
+from samples.loading import image_label
 from samples.splits import TRAINED_ON, write_manifest
 
 
@@ -93,13 +95,22 @@ class AveragedWeights(EMAWeightAveraging):
     def __init__(self, start_share: float = 0.0, **arguments):
         """
         Args:
-            start_share: of the weights that an adapting training started from, in those that are
+            start_share: of the weights that the training started from, in those that are
                 validated, saved and left in the model: their mean with what was learnt forgets far
                 less than that (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
             arguments: of EMAWeightAveraging.
         """
+        if not 0 <= start_share < 1:
+            raise ValueError(f"start_share is {start_share}; it must lie from 0 to below 1.")
         super().__init__(**arguments)
-        self.start_share = start_share
+        self.start_share, self.start = start_share, None
+
+    def state_dict(self):
+        return {**super().state_dict(), "start": self.start}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.start = state["start"]
 
     def setup(self, trainer, model, stage):
         """ValueError if the run has no folder of its own, and would replace the shipped weights."""
@@ -109,12 +120,11 @@ class AveragedWeights(EMAWeightAveraging):
                 f"The averaged weights would replace those in {SHIPPED_WEIGHTS}: without one of "
                 "Lightning's own loggers give the run a folder, --trainer.default_root_dir DIR."
             )
-        if not 0 <= self.start_share < 1 or (self.start_share and model.teacher is None):
-            raise ValueError(
-                f"start_share is {self.start_share}; it must lie from 0 to below 1, and above 0 "
-                "--model.keep_weight, too, which keeps the weights that the training started from."
-            )
         super().setup(trainer, model, stage)
+
+    def on_fit_start(self, trainer, model):
+        if self.start_share and self.start is None:  # a checkpoint brings its own
+            self.start = [value.detach().clone() for value in model.network.parameters()]
 
     def on_validation_epoch_start(self, trainer, model):
         super().on_validation_epoch_start(trainer, model)
@@ -136,16 +146,17 @@ class AveragedWeights(EMAWeightAveraging):
 
     def _mix_in_start(self, model):
         if self.start_share:
-            for learnt, start in zip(model.network.parameters(), model.teacher.parameters()):
-                learnt.data.lerp_(start.data, self.start_share)
+            for learnt, start in zip(model.network.parameters(), self.start):
+                learnt.data.lerp_(start.to(learnt.device), self.start_share)
 
 
 class BeforeAfter(pl.Callback):
-    """Prints what a training changed, in mean IoU over photos, logos and pairs not trained on.
+    """Prints what a training changed, on photos, logos and pairs that it does not train on.
 
-    Only where a mark of one's own or pairs are trained on. Rows: the mark in each opacity, over all
-    sizes (`visibility.lay_on`); the pairs; general marks, of the slices of `testset.py` that are
-    made of ordinary photos. The table goes to before_after.md in the run's folder, too.
+    Only where a mark, pairs or `photos` of one's own are trained on. Rows: the mark in each
+    opacity, over all sizes (`visibility.lay_on`); the pairs; false marks on one's own photos, and
+    marks drawn on them; general marks, of the slices of `testset.py` that are made of ordinary
+    photos. The table goes to before_after.md in the run's folder, too.
     """
 
     def __init__(
@@ -153,12 +164,16 @@ class BeforeAfter(pl.Callback):
         opacities: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8),
         sizes: tuple[float, ...] = (0.3, 0.6),
         count: int = 6,
+        photos: int = 0,
     ):
         """
         Args:
             count: images for each opacity and size, and for each slice.
+            photos: how many validation photos are looked at for false marks, at most; they must be
+                clean. General marks then lie on scikit-image's photos. 0: none.
         """
         self.opacities, self.sizes, self.count, self.before = opacities, sizes, count, None
+        self.photos = photos
 
     def state_dict(self):
         return {"before": self.before}
@@ -168,12 +183,14 @@ class BeforeAfter(pl.Callback):
 
     def setup(self, trainer, model, stage):
         self.folder, data = run_folder(trainer), trainer.datamodule
-        self.acts = trainer.is_global_zero and bool(data and (data.mark or data.pairs))
+        own = data and (data.mark or data.pairs or self.photos)
+        self.acts = trainer.is_global_zero and bool(own)
 
     def on_fit_start(self, trainer, model):
         if self.acts and self.before is None:
             data = trainer.datamodule
-            print(f"Own: {data.mark or ''} {len(data.pairs or ())} pairs", flush=True)
+            if data.mark or data.pairs:
+                print(f"Own: {data.mark or ''} {len(data.pairs or ())} pairs", flush=True)
             print("Measuring before the training ...", flush=True)
             self.before = self.rows(model, data)
         trainer.strategy.barrier()
@@ -184,30 +201,45 @@ class BeforeAfter(pl.Callback):
             after = self.rows(model, trainer.datamodule)
             values = [(name, f"{before:.3f}", f"{after[name]:.3f}")
                       for name, before in self.before.items()]  # fmt: skip
-            lines = table(("IoU on", "before", "after"), values)
+            lines = table(("not trained on", "before", "after"), values)
             (self.folder / "before_after.md").write_text("\n".join(lines) + "\n")
             print(*lines, f"The new weights: {self.folder / 'weights'}", sep="\n", flush=True)
         trainer.strategy.barrier()
 
     def rows(self, model, data: pl.LightningDataModule) -> dict[str, float]:
-        """Name to mean IoU."""
+        """Name to mean IoU, or to a share of photos."""
         rows, general = {}, data.general_val_data
         if data.mark:
             for opacity in self.opacities:
                 grid = ((opacity,), self.sizes, self.count)
                 ious = [cell.iou for cell in measure(model, data.mark, general.photos, *grid)]
-                rows[f"the mark at opacity {opacity}"] = float(np.nanmean(ious))
+                rows[f"IoU of the mark at opacity {opacity}"] = float(np.nanmean(ious))
         if data.pairs:
-            marked = [c for c in (p.read() for p in data.val_data.pairs) if (c.mask == 1).any()]
+            cases = [pair.read() for pair in data.val_data.pairs]
+            marked = [(c.image, c.mask) for c in cases if (c.mask == 1).any()]
             if marked:
-                rows["pairs"] = mean_iou(model, marked)
-        files = (general.photos, general.logos, general.fonts)
+                rows["IoU of the pairs"] = mean_iou(model, marked)
+        if self.photos:
+            rows |= self._photo_rows(model, general)
+        photos = sample_photos() if self.photos else general.photos
+        files = (photos, general.logos, general.fonts)
         names = [name for name in MARKED if SLICES[name].source == "photos"]
         cases = (case for name in names for case in render_cases(name, self.count, 0, *files))
-        rows["general marks"] = mean_iou(model, cases)
+        rows["IoU of general marks"] = mean_iou(model, ((c.image, c.mask) for c in cases))
         return rows
 
+    def _photo_rows(self, model, data) -> dict[str, float]:
+        """False marks on the validation photos, and the IoU of the marks of validation samples."""
+        photos = data.photos[: self.photos]
+        false = [model.segment(photo.path).mask.any() for photo in photos]
+        samples = [(s["image"], s["mask"]) for s in map(data.stages, range(len(data)))]
+        marked = [sample for sample in samples if image_label(sample[1]) == 1]
+        return {
+            f"share of {len(photos)} clean photos with a false mark": float(np.mean(false)),
+            f"IoU of {len(marked)} marks on such photos": mean_iou(model, marked),
+        }
 
-def mean_iou(model, cases) -> float:
-    """Mean IoU of the masks of test images (`pairs.Case`)."""
-    return float(np.mean([score_mask(model.segment(c.image).mask, c.mask).iou for c in cases]))
+
+def mean_iou(model, samples) -> float:
+    """Mean IoU of the masks of (image, truth): uint8, H x W x 3, and H x W as in `pairs.Case`."""
+    return float(np.mean([score_mask(model.segment(i).mask, mask).iou for i, mask in samples]))

@@ -10,9 +10,7 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "watermark-segmentation.ipynb"
 SMALL = """
-IMAGE_SIZE, TRAIN_SAMPLES, VAL_SAMPLES, EPOCHS = 64, 24, 24, 1
-OPACITY_RANGE = (0.8, 1.0)
-OWN_SAMPLES, MEASURED = 16, 1
+IMAGE_SIZE, TRAIN_SAMPLES, PAGES, VAL_SAMPLES, MEASURED = 64, 16, 8, 24, 1
 RUN = Path("lightning_logs/notebook-test")
 """
 
@@ -32,11 +30,10 @@ def test_every_cell_runs_with_small_settings(committed):
     assert len(tagged) == 1
     notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(SMALL))
     resources = {"metadata": {"path": str(ROOT)}}
-    NotebookClient(notebook, timeout=300, resources=resources).execute()  # raises on an error
+    NotebookClient(notebook, timeout=600, resources=resources).execute()  # raises on an error
     text = json.dumps([cell.outputs for cell in code_cells(notebook)])
-    assert text.count("image/png") >= 12
-    assert "same mask: True" in text
-    assert "of them share a mark" in text and "| general marks |" in text
+    assert text.count("image/jpeg") >= 12
+    assert "clean photos have a false mark" in text and "| IoU of general marks |" in text
 
 
 def test_the_committed_outputs_have_no_errors_and_no_paths_of_a_machine(committed):
