@@ -61,7 +61,9 @@ def test_command_writes_table_curve_and_contact_sheet(tmp_path, monkeypatch, cap
     assert "| default | 0.3 | 33.3 (0.0-100.0) % | 50.0 (0.0-100.0) % |" in printed
     assert "| 10% | too few clean photos | - | - |" in printed
     written = json.loads((tmp_path / "out/field.json").read_text())
-    assert len(written["photos"]) == 5 and written["thresholds"]["default"]["min_score"] == MIN_SCORE
+    assert (
+        len(written["photos"]) == 5 and written["thresholds"]["default"]["min_score"] == MIN_SCORE
+    )
     for name in ("curve.png", "worst.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert min(picture.size) > 100
