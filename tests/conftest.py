@@ -264,3 +264,9 @@ def bad_file(request, tmp_path):
     path = tmp_path / request.param
     path.write_bytes(BAD_FILES[request.param]())
     return path
+
+
+@pytest.fixture
+def score_of_the_head(monkeypatch):
+    """The score is what the network says, whatever its regions are."""
+    monkeypatch.setattr("inference.segmenter.REGION_WEIGHT", 0)

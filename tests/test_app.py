@@ -70,6 +70,7 @@ def expected_file(photo, *settings) -> bytes:
 # --- Events ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("score_of_the_head")
 def test_a_photo_is_answered(answers, photo):
     wanted = expected_file(photo, *SETTINGS)
     _, probability, pictures, score, said, mask, file = app.find_upload(answers, photo, *SETTINGS)
@@ -193,6 +194,7 @@ def test_marks_that_cannot_be_used_are_explained(
     assert "/" not in str(error.value)
 
 
+@pytest.mark.usefixtures("score_of_the_head")
 def test_many_images_come_by_score_with_masks_and_report(answers, photo, tmp_path):
     files = [tmp_path / name for name in ("a/same.png", "b/same.png", "list.txt")]
     for file in files:

@@ -58,7 +58,7 @@ def test_command_writes_table_curve_and_contact_sheet(tmp_path, monkeypatch, cap
     evaluate.main([*call, "--marked", str(tmp_path / "marked")])
     printed = capsys.readouterr().out
     assert "3 clean and 2 marked photos. AUROC of the score: 0.67" in printed
-    assert "| default | 0.3 | 33.3 (0.0-100.0) % | 50.0 (0.0-100.0) % |" in printed
+    assert f"| default | {MIN_SCORE} | 33.3 (0.0-100.0) % | 50.0 (0.0-100.0) % |" in printed
     assert "| 10% | too few clean photos | - | - |" in printed
     written = json.loads((tmp_path / "out/field.json").read_text())
     assert (

@@ -26,6 +26,8 @@ from batch.shards import FOLDER_IMAGES, list_shards
 from batch.stores import Store
 from inference.segmenter import NATIVE_PX, predict_any_size
 
+pytestmark = pytest.mark.usefixtures("score_of_the_head")
+
 
 def test_a_tar_becomes_a_row_for_each_sample(tmp_path):
     [report] = go(three(tmp_path), tmp_path / "out", rle=True)
@@ -329,7 +331,7 @@ def test_photos_of_equal_size_are_looked_at_together():
         photo[:, 0, 0] += 4  # left is not right
     segmenter = Colourful()
     with segmenter.predicting() as predict:
-        found = predict_by_size(photos, predict)
+        found = predict_by_size(predict, False, photos)
     small, enlarged = [(2, 4)] * 2 + [(3, 3)] * 2, [(4, 8)] * 6 + [(6, 6)] * 6
     reduced = [(1, 600), (1, 720)]
     assert segmenter.seen[:20] == reduced + [(1, 1200)] * 2 + small + enlarged
