@@ -212,6 +212,6 @@ def predict_by_size(
     for number, (i, _) in enumerate(views):
         found[i].append(answers[number])
     return [
-        judge_views(predict, photo, found[i]) if i in found else predict_any_size(predict, photo)
+        judge_views(photo, found[i]) if i in found else predict_any_size(predict, photo)
         for i, photo in enumerate(photos)
     ]

@@ -110,8 +110,7 @@ class Segmenter:
             dilation_px: widen the mask by a disk of this radius.
             min_score: a photo with a lower score, 0..1, gets an empty mask; 0 for always a mask.
                 The default spares most clean photos (log 53).
-            fast: look at the image once instead of several times: two to eight times as fast, and
-                less accurate (docs/speed.md).
+            fast: look at the image once instead of several times: faster and less accurate.
 
         Returns:
             A `Segmentation` of the image's own size (after EXIF orientation).
@@ -144,7 +143,7 @@ def predict_any_size(
 ) -> tuple[np.ndarray, float]:
     """Probability (float32, H x W) and score (0..1) of a uint8 RGB image of H x W pixels."""
     if views := native_views(rgb, fast):
-        return judge_views(predict, rgb, predict(views))
+        return judge_views(rgb, predict(views))
     side = max(rgb.shape[:2])
     frame = reduced(rgb, WHOLE_PX / side)
     whole, score = join_views(predict([frame, cv2.flip(frame, 1)]), frame.shape[:2])
@@ -178,7 +177,7 @@ def native_views(rgb: np.ndarray, fast: bool = False) -> list[np.ndarray]:
     return [rgb, cv2.flip(rgb, 1), *(reduced(rgb, zoom) for zoom in zooms)]
 
 
-def judge_views(predict: Predict, rgb: np.ndarray, found) -> tuple[np.ndarray, float]:
+def judge_views(rgb: np.ndarray, found) -> tuple[np.ndarray, float]:
     """Probability and score of an image from the network's answers to its `native_views`."""
     probability, score = join_views(found, rgb.shape[:2])
     return judged_score(judged(probability, find_shifts(probability)), score)

@@ -106,7 +106,7 @@ def test_long_maps_and_those_of_many_bands_are_shared_whole():
 def test_one_view_is_judged_as_several():
     found = cv2.resize(tiled(), (SMALL_PX, 384), interpolation=cv2.INTER_LINEAR)
     photo = np.zeros((*found.shape, 3), np.uint8)
-    probability, score = judge_views(None, photo, [(found, 0.8)])
+    probability, score = judge_views(photo, [(found, 0.8)])
     assert np.array_equal(
         probability, share_repeats(found, find_shifts(found))
     ) and score == pytest.approx(judged_score(probability, 0.8)[1])
