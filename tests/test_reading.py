@@ -261,17 +261,3 @@ def test_sample_photos_without_scikit_image_say_what_to_do(monkeypatch):
     monkeypatch.setattr(image_files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install scikit-image"):
         sample_photos()
-
-
-def test_unreachable_download_names_the_alternatives(tmp_path):
-    with pytest.raises(ConnectionError, match="sample photos or a folder of your own"):
-        image_files.download_flickr8k(tmp_path, url="http://192.0.2.1/flickr8k.zip")
-
-
-def test_finished_download_is_not_repeated(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_files, "FLICKR8K_COUNT", 2)
-    photos = tmp_path / "Flicker8k_Dataset"
-    photos.mkdir()
-    for name in ("a.jpg", "b.jpg", "._b.jpg"):
-        (photos / name).touch()
-    assert image_files.download_flickr8k(tmp_path) == photos
