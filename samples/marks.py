@@ -143,18 +143,14 @@ def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     left, top, right, bottom = _text_box(mark, size_px)
     canvas = Image.new("L", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))))
     draw, font = ImageDraw.Draw(canvas), _font(mark.font, size_px)
-    draw.text((-left, -top), mark.text, 255, font, spacing=_spacing(size_px), align="center")
+    draw.text((-left, -top), mark.text, 255, font, spacing=size_px / 8, align="center")
     return stretch_stamp(cv2.merge([np.asarray(canvas)] * 4), max(canvas.size), mark.stretch)
 
 
 def _text_box(mark: MarkParams, size_px: int):
     draw, font = ImageDraw.Draw(Image.new("L", (1, 1))), _font(mark.font, size_px)
-    return draw.textbbox((0, 0), mark.text, font, spacing=_spacing(size_px), align="center")
-
-
-def _spacing(size_px: int) -> float:
-    """Between lines; Pillow's own is 4 px whatever the size."""
-    return size_px / 8
+    # The spacing of lines: Pillow's own is 4 px whatever the size.
+    return draw.textbbox((0, 0), mark.text, font, spacing=size_px / 8, align="center")
 
 
 @functools.lru_cache(maxsize=512)
@@ -246,8 +242,7 @@ def paint(stamp: np.ndarray, mark: MarkParams) -> np.ndarray:
     if mark.color == "desaturated":
         return cv2.merge([cv2.cvtColor(stamp, cv2.COLOR_RGBA2GRAY)] * 3 + [stamp[..., 3]])
     rgb = {"white": (255, 255, 255), "black": (0, 0, 0)}.get(mark.color, mark.tint)
-    alpha = stamp[..., 3]
-    return tinted(alpha, rgb)
+    return tinted(stamp[..., 3], rgb)
 
 
 def tinted(alpha: np.ndarray, rgb: Sequence[float]) -> np.ndarray:
