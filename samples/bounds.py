@@ -54,7 +54,7 @@ def rising(low: float, high: float) -> Check:
 
 def names(table: Mapping, kind=(tuple, list)) -> Check:
     """One or more names of a table, in a tuple; or any number of them, as keys of a mapping."""
-    some = "names and values" if kind is Mapping else "a tuple with one or more"
+    some = "{name: value, ...}, names out" if kind is Mapping else "a tuple with one or more"
     choice = ", ".join(table)
 
     def check(name, value):
