@@ -162,8 +162,8 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
         exposure=_draw_exposure(settings, rng, n_photos),
-        enlarge=_maybe(rng, settings.enlarge_probability, settings.enlarge_range, 1.0, True),
-        reduce=_maybe(rng, settings.reduce_probability, settings.reduce_range, 1.0, True),
+        enlarge=_maybe(rng, settings.enlarge_probability, settings.enlarge_range, 1.0, newer=True),
+        reduce=_maybe(rng, settings.reduce_probability, settings.reduce_range, 1.0, newer=True),
         edits=tuple(
             Edit(name, rng.uniform(*amount_range), rng.getrandbits(32))
             for name, amount_range in settings.edits.items()
