@@ -14,6 +14,7 @@ slices of the test set and the numbers mean.
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -34,6 +35,13 @@ from samples.files import find_photos
 from samples.splits import TEST_PHOTOS
 
 COUNT = 100  # images of each slice
+CHANGES = {  # commands that write into the weights: function, purpose, and how many of what
+    "fit-score": (fit_score, "fit the score on whole training photos", 4000, "photos"),
+    "calibrate": (calibrate, "make the score a probability, on validation photos", 20,
+                  "marked photos of each slice"),
+    "quantize": (quantize, "write the network in 8-bit integers, for the backend openvino-int8",
+                 100, "training samples"),
+}  # fmt: skip
 FILES = (*TEST_PHOTOS, "logos", "fonts", "manifest")  # arguments of `find_test_files`
 
 
@@ -71,6 +79,10 @@ def slices_to_measure(options) -> dict:
     return synthetic_slices(options.slices or SLICES, options.count or COUNT, options.seed, files)
 
 
+def run_average(options) -> None:
+    print(average(options.folders, options.output))
+
+
 def change_weights(change, options) -> None:
     """Calls a function that writes into the weights, and prints what it says."""
     check_writable(options.weights)  # before the work whose result it gets
@@ -105,14 +117,6 @@ def add_measuring(add, output: str) -> None:
     add("--output", type=Path, default=Path(output), help=f"folder to write to ({output})")
 
 
-def add_change(command, count: int, what: str, split: bool = True) -> None:
-    command("--weights", type=Path, required=True, help="folder that train.py wrote, and to change")
-    add_files(command, count, what)
-    if split:
-        command("--val-fraction", type=float, required=True,
-                help="share of the files that the training kept for validation")  # fmt: skip
-
-
 def make_parser() -> argparse.ArgumentParser:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
@@ -140,20 +144,17 @@ def make_parser() -> argparse.ArgumentParser:
     add("--masks", help="folder of their masks, of the same names: white = mark")
     add("--save-images", action="store_true", help="write the test images and masks, too")
 
-    add = command("average", lambda o: print(average(o.folders, o.output)),
-                  "write the mean of trained networks")  # fmt: skip
+    add = command("average", run_average, "write the mean of trained networks")
     add("folders", nargs="+", metavar="FOLDER", help="weights; one given twice weighs twice")
     add("--output", type=Path, required=True, help="folder for the mean")
 
-    add = command("fit-score", lambda o: change_weights(fit_score, o),
-                  "fit the score on whole training photos")  # fmt: skip
-    add_change(add, 4000, "photos")
-    add = command("calibrate", lambda o: change_weights(calibrate, o),
-                  "make the score a probability, on validation photos")  # fmt: skip
-    add_change(add, 20, "marked photos of each slice")
-    add = command("quantize", lambda o: change_weights(quantize, o),
-                  "write the network in 8-bit integers, for the backend openvino-int8")  # fmt: skip
-    add_change(add, 100, "training samples", split=False)
+    for name, (change, purpose, count, what) in CHANGES.items():
+        add = command(name, partial(change_weights, change), purpose)
+        add("--weights", type=Path, required=True, help="folder that train.py wrote, and to change")
+        add_files(add, count, what)
+        if change is not quantize:
+            add("--val-fraction", type=float, required=True,
+                help="share of the files that the training kept for validation")  # fmt: skip
     return parser
 
 
