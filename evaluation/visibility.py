@@ -166,18 +166,6 @@ def examples(segmenter, mark, photo: np.ndarray, opacities=OPACITIES, size: floa
     return picture_grid(rows, COLUMNS, [f"opacity {opacity}" for opacity in opacities])
 
 
-def fitting_photo(photos, mark, size: float, seed: int = 0) -> np.ndarray:
-    """The first photo on which the mark fits; DoesNotFit if there is none."""
-    for photo in photos:
-        try:
-            rgb = photo.read()
-            lay_on(rgb, mark, 1.0, size, Random(f"{seed} 0"))
-            return rgb
-        except DoesNotFit as error:
-            refused = error
-    raise refused
-
-
 def write_cells(cells: list[Cell], figure, output: Path) -> None:
     """cells.json, table.md, heat_map.png, and the figure of `examples` as examples.png."""
     output.mkdir(parents=True, exist_ok=True)
