@@ -210,7 +210,6 @@ class BeforeAfter(pl.Callback):
     def rows(self, model, data: pl.LightningDataModule) -> dict[str, float]:
         """Name to mean IoU, or to a share of photos."""
         rows, general = {}, data.general_val_data
-        photos = sample_photos() if self.photos else general.photos
         if data.mark:
             for opacity in self.opacities:
                 grid = ((opacity,), self.sizes, self.count)
@@ -228,6 +227,7 @@ class BeforeAfter(pl.Callback):
             share = f"share of {len(clean)} clean photos with a false mark"
             rows[share] = float(np.mean(false))
             rows[f"IoU of {len(marked)} marks on such photos"] = mean_iou(model, marked)
+        photos = sample_photos() if self.photos else general.photos
         files = {"photos": photos, "logos": general.logos, "fonts": general.fonts}
         names = [name for name in MARKED if SLICES[name].source == "photos"]
         images = chain(*synthetic_slices(names, self.count, 0, files).values())

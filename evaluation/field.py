@@ -91,9 +91,10 @@ def field_table(summary: dict) -> str:
     """Markdown; in brackets 95 % bootstrap intervals over photos."""
     rows = []
     for name, row in summary["thresholds"].items():
-        shares = [cell(row.get(kind), True) for kind in ("false_alarms", "recall")]
-        score = row["min_score"]
-        rows.append((name, "too few clean photos" if score is None else f"{score:g}", *shares))
+        score = "too few clean photos" if row["min_score"] is None else f"{row['min_score']:g}"
+        rows.append(
+            (name, score, cell(row.get("false_alarms"), True), cell(row.get("recall"), True))
+        )
     counts = f"{summary['clean']} clean and {summary['marked']} marked photos."
     if "auroc" in summary:
         counts += f" AUROC of the score: {cell(summary['auroc'])}."

@@ -53,7 +53,7 @@ def picture_grid(rows, titles, row_names=None, width: float = 8.0, dpi: int = 60
 def contact_sheet(
     pictures, captions, columns: int = 6, width: float = 8.0, dpi: int = 72
 ) -> Figure:
-    """Pictures (uint8, H x W x 3 or H x W), row by row in square cells, each above its caption."""
+    """Pictures (uint8, H x W x 3 or H x W), row by row in square cells, each below its caption."""
     rows, cell = -(-len(pictures) // columns), width / columns
     text = 0.1 + 0.15 * max(caption.count("\n") + 1 for caption in captions)  # height, inches
     figure, axes = plt.subplots(
@@ -63,12 +63,8 @@ def contact_sheet(
     for axis in axes.flat:
         axis.axis("off")
     for axis, picture, caption in zip(axes.flat, pictures, captions):
-        height, width_px = picture.shape[:2]
-        side = max(height, width_px)
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axis.set(xlim=(width_px / 2 - side / 2, width_px / 2 + side / 2),
-                 ylim=(height / 2 + side / 2, height / 2 - side / 2))  # fmt: skip
-        axis.set_title(caption, fontsize=8, y=-0.04, va="top")
+        axis.set_title(caption, fontsize=8)
     return figure
 
 
