@@ -8,15 +8,8 @@ import pytest
 import torch
 
 import evaluate
-from dataset import WatermarkDataset, make_datasets
-from evaluation.score import (
-    LARGE_PX,
-    SETTINGS,
-    collect_features,
-    fit_linear,
-    fit_platt,
-    whole_photos,
-)
+from dataset import make_datasets
+from evaluation.score import collect_features, fit_linear, fit_platt
 from inference.maps import logit
 from inference.regions import REGION_WEIGHT, strongest_region
 from model import WatermarkSegmenter
@@ -111,15 +104,6 @@ def test_features_are_what_the_score_of_each_view_is_made_of(make_model):
     model.network.score_head.rescale(0.5, 0.25, of_maxima)
     after = collect_features(model, photos)[1]
     assert torch.allclose(after, 0.5 * logits + 0.25 + maxima @ of_maxima, atol=1e-4)
-
-
-def test_whole_photos_have_the_sides_and_labels_asked_for(photos, logos, fonts):
-    data = WatermarkDataset(photos, logos, SETTINGS, fonts=fonts)
-    found = list(whole_photos(data, 30))
-    assert {max(image.shape[:2]) for image, _ in found} <= {LARGE_PX, *range(192, 641)}
-    assert {0, 1} <= {label for _, label in found}
-    again = list(whole_photos(data, 30))
-    assert all(np.array_equal(one[0], other[0]) for one, other in zip(found, again))
 
 
 def test_fit_score_changes_the_score_alone(command, tmp_path, capsys):

@@ -64,15 +64,6 @@ def draws(logos):
     return draw
 
 
-@pytest.mark.parametrize("name, low, high", [("LOGO-L", 0.35, 0.6), ("LOGO-H", 0.6, 0.85)])
-def test_sizes_and_opacities_of_the_papers(draws, name, low, high):
-    marks = [params.marks[0] for params in draws(name)]
-    assert all(low <= mark.opacity <= high for mark in marks)
-    assert all(mark.scale <= high for mark in marks)
-    assert np.mean([mark.scale >= low for mark in marks]) > 0.8  # the others had to be shrunk
-    assert len({mark.rotation_deg for mark in marks}) == len(marks)
-
-
 def test_each_slice_draws_what_its_name_says(draws):
     def marks(name):
         return [mark for params in draws(name) for mark in params.marks]
