@@ -203,8 +203,7 @@ def decide(answers: Answers, token: str | None, *settings):
 def look(answers: Answers, logo, text: str | None, photo, opacity: float, size: float):
     """A mark on a photo, what is found of it, a sentence, and the heat map."""
     from evaluation.figures import to_picture
-    from evaluation.trial import try_mark  # slow to import: PyTorch
-    from evaluation.visibility import heat_map
+    from evaluation.visibility import heat_map, try_mark  # slow to import: PyTorch
 
     photo, text = photo or EXAMPLES["No mark"], text or ""
     with explained(logo, photo):

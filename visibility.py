@@ -14,8 +14,8 @@ from evaluation.visibility import (
     OPACITIES,
     PHOTOS_PER_CELL,
     SIZES,
+    DoesNotFit,
     examples,
-    fitting_photo,
     measure,
     table,
     write_cells,
@@ -50,10 +50,16 @@ def main(arguments=None) -> None:
         photos = find_images(options.photos) if options.photos else sample_photos()
         grid = (options.opacities, options.sizes)
         cells = measure(segmenter, mark, photos, *grid, options.count, options.seed)
-        size = max(options.sizes)
-        photo = fitting_photo(photos, mark, size, options.seed)
-        figure = examples(segmenter, mark, photo, options.opacities, size, options.seed)
         print(table(cells))  # which is not lost if the folder cannot be written
+        drawn = options.opacities, max(options.sizes), options.seed
+        for photo in photos:  # the first one on which the mark fits
+            try:
+                figure = examples(segmenter, mark, photo.read(), *drawn)
+                break
+            except DoesNotFit as error:
+                refused = error
+        else:
+            raise refused
         write_cells(cells, figure, options.output)
     except (OSError, ValueError) as error:
         sys.exit(f"visibility.py: {error}")

@@ -37,9 +37,9 @@ def average(folders: Sequence, output: Path) -> str:
                 f"{folder} holds the network {network.names}, {folders[0]} holds {mean.names}: "
                 "only weights of the same network have a mean."
             )
-    values = {name: torch.stack([state[name].double() for state in states]).mean(0)
-              for name in states[0]}  # fmt: skip
-    mean.load_state_dict(values)  # which turns them to the network's own types
+    # `load_state_dict` turns the values to the network's own types
+    mean.load_state_dict({name: torch.stack([state[name].double() for state in states]).mean(0)
+                          for name in states[0]})  # fmt: skip
     lists = [Path(folder) / TRAINED_ON for folder in folders]
     silent = [str(path.parent) for path in lists if not path.is_file()]
     manifests = [] if silent else list(map(read_manifest, lists))  # `output` may be one of them
@@ -49,7 +49,4 @@ def average(folders: Sequence, output: Path) -> str:
         write_manifest(reduce(merge_manifests, manifests), output / TRAINED_ON)
         return said
     (output / TRAINED_ON).unlink(missing_ok=True)
-    return (
-        f"{said}; nobody can tell what it was trained on, for there is no {TRAINED_ON} in "
-        f"{', '.join(silent)}"
-    )
+    return f"{said}; what it was trained on is unknown: no {TRAINED_ON} in {', '.join(silent)}"

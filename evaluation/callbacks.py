@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from itertools import chain
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,7 +15,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import score_mask
 from evaluation.tables import table
-from evaluation.testset import MARKED, SLICES, render_cases
+from evaluation.test_files import synthetic_slices
+from evaluation.testset import MARKED, SLICES
 from evaluation.visibility import measure
 from inference.folder import SHIPPED_WEIGHTS
 from samples.files import sample_photos
@@ -199,11 +201,10 @@ class BeforeAfter(pl.Callback):
         if self.acts:
             print("Measuring after the training ...", flush=True)
             after = self.rows(model, trainer.datamodule)
-            values = [(name, f"{before:.3f}", f"{after[name]:.3f}")
-                      for name, before in self.before.items()]  # fmt: skip
-            lines = table(("not trained on", "before", "after"), values)
-            (self.folder / "before_after.md").write_text("\n".join(lines) + "\n")
-            print(*lines, f"The new weights: {self.folder / 'weights'}", sep="\n", flush=True)
+            rows = [(n, f"{old:.3f}", f"{after[n]:.3f}") for n, old in self.before.items()]
+            text = table(("not trained on", "before", "after"), rows)
+            (self.folder / "before_after.md").write_text(text + "\n")
+            print(text, f"The new weights: {self.folder / 'weights'}", sep="\n", flush=True)
         trainer.strategy.barrier()
 
     def rows(self, model, data: pl.LightningDataModule) -> dict[str, float]:
@@ -215,31 +216,26 @@ class BeforeAfter(pl.Callback):
                 ious = [cell.iou for cell in measure(model, data.mark, general.photos, *grid)]
                 rows[f"IoU of the mark at opacity {opacity}"] = float(np.nanmean(ious))
         if data.pairs:
-            cases = [pair.read() for pair in data.val_data.pairs]
-            marked = [(c.image, c.mask) for c in cases if (c.mask == 1).any()]
-            if marked:
+            cases = [vars(pair.read()) for pair in data.val_data.pairs]
+            if marked := [case for case in cases if (case["mask"] == 1).any()]:
                 rows["IoU of the pairs"] = mean_iou(model, marked)
         if self.photos:
-            rows |= self._photo_rows(model, general)
+            clean = general.photos[: self.photos]
+            false = [model.segment(photo.path).mask.any() for photo in clean]
+            samples = map(general.stages, range(len(general)))
+            marked = [sample for sample in samples if image_label(sample["mask"]) == 1]
+            share = f"share of {len(clean)} clean photos with a false mark"
+            rows[share] = float(np.mean(false))
+            rows[f"IoU of {len(marked)} marks on such photos"] = mean_iou(model, marked)
         photos = sample_photos() if self.photos else general.photos
-        files = (photos, general.logos, general.fonts)
+        files = {"photos": photos, "logos": general.logos, "fonts": general.fonts}
         names = [name for name in MARKED if SLICES[name].source == "photos"]
-        cases = (case for name in names for case in render_cases(name, self.count, 0, *files))
-        rows["IoU of general marks"] = mean_iou(model, ((c.image, c.mask) for c in cases))
+        images = chain(*synthetic_slices(names, self.count, 0, files).values())
+        rows["IoU of general marks"] = mean_iou(model, (vars(one.make()) for one in images))
         return rows
-
-    def _photo_rows(self, model, data) -> dict[str, float]:
-        """False marks on the validation photos, and the IoU of the marks of validation samples."""
-        photos = data.photos[: self.photos]
-        false = [model.segment(photo.path).mask.any() for photo in photos]
-        samples = [(s["image"], s["mask"]) for s in map(data.stages, range(len(data)))]
-        marked = [sample for sample in samples if image_label(sample[1]) == 1]
-        return {
-            f"share of {len(photos)} clean photos with a false mark": float(np.mean(false)),
-            f"IoU of {len(marked)} marks on such photos": mean_iou(model, marked),
-        }
 
 
 def mean_iou(model, samples) -> float:
-    """Mean IoU of the masks of (image, truth): uint8, H x W x 3, and H x W as in `pairs.Case`."""
-    return float(np.mean([score_mask(model.segment(i).mask, mask).iou for i, mask in samples]))
+    """Mean IoU over mappings of `image` (uint8, H x W x 3) and `mask` (H x W, see `Case`)."""
+    pairs = ((model.segment(one["image"]).mask, one["mask"]) for one in samples)
+    return float(np.mean([score_mask(*pair).iou for pair in pairs]))

@@ -24,6 +24,8 @@ from inference.segmenter import MIN_SCORE
 FALSE_ALARMS = (0.01, 0.02, 0.05, 0.1)  # shares of clean photos for which min_score is chosen
 STEPS = 1000  # from 0 to 1, of which a min_score is chosen
 WORST = 12  # photos of either kind on the contact sheet
+TITLES = ("false alarms at most", "min_score", "clean photos with a false mark",
+          "marked photos found")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,8 @@ class Photo:
     score: float
     coverage: float  # share of its pixels in the mask, at min_score 0
 
-    @property
-    def found_below(self) -> float:
-        """The `min_score` up to which the photo has a mask; 0 if it never has one."""
-        return self.score if self.coverage else 0.0
-
     def found(self, min_score: float) -> bool:
-        return 0 < self.found_below >= min_score
+        return self.coverage > 0 and self.score >= min_score
 
 
 def look_at(segmenter, clean, marked, settings: dict) -> list[Photo]:
@@ -54,6 +51,11 @@ def look_at(segmenter, clean, marked, settings: dict) -> list[Photo]:
     return photos
 
 
+def by_kind(photos: list[Photo]) -> tuple[list[Photo], list[Photo]]:
+    """The clean and the marked photos."""
+    return tuple([photo for photo in photos if photo.marked == kind] for kind in (False, True))
+
+
 def min_score_for(clean: list[Photo], share: float) -> float | None:
     """The lowest `min_score` of STEPS at which at most this share of clean photos has a false mark.
 
@@ -62,9 +64,10 @@ def min_score_for(clean: list[Photo], share: float) -> float | None:
     allowed = math.floor(share * len(clean) + 1e-9)
     if not allowed:
         return None
-    limit = sorted((photo.found_below for photo in clean), reverse=True)[allowed:]
-    highest = max(limit, default=0.0)
-    return min(1.0, (math.floor(highest * STEPS + 1e-6) + 1) / STEPS) if highest else 0.0
+    false = sorted((photo.score for photo in clean if photo.coverage), reverse=True)
+    if len(false) <= allowed:
+        return 0.0
+    return min(1.0, (math.floor(false[allowed] * STEPS + 1e-6) + 1) / STEPS)
 
 
 def summarise(photos: list[Photo]) -> dict:
@@ -84,24 +87,18 @@ def summarise(photos: list[Photo]) -> dict:
     return summary
 
 
-def by_kind(photos: list[Photo]) -> tuple[list[Photo], list[Photo]]:
-    """The clean and the marked photos."""
-    return tuple([photo for photo in photos if photo.marked == kind] for kind in (False, True))
-
-
 def field_table(summary: dict) -> str:
     """Markdown; in brackets 95 % bootstrap intervals over photos."""
     rows = []
     for name, row in summary["thresholds"].items():
-        shares = [cell(row.get(kind), True) for kind in ("false_alarms", "recall")]
-        score = row["min_score"]
-        rows.append((name, "too few clean photos" if score is None else f"{score:g}", *shares))
-    titles = ("false alarms at most", "min_score", "clean photos with a false mark",
-              "marked photos found")  # fmt: skip
+        score = "too few clean photos" if row["min_score"] is None else f"{row['min_score']:g}"
+        rows.append(
+            (name, score, cell(row.get("false_alarms"), True), cell(row.get("recall"), True))
+        )
     counts = f"{summary['clean']} clean and {summary['marked']} marked photos."
     if "auroc" in summary:
         counts += f" AUROC of the score: {cell(summary['auroc'])}."
-    return "\n".join([counts, "", *table(titles, rows)]) + "\n"
+    return f"{counts}\n\n{table(TITLES, rows)}\n"
 
 
 def curve(photos: list[Photo]) -> Figure:
@@ -143,14 +140,13 @@ def write_field(segmenter, photos: list[Photo], settings: dict, output: Path) ->
     """field.json, field.md, curve.png and, if anything is wrong, worst.png; prints the table."""
     output.mkdir(parents=True, exist_ok=True)
     summary = summarise(photos)
-    print(f"\n{field_table(summary)}")
+    text = field_table(summary)
+    print(f"\n{text}")
     content = {**summary, "photos": [asdict(photo) for photo in photos]}
     (output / "field.json").write_text(json.dumps(content, indent=1) + "\n")
-    (output / "field.md").write_text(field_table(summary))
-    figures = {"curve.png": curve(photos)}
+    (output / "field.md").write_text(text)
+    curve(photos).savefig(output / "curve.png")
     if some := worst(photos):
-        figures["worst.png"] = worst_sheet(segmenter, some, settings)
-    for name, figure in figures.items():
-        figure.savefig(output / name)
-        plt.close(figure)
+        worst_sheet(segmenter, some, settings).savefig(output / "worst.png")
+    plt.close("all")
     print(f"Everything is in {output}/.")

@@ -53,7 +53,7 @@ def picture_grid(rows, titles, row_names=None, width: float = 8.0, dpi: int = 60
 def contact_sheet(
     pictures, captions, columns: int = 6, width: float = 8.0, dpi: int = 72
 ) -> Figure:
-    """Pictures (uint8, H x W x 3 or H x W), row by row in square cells, each above its caption."""
+    """Pictures (uint8, H x W x 3 or H x W), row by row in square cells, each below its caption."""
     rows, cell = -(-len(pictures) // columns), width / columns
     text = 0.1 + 0.15 * max(caption.count("\n") + 1 for caption in captions)  # height, inches
     figure, axes = plt.subplots(
@@ -63,12 +63,8 @@ def contact_sheet(
     for axis in axes.flat:
         axis.axis("off")
     for axis, picture, caption in zip(axes.flat, pictures, captions):
-        height, width_px = picture.shape[:2]
-        side = max(height, width_px)
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axis.set(xlim=(width_px / 2 - side / 2, width_px / 2 + side / 2),
-                 ylim=(height / 2 + side / 2, height / 2 - side / 2))  # fmt: skip
-        axis.set_title(caption, fontsize=8, y=-0.04, va="top")
+        axis.set_title(caption, fontsize=8)
     return figure
 
 
@@ -92,36 +88,3 @@ def to_picture(figure: Figure, dpi: int = 110) -> Image.Image:
     figure.savefig(data, format="png", dpi=dpi)
     plt.close(figure)
     return Image.open(data)
-
-
-def heat_maps(grids: dict, rows, columns, row_title: str, column_title: str) -> Figure:
-    """Arrays of values in 0..1 (nan: none), side by side, with their numbers.
-
-    Args:
-        grids: title to array, len(rows) x len(columns).
-        rows, columns: what stands beside and below the cells.
-    """
-    size = (len(grids) * (0.55 * len(columns) + 0.8), 0.42 * len(rows) + 0.9)
-    figure, axes = plt.subplots(
-        1, len(grids), figsize=size, dpi=80, squeeze=False, layout="constrained"
-    )
-    for axis, (title, grid) in zip(axes[0], grids.items()):
-        axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
-        for (row, column), value in np.ndenumerate(grid):
-            text, color = ("-", "black") if np.isnan(value) else (f"{value:.2f}", "white")
-            color = "black" if value > 0.6 else color
-            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
-        axis.set_xticks(range(len(columns)), columns)
-        axis.set_yticks(range(len(rows)), rows)
-        axis.set(title=title, xlabel=column_title, ylabel=row_title)
-    return figure
-
-
-def reliability_plot(stated, actual, weight) -> Figure:
-    """Stated against actual probability of "marked", from `metrics.reliability`."""
-    figure, axis = plt.subplots(figsize=(3.6, 3.4), dpi=80, layout="constrained")
-    axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    axis.scatter(stated, actual, 20 + 400 * np.asarray(weight), alpha=0.6)
-    axis.plot(stated, actual, linewidth=1)
-    axis.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="score", ylabel="share of marked photos")
-    return figure

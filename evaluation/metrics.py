@@ -1,20 +1,21 @@
-"""Accuracy of masks and scores, as `evaluate.py` reports it. Plain functions of numpy arrays.
+"""Accuracy of masks and scores, as `evaluate.py` reports it.
 
 A truth is uint8, H x W: 1 = mark, 0 = none, IGNORE = undecidable, without weight. A predicted mask
 is bool, H x W.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torchmetrics.functional.classification import binary_auroc, binary_stat_scores
 
 from samples import IGNORE
 
 CALIBRATION_BINS = 10
 
 
-@dataclass(frozen=True)
-class MaskScores:
+class MaskScores(NamedTuple):
     """How one predicted mask compares with its truth; IoU and F1 lie in 0..1."""
 
     intersection_px: int
@@ -26,17 +27,11 @@ class MaskScores:
 
 def score_mask(predicted: np.ndarray, truth: np.ndarray) -> MaskScores:
     """Compares a predicted mask with the truth over the decidable pixels."""
-    decided = truth != IGNORE
-    predicted, truth = predicted & decided, truth == 1
-    intersection = int(np.count_nonzero(predicted & truth))
-    union = int(np.count_nonzero(predicted | truth))
-    return MaskScores(
-        intersection,
-        union,
-        iou=intersection / union if union else 1.0,
-        f1=2 * intersection / (union + intersection) if union else 1.0,
-        marked_fraction=float(predicted.sum() / max(1, decided.sum())),
-    )
+    masks = torch.from_numpy(predicted.astype(int)), torch.from_numpy(truth.astype(int))
+    both, false, neither, missed, _ = binary_stat_scores(*masks, ignore_index=IGNORE).tolist()
+    union = both + false + missed
+    iou, f1 = (both / union, 2 * both / (union + both)) if union else (1.0, 1.0)
+    return MaskScores(both, union, iou, f1, (both + false) / max(1, union + neither))
 
 
 def auroc(score: np.ndarray, label: np.ndarray) -> float:
@@ -49,41 +44,25 @@ def auroc(score: np.ndarray, label: np.ndarray) -> float:
     Returns:
         NaN if one kind is missing.
     """
-    marked, clean = score[label], np.sort(score[~label])
-    if not len(marked) or not len(clean):
+    if label.all() or not label.any():
         return float("nan")
-    below, at_most = (np.searchsorted(clean, marked, side=side) for side in ("left", "right"))
-    return float((below + at_most).mean() / 2 / len(clean))  # torchmetrics takes 50 times as long
-
-
-def reliability(score: np.ndarray, label: np.ndarray):
-    """Stated against actual probability of "marked", clean and marked photos weighing the same.
-
-    Args:
-        score: float, N, 0..1.
-        label: bool, N; both kinds must occur.
-
-    Returns:
-        (mean score, share of marked photos, weight) of each of CALIBRATION_BINS equal bins, NaN
-        where a bin is empty.
-    """
-    weight = np.where(label, 0.5 / label.sum(), 0.5 / (~label).sum())
-    bins = np.minimum((score * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    total, stated, actual = (
-        np.bincount(bins, weight * value, CALIBRATION_BINS)
-        for value in (np.ones(len(score)), score, label)
-    )
-    with np.errstate(invalid="ignore"):
-        return stated / total, actual / total, total
+    tensors = torch.from_numpy(score), torch.from_numpy(label.astype(int))
+    return binary_auroc(*tensors, validate_args=False).item()
 
 
 def expected_calibration_error(score: np.ndarray, label: np.ndarray) -> float:
-    """Mean distance of stated and actual probability; arguments as for `reliability`.
+    """Mean distance of stated and actual probability of "marked", over CALIBRATION_BINS bins.
+
+    torchmetrics cannot do this: clean and marked photos weigh the same here, however many they are.
+
+    Args:
+        score, label: see `auroc`; both kinds must occur.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
-    stated, actual, weight = reliability(score, label)
-    return float(np.nansum(np.abs(stated - actual) * weight))
+    weight = np.where(label, 0.5 / label.sum(), 0.5 / (~label).sum())
+    bins = np.minimum((score * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return float(np.abs(np.bincount(bins, weight * (score - label))).sum())
 
 
 def bootstrap(
@@ -99,8 +78,7 @@ def bootstrap(
     """
     rng, columns = np.random.default_rng(seed), [np.asarray(column) for column in columns]
     photos = np.arange(len(columns[0])) if photos is None else np.asarray(photos)
-    order = np.argsort(photos, kind="stable")
-    images_of = np.split(order, np.unique(photos[order], return_index=True)[1][1:])
+    images_of = [np.flatnonzero(photos == photo) for photo in np.unique(photos)]
     values = []
     for _ in range(rounds):
         drawn = rng.integers(len(images_of), size=len(images_of))

@@ -42,7 +42,14 @@ def quantize(folder, folders, count: int, seed: int) -> str:
         FileNotFoundError, ValueError: the weights, the folders or the package NNCF are missing.
     """
     _, weights = check_folder(folder)
-    nncf, paths = import_nncf(), [Path(folder) / name for name in INT8]
+    paths = [Path(folder) / name for name in INT8]
+    try:
+        import_openvino()  # NNCF comes without it
+        nncf = import_openvino("nncf")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"Two packages are missing: pip install openvino nncf ({error})."
+        ) from error
     nncf.set_log_level(logging.WARNING)
     settings = WatermarkSettings(image_size=SAMPLE_PX)
     data = make_datasets(*folders, settings, train_length=count, seed=seed)[0]
@@ -60,14 +67,3 @@ def quantize(folder, folders, count: int, seed: int) -> str:
     write_network(quantized, paths[0])
     size_mb = sum(map(os.path.getsize, paths)) / 1e6
     return f"{paths[0]} and its .bin, {size_mb:.1f} MB, from {count} samples"
-
-
-def import_nncf():
-    """OpenVINO's package for quantization; ValueError if it is not installed."""
-    try:
-        import_openvino()  # NNCF comes without it
-        return import_openvino("nncf")
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"quantize needs two packages: pip install openvino nncf ({error})."
-        ) from error

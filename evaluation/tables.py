@@ -1,16 +1,17 @@
 """What `accuracy.py` found, as Markdown."""
 
+IMITATIONS = ("LOGO-L", "LOGO-H", "LOGO-gray", "CLWD")
 ORDER = (  # of the rows: first what a user meets, then the imitations of published test sets
     "large-corner", "large-text", "large-real-look", "print-text", "text", "tiled", "faint",
-    "opaque", "blend", "recompressed", "real-look", "LOGO-L", "LOGO-H", "LOGO-gray", "CLWD",
+    "opaque", "blend", "recompressed", "real-look", *IMITATIONS,
     "print-clean", "large-clean", "clean", "clean-reduced", "clean-edited",
 )  # fmt: skip
-IMITATIONS = ("LOGO-L", "LOGO-H", "LOGO-gray", "CLWD")
 NAMES = {"clean": "clean thumbnails", **{name: f"{name}-like" for name in IMITATIONS}}
 MASK_COLUMNS = {  # what `accuracy.summarise` calls it, to the column's title
     "iou": "IoU", "f1": "F1", "pooled_iou": "pooled IoU", "auroc": "AUROC",
     "alpha_iou": "IoU, alpha > 0", "alpha_f1": "F1, alpha > 0",
 }  # fmt: skip
+CLEAN_COLUMNS = {"images_marked": "images marked", "area_marked": "pixels marked"}
 
 
 def cell(value, percent=False) -> str:
@@ -22,56 +23,40 @@ def cell(value, percent=False) -> str:
     return f"{middle} ({low}-{high})" + (" %" if percent else "")
 
 
-def table(titles, rows) -> list[str]:
-    """Lines of a Markdown table."""
+def table(titles, rows) -> str:
+    """A Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
-    return [f"| {' | '.join(map(str, line))} |" for line in lines]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def markdown(results: dict) -> str:
-    """The tables of `accuracy.summarise`, with 95 % bootstrap intervals in brackets."""
-    places = {name: place for place, name in enumerate(ORDER)}
-    slices = dict(sorted(results["slices"].items(), key=lambda row: places.get(row[0], len(ORDER))))
-    marked = {name: row for name, row in slices.items() if row["marked"]}
-    clean = {name: row for name, row in slices.items() if row["clean"]}
-    lines = ["In brackets: 95 % bootstrap intervals over photos."]
-    if marked:
-        lines += ["", *_mask_table(marked)]
-    if clean:
-        lines += ["", *_clean_table(clean)]
-    for name, row in slices.items():
-        if row["undecided"]:
-            lines += ["", f"{_name(name)}: {row['undecided']} images left out, because their mark "
-                      "is too small or faint to decide."]  # fmt: skip
+    """The tables of results.json, with 95 % bootstrap intervals in brackets."""
+    order = dict(zip(ORDER, range(len(ORDER))))
+    slices = sorted(results["slices"].items(), key=lambda row: order.get(row[0], len(order)))
+    rows = [(NAMES.get(name, name), row) for name, row in slices]
+    test_set, model = (results[f"{kind}_sha256"][:16] for kind in ("test_set", "model"))
+    program = results["program"].rsplit(" ", 1)[0]  # the last word is a hash
+    parts = [
+        f"Test set {test_set}, model {model} (SHA-256), run by {program}.",
+        "In brackets: 95 % bootstrap intervals over photos.",
+    ]
+    if marked := [(name, row) for name, row in rows if row["marked"]]:
+        cells = [(name, row["marked"], *(cell(row.get(key)) for key in MASK_COLUMNS))
+                 for name, row in marked]  # fmt: skip
+        mean = sum(row["iou"][0] for _, row in marked) / len(marked)
+        parts += ["Marked images. AUROC: of the score, against all clean photos.",
+                  table(("marks", "images", *MASK_COLUMNS.values()), cells),
+                  f"Mean IoU of {len(marked)} slices: {mean:.3f}."]  # fmt: skip
+    if clean := [(name, row) for name, row in rows if row["clean"]]:
+        cells = [(name, row["clean"], *(cell(row[key], True) for key in CLEAN_COLUMNS),
+                  cell(row.get("auroc"))) for name, row in clean]  # fmt: skip
+        titles = ("clean photos", "images", *CLEAN_COLUMNS.values(), "AUROC")
+        parts += ["Clean photos. Marked: more than 0.1 % of the pixels. AUROC: against all marked "
+                  "images.", table(titles, cells)]  # fmt: skip
+    parts += [f"{name}: {row['undecided']} images left out, because their mark is too small or "
+              "faint to decide." for name, row in rows if row["undecided"]]  # fmt: skip
     if score := results["score"]:
-        lines += ["", f"Score over all slices: AUROC {cell(score['auroc'])}, expected calibration "
+        parts += [f"Score over all slices: AUROC {cell(score['auroc'])}, expected calibration "
                   f"error {score['calibration_error']:.2f}. Clean and marked photos weigh the same "
                   "in the error."]  # fmt: skip
-    return "\n".join(lines) + "\n"
-
-
-def _name(slice_name: str) -> str:
-    return NAMES.get(slice_name, slice_name)
-
-
-def _mask_table(slices: dict) -> list[str]:
-    rows = [[_name(name), row["marked"], *(cell(row.get(key)) for key in MASK_COLUMNS)]
-            for name, row in slices.items()]  # fmt: skip
-    mean = sum(row["iou"][0] for row in slices.values()) / len(slices)
-    return [
-        "Marked images. AUROC: of the score, against all clean photos.", "",
-        *table(("marks", "images", *MASK_COLUMNS.values()), rows), "",
-        f"Mean IoU of {len(slices)} slices: {mean:.3f}.",
-    ]  # fmt: skip
-
-
-def _clean_table(slices: dict) -> list[str]:
-    rows = [[_name(name), row["clean"], cell(row["images_marked"], True),
-             cell(row["area_marked"], True), cell(row.get("auroc"))]
-            for name, row in slices.items()]  # fmt: skip
-    titles = ("clean photos", "images", "images marked", "pixels marked", "AUROC")
-    return [
-        "Clean photos. Marked: more than 0.1 % of the pixels. AUROC: against all marked images.",
-        "",
-        *table(titles, rows),
-    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"

@@ -24,14 +24,12 @@ def find_test_files(
 ) -> dict[str, list]:
     """Photos, logos and fonts to test with, by kind; without the kinds of photos not given.
 
-    Fonts that were trained on only make a note: without `fonts` there are no others.
-
     Args:
         photos: a folder or several.
         sources: `large` and `print`, folders of photos for the slices of those names.
         logos, fonts: folders; by default matplotlib's fonts.
         manifest: use the photos, logos and, of `fonts`, the fonts that it lists, and no other.
-        weights: folder of the network to test.
+        weights: folder of the network to test; see `refuse_trained`.
 
     Raises:
         FileNotFoundError: a folder, or a file that the manifest lists, is missing.
@@ -52,7 +50,10 @@ def find_test_files(
 
 
 def refuse_trained(files: dict[str, list], weights) -> None:
-    """Raises ValueError if the network in a weights folder was trained on a photo or logo."""
+    """Raises ValueError if the network in a weights folder was trained on a photo or logo.
+
+    Fonts that were trained on only make a note: without --fonts there are no others.
+    """
     path = Path(weights) / TRAINED_ON
     if not path.exists():
         print(f"No {path}: nobody can tell whether these files were trained on.")
@@ -60,58 +61,41 @@ def refuse_trained(files: dict[str, list], weights) -> None:
     photos = [photo for kind in TEST_PHOTOS for photo in files.get(kind, [])]
     trained_on, tested = read_manifest(path), make_manifest(**{**files, "photos": photos})
     check_disjoint({**tested, "fonts": []}, trained_on, path)
-    known = set(tested["fonts"]) & set(trained_on["fonts"])
-    if known:
-        print(
-            f"{len(known)} of {len(tested['fonts'])} fonts were trained on; --fonts takes others."
-        )
-
-
-def files_of(name: str, files: dict[str, list]) -> dict[str, list]:
-    """Photos, logos and fonts of a slice, as `testset.render_case` takes them."""
-    photos = files[SLICES[name].source]
-    return {"photos": photos, "logos": files["logos"], "fonts": files["fonts"]}
-
-
-def slices_at_hand(names, files: dict[str, list]) -> list[str]:
-    """The slices whose photos are there; says which ones are left out.
-
-    Raises:
-        ValueError: none is left.
-    """
-    for kind in TEST_PHOTOS:
-        left_out = [name for name in names if SLICES[name].source == kind and kind not in files]
-        if left_out:
-            print(f"Left out, because they need --{kind}: {', '.join(left_out)}.")
-    found = [name for name in names if SLICES[name].source in files]
-    if not found:
-        raise ValueError("No slice can be made of the photos given. Give the folder they need.")
-    return found
+    if known := len(set(tested["fonts"]) & set(trained_on["fonts"])):
+        print(f"{known} of {len(tested['fonts'])} fonts were trained on; --fonts takes others.")
 
 
 def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> dict:
     """Slice name to its images: `count` of each, on one photo after the other.
 
-    Clean photos that are not edited do not repeat: their slices may have fewer images.
+    Clean photos that are not edited do not repeat: their slices may have fewer images. Slices whose
+    photos are not there are left out, which is said.
     """
-
-    def images(name) -> list[TestImage]:
-        own, kind = files_of(name, files), SLICES[name]
+    slices, left_out = {}, {}
+    for name in names:
+        kind = SLICES[name]
+        if kind.source not in files:
+            left_out.setdefault(kind.source, []).append(name)
+            continue
+        own = {"photos": files[kind.source], "logos": files["logos"], "fonts": files["fonts"]}
+        n_photos = len(own["photos"])
         repeats = name in MARKED or kind.edits
-        return [
-            TestImage(f"{kind.source} {i % len(own['photos'])}",
-                      partial(render_case, name, i, seed, **own))
-            for i in range(count if repeats else min(count, len(own["photos"])))
-        ]  # fmt: skip
-
-    return {name: images(name) for name in slices_at_hand(names, files)}
+        slices[name] = [
+            TestImage(f"{kind.source} {i % n_photos}", partial(render_case, name, i, seed, **own))
+            for i in range(count if repeats else min(count, n_photos))
+        ]
+    for kind, without in left_out.items():
+        print(f"Left out, because they need --{kind}: {', '.join(without)}.")
+    if not slices:
+        raise ValueError("No slice can be made of the photos given. Give the folder they need.")
+    return slices
 
 
 def real_pairs(images, masks, weights=None) -> dict[str, list[TestImage]]:
     """As `synthetic_slices`, of pairs in two folders.
 
     Args:
-        weights: folder of the network to test.
+        weights: folder of the network to test; see `refuse_trained`.
 
     Raises:
         FileNotFoundError, ValueError: see `pairs.pair_files`; the network was trained on a pair.

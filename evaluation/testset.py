@@ -11,7 +11,7 @@ CLWD; the papers' photos (COCO). CLWD's own truth is a summed difference above 1
 `honest_mask` or "alpha > 0". Marks that do not show at all are drawn again in every slice.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -30,7 +30,6 @@ from samples.photos import EDITS, crop_photo
 from samples.text import Font
 
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
-GROUP_PX = (384, 288)  # width and height of the images of one group
 PROTOCOL_PX = 256  # side of the images of LOGO-* and CLWD
 
 
@@ -180,42 +179,6 @@ def draw_case(name: str, rng: Random, logos, fonts) -> SampleParams:
     kind = SLICES[name]
     params = draw_sample(kind.settings, rng, 1, logos, fonts)
     return replace(params, marks=tuple(kind.adjust(mark, rng) for mark in params.marks))
-
-
-def render_cases(name: str, count: int, seed: int, photos, logos, fonts) -> Iterator[Case]:
-    """The first `count` test images of a slice; see `render_case`.
-
-    No two clean photos are alike: there are at most as many as photos, unless they are edited.
-    """
-    if name in CLEAN and not SLICES[name].edits:
-        count = min(count, len(photos))
-    return (render_case(name, index, seed, photos, logos, fonts) for index in range(count))
-
-
-def render_group(
-    name: str, index: int, seed: int, photos: list[ImageFile], logos: list[ImageFile],
-    fonts: list[Font], count: int,
-) -> list[Case]:  # fmt: skip
-    """`count` photos of GROUP_PX with one mark at the same place, and a last one without it.
-
-    The mark is of the slice `name`; compression differs from photo to photo. Photos are fitted to
-    the size; on some of them the mark may not show.
-    """
-    rng = Random(f"{seed} group {name} {index}")
-    if len(photos) <= count:
-        raise ValueError(f"A group of {count} needs {count + 1} photos; there are {len(photos)}.")
-    photos = rng.sample(sorted(photos, key=lambda file: file.sha256), count + 1)
-    logos, fonts = (sorted(files, key=lambda file: file.sha256) for files in (logos, fonts))
-    marked, cases = draw_case(name, rng, logos, fonts), []
-    for number, photo in enumerate(photos):
-        params = replace(marked, jpeg_quality=rng.randint(85, 95))
-        if number == count:
-            params = replace(params, marks=())
-        stages = add_watermark(fit_photo(photo.read(), GROUP_PX), params)
-        alpha_mask = (stages["coverage"] > 0).astype(np.uint8)
-        case = Case(f"{name}/{index:04d}/{number:02d}", stages["image"], stages["mask"], alpha_mask)
-        cases.append(case)
-    return cases
 
 
 def fit_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:

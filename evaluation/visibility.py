@@ -1,24 +1,29 @@
-"""How well the network finds one mark, in every opacity and size: `measure`."""
+"""How well the network finds one mark: in every opacity and size (`measure`), or on one photo."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from random import Random
 
+import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 
 from dataset import WatermarkSettings, add_watermark
 from evaluation import tables
-from evaluation.figures import COLUMNS, four_columns, heat_maps, picture_grid
+from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import score_mask
-from inference.segmenter import Segmenter
+from inference.pictures import shrunk
+from inference.segmenter import Segmentation, Segmenter
 from samples.drawing import SampleParams, draw_mark
-from samples.files import ImageFile
+from samples.files import IMAGE_SUFFIXES, ImageFile, check_images
 from samples.loading import image_label
 from samples.marks import MARKS
-from samples.own_mark import OwnMark
+from samples.own_mark import OwnMark, find_mark
 
 OPACITIES = (0.05, 0.1, 0.2, 0.4, 0.8)
 SIZES = (0.1, 0.2, 0.4, 0.8)
@@ -29,6 +34,9 @@ PLAIN = WatermarkSettings(  # as the owner would lay it on a photo
     highest_opacity_probability=0, usual_look_probability=0,
 )  # fmt: skip
 JPEG_QUALITY = 90
+PHOTO_PX = 1280  # longest side of the photo of `try_mark`
+MEASURED_PX = 640  # and of the one on which it searches the mark in every opacity and size
+TITLES = ("opacity", "size", "visible", "recall", "IoU", "photos")
 
 
 @dataclass(frozen=True)
@@ -111,20 +119,15 @@ def measure(
                 refused = error
                 continue
             if image_label(sample["mask"]) == 1:
-                found.append(_compare(segmenter, sample))
+                scores = score_mask(segmenter.segment(sample["image"]).mask, sample["mask"])
+                truth_px = np.count_nonzero(sample["mask"] == 1)
+                visible = truth_px / np.count_nonzero(sample["coverage"] >= 128)
+                found.append((visible, scores.intersection_px / truth_px, scores.iou))
         means = np.mean(found, 0).tolist() if found else [float("nan")] * 3
         cells.append(Cell(opacity, size, *means, len(found)))
     if refused and not any(cell.photos for cell in cells):
         raise refused
     return cells
-
-
-def _compare(segmenter, sample) -> tuple[float, float, float]:
-    """visible, recall and IoU of one photo."""
-    truth = sample["mask"] == 1
-    scores = score_mask(segmenter.segment(sample["image"]).mask, sample["mask"])
-    visible = truth.sum() / np.count_nonzero(sample["coverage"] >= 128)
-    return visible, scores.intersection_px / truth.sum(), scores.iou
 
 
 def table(cells: list[Cell]) -> str:
@@ -134,17 +137,26 @@ def table(cells: list[Cell]) -> str:
         numbers = (cell.visible, cell.recall, cell.iou)
         numbers = [f"{number:.2f}" if cell.photos else "-" for number in numbers]
         rows.append((cell.opacity, cell.size, *numbers, cell.photos))
-    titles = ("opacity", "size", "visible", "recall", "IoU", "photos")
-    return "\n".join(tables.table(titles, rows))
+    return tables.table(TITLES, rows)
 
 
-def heat_map(cells: list[Cell]):
-    """Figure of recall and IoU, opacity downwards and size to the right."""
+def heat_map(cells: list[Cell]) -> plt.Figure:
+    """Recall and IoU with their numbers, opacity downwards and size to the right."""
     opacities, sizes = (sorted({getattr(c, name) for c in cells}) for name in ("opacity", "size"))
     order = sorted(cells, key=lambda cell: (cell.opacity, cell.size))
-    grids = {title: np.reshape([getattr(cell, name) for cell in order], (len(opacities), -1))
-             for title, name in (("recall", "recall"), ("IoU", "iou"))}  # fmt: skip
-    return heat_maps(grids, opacities, sizes, "opacity", "size of the mark")
+    size = (2 * (0.55 * len(sizes) + 0.8), 0.42 * len(opacities) + 0.9)
+    figure, axes = plt.subplots(1, 2, figsize=size, dpi=80, layout="constrained")
+    for axis, title, name in zip(axes, ("recall", "IoU"), ("recall", "iou")):
+        grid = np.reshape([getattr(cell, name) for cell in order], (len(opacities), -1))
+        axis.imshow(grid, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(grid):
+            text = "-" if np.isnan(value) else f"{value:.2f}"
+            color = "white" if value <= 0.6 else "black"  # black for nan, too
+            axis.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+        axis.set_xticks(range(len(sizes)), sizes)
+        axis.set_yticks(range(len(opacities)), opacities)
+        axis.set(title=title, xlabel="size of the mark", ylabel="opacity")
+    return figure
 
 
 def examples(segmenter, mark, photo: np.ndarray, opacities=OPACITIES, size: float = 0.4, seed=0):
@@ -152,18 +164,6 @@ def examples(segmenter, mark, photo: np.ndarray, opacities=OPACITIES, size: floa
     samples = [lay_on(photo, mark, opacity, size, Random(f"{seed} 0")) for opacity in opacities]
     rows = [four_columns(s["image"], s["mask"], segmenter.segment(s["image"])) for s in samples]
     return picture_grid(rows, COLUMNS, [f"opacity {opacity}" for opacity in opacities])
-
-
-def fitting_photo(photos, mark, size: float, seed: int = 0) -> np.ndarray:
-    """The first photo on which the mark fits; DoesNotFit if there is none."""
-    for photo in photos:
-        try:
-            rgb = photo.read()
-            lay_on(rgb, mark, 1.0, size, Random(f"{seed} 0"))
-            return rgb
-        except DoesNotFit as error:
-            refused = error
-    raise refused
 
 
 def write_cells(cells: list[Cell], figure, output: Path) -> None:
@@ -174,3 +174,56 @@ def write_cells(cells: list[Cell], figure, output: Path) -> None:
     (output / "table.md").write_text(table(cells) + "\n")
     heat_map(cells).savefig(output / "heat_map.png")
     figure.savefig(output / "examples.png")
+
+
+# --- One photo ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A mark on a photo of H x W pixels."""
+
+    image: np.ndarray  # uint8, H x W x 3, RGB: the photo with the mark
+    found: Segmentation  # in that image
+    cells: list[Cell]  # of this one photo
+
+
+def try_mark(
+    segmenter: Segmenter, logo, text: str, rgb: np.ndarray, opacity: float, size: float
+) -> Trial:
+    """What the network makes of a logo or a line of text on a photo.
+
+    Args:
+        logo: path of an image with transparency, or None for the text.
+        rgb: uint8, H x W x 3; reduced to PHOTO_PX.
+        opacity, size: see `lay_on`.
+
+    Raises:
+        ValueError: logo and text are both given or both missing, the logo cannot be used, or the
+            mark does not fit the photo.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        mark = write_mark(logo, text, Path(folder) / "mark")
+        image = lay_on(shrunk(rgb, PHOTO_PX), mark, opacity, size, Random(0))["image"]
+        photo = Path(folder) / "photo.png"
+        Image.fromarray(shrunk(rgb, MEASURED_PX)).save(photo)
+        cells = measure(segmenter, mark, check_images([photo]), count=1)
+        return Trial(image, segmenter.segment(image), cells)
+
+
+def write_mark(logo, text: str, folder: Path) -> OwnMark:
+    """A folder that describes a mark, and what `find_mark` reads from it; see `try_mark`."""
+    if (logo is None) == (not text.strip()):
+        came = "neither" if logo is None else "both"
+        raise ValueError(f"Give a logo or a line of text as the mark: {came} came.")
+    if logo and Path(logo).suffix.lower() not in IMAGE_SUFFIXES:
+        raise ValueError(f"{Path(logo).name} is no logo by its ending: give a PNG or a WebP file.")
+    folder.mkdir()
+    if logo is None:
+        (folder / "mark.txt").write_text(text, "utf-8")
+    else:
+        shutil.copyfile(logo, folder / Path(logo).name)
+    try:
+        return find_mark(folder)
+    except ValueError as error:
+        raise ValueError(str(error).replace(f"{folder}/", "")) from error

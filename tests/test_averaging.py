@@ -29,7 +29,7 @@ def average(*folders, output):
 def test_every_number_is_the_mean(two, tmp_path, capsys):
     assert all((value == 1.5).all() for value in average(*two, output=tmp_path / "c")
                if value.is_floating_point())  # fmt: skip
-    assert "the mean of 2 networks; nobody can tell" in capsys.readouterr().out
+    assert "the mean of 2 networks; what it was trained on is unknown" in capsys.readouterr().out
     for value in average(two[0], *two, output=two[0]):  # twice, and over itself
         assert (value == 1).all()
 

@@ -10,10 +10,9 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), ROOT / "weights" 
 SEGMENT, SAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
 
 
-def test_example_prints_what_the_readme_says(monkeypatch, capsys):
+def test_examples_print_what_the_readme_says(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    names = {}
-    exec(SEGMENT, names)
+    exec(SEGMENT, names := {})
     printed = capsys.readouterr().out
     assert names["result"].mask.shape == (400, 600)
     expected = re.search(r"```\n(score .*\n)```", (ROOT / "README.md").read_text()).group(1)
@@ -22,25 +21,15 @@ def test_example_prints_what_the_readme_says(monkeypatch, capsys):
     # Half precision and other processors move the last digit.
     assert [score, coverage] == [pytest.approx(said[0], abs=0.02), pytest.approx(said[1], abs=0.2)]
     assert re.sub(r"[\d.]+", "", printed) == re.sub(r"[\d.]+", "", expected)
-
-
-def test_example_of_training_data_runs(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    names = {}
-    exec(SAMPLE, names)
+    exec(SAMPLE, names := {})
     assert names["image"].shape == (3, 320, 320) and names["mask"].shape == (1, 320, 320)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_names_that_a_page_imports_exist(page):
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
-    for line in (line for block in blocks for line in block.splitlines()):
-        if line.startswith(("from ", "import ")):
+def test_names_that_a_page_imports_exist_and_links_lead_somewhere(page):
+    text = page.read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        for line in re.findall(r"^(?:from|import) .*", block, re.M):
             exec(line, {})
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
-    links = [link for link in links if "://" not in link]
+    links = [link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if "://" not in link]
     assert not [link for link in links if not (page.parent / link).exists()]

@@ -2,33 +2,21 @@
 
 import os
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import evaluate
-from dataset import WatermarkDataset, make_datasets
-from evaluation import calibration
-from evaluation.calibration import collect_scores, fit_platt
-from evaluation.score import LARGE_PX, SETTINGS, collect_features, fit_linear, whole_photos
-from evaluation.testset import SLICES, render_case
+from dataset import make_datasets
+from evaluation.score import collect_features, fit_linear, fit_platt
 from inference.maps import logit
 from inference.regions import REGION_WEIGHT, strongest_region
 from model import WatermarkSegmenter
 from samples.splits import make_manifest, read_manifest, write_manifest
 
 
-def test_fit_finds_scale_and_shift():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 2, 20_000)
-    label = rng.random(len(logits)) < 1 / (1 + np.exp(-(0.5 * logits + 0.0)))
-    scale, shift = fit_platt(logits, np.zeros_like(logits), label)
-    assert scale == pytest.approx(0.5, abs=0.03) and shift == pytest.approx(0, abs=0.05)
-
-
-def test_fit_leaves_what_is_fixed_as_it_is():
+def test_fit_finds_scale_and_shift_and_leaves_what_is_fixed():
     rng = np.random.default_rng(0)
     logits, fixed = rng.normal(0, 2, (2, 20_000))
     label = rng.random(len(logits)) < 1 / (1 + np.exp(-(0.5 * logits + fixed)))
@@ -61,40 +49,31 @@ def test_rescaled_score_and_same_mask(make_model):
     assert np.array_equal(before.probability, after.probability)
 
 
-def test_command_rewrites_the_weights(
-    make_model, photo_folder, logo_folder, tmp_path, capsys, monkeypatch
+@pytest.fixture
+def command(make_model, photo_folder, logo_folder, tmp_path):
+    """Runs a command of evaluate.py that changes the weights in `tmp_path`."""
+    make_model().save(tmp_path, half=True)
+    options = ["--weights", str(tmp_path), "--photos", str(photo_folder), "--logos"]
+    options += [str(logo_folder), "--val-fraction", "0.3"]
+    return lambda name, *more: evaluate.main([name, *options, *more])
+
+
+def test_calibrate_rewrites_the_weights(
+    command, photo_folder, logo_folder, tmp_path, capsys, monkeypatch
 ):
-    make_model().save(tmp_path)
     before = WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item()
-    folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
-    calibrate = ["--val-fraction", "0.3", "--count", "1"]
-    evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
-    assert WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item() != before
-    assert "on the 21 photos" in capsys.readouterr().out
-    train, _ = make_datasets(*(folders[1::2]), val_fraction=0.3)
+    train, _ = make_datasets(photo_folder, logo_folder, val_fraction=0.3)
     write_manifest(make_manifest(**train.files), tmp_path / "trained_on.json")
-    evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
-    assert re.search(r"trained on, .*: 0 of \d+ photos, 0 of \d+ logos", capsys.readouterr().out)
+    command("calibrate", "--count", "1")
+    assert WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item() != before
+    printed = capsys.readouterr().out
+    assert "on the 21 photos" in printed
+    assert re.search(r"trained on, .*: 0 of \d+ photos, 0 of \d+ logos", printed)
     with pytest.raises(SystemExit, match="No folder at"):
-        folders[1] = str(tmp_path / "missing")
-        evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
+        command("calibrate", "--count", "1", "--photos", str(tmp_path / "missing"))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(SystemExit, match="is read-only: copy the folder to where you may write"):
-        evaluate.main(["calibrate", "--weights", str(tmp_path), *folders, *calibrate])
-
-
-def test_no_edited_photo_speaks_for_clean(make_model, photos, logos, fonts, monkeypatch):
-    drawn = []
-
-    def render(name, *arguments):
-        drawn.append(name)
-        return render_case(name, *arguments)
-
-    monkeypatch.setattr(calibration, "render_case", render)
-    data = SimpleNamespace(photos=photos, logos=logos, fonts=fonts)
-    *_, label = collect_scores(make_model(), data, 1, seed=0)
-    assert label.sum() == drawn.index("clean") + 1 == len(label) - drawn.count("clean") * 2
-    assert not any(SLICES[name].edits for name in drawn)
+        command("calibrate", "--count", "1")
 
 
 # --- Fitted on whole photos --------------------------------------------------------------------
@@ -127,22 +106,10 @@ def test_features_are_what_the_score_of_each_view_is_made_of(make_model):
     assert torch.allclose(after, 0.5 * logits + 0.25 + maxima @ of_maxima, atol=1e-4)
 
 
-def test_whole_photos_have_the_sides_and_labels_asked_for(photos, logos, fonts):
-    data = WatermarkDataset(photos, logos, SETTINGS, fonts=fonts)
-    found = list(whole_photos(data, 30))
-    assert {max(image.shape[:2]) for image, _ in found} <= {LARGE_PX, *range(192, 641)}
-    assert {0, 1} <= {label for _, label in found}
-    again = list(whole_photos(data, 30))
-    assert all(np.array_equal(one[0], other[0]) for one, other in zip(found, again))
-
-
-def test_command_fits_the_score_alone(make_model, photo_folder, logo_folder, tmp_path, capsys):
-    make_model().save(tmp_path, half=True)
+def test_fit_score_changes_the_score_alone(command, tmp_path, capsys):
     write_manifest({"photos": [], "logos": ["ab" * 8], "fonts": []}, tmp_path / "trained_on.json")
     before = WatermarkSegmenter.load(tmp_path)
-    folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
-    fit = ["--val-fraction", "0.3", "--count", "12"]
-    evaluate.main(["fit-score", "--weights", str(tmp_path), *folders, *fit])
+    command("fit-score", "--count", "12")
     assert "of 12 photos" in capsys.readouterr().out
     after = WatermarkSegmenter.load(tmp_path)
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
@@ -152,11 +119,8 @@ def test_command_fits_the_score_alone(make_model, photo_folder, logo_folder, tmp
     assert np.array_equal(one.probability, other.probability) and one.score != other.score
 
 
-def test_photos_of_one_kind_fit_no_score(make_model, photo_folder, logo_folder, tmp_path):
-    make_model().save(tmp_path)
+def test_photos_of_one_kind_fit_no_score(command, tmp_path):
     before = (tmp_path / "model.safetensors").read_bytes()
-    folders = ["--photos", str(photo_folder), "--logos", str(logo_folder)]
     with pytest.raises(SystemExit, match=r"marked and clean photos.*raise --count"):
-        fit = ["--val-fraction", "0.3", "--count", "1"]
-        evaluate.main(["fit-score", "--weights", str(tmp_path), *folders, *fit])
+        command("fit-score", "--count", "1")
     assert (tmp_path / "model.safetensors").read_bytes() == before
