@@ -5,14 +5,7 @@ import numpy as np
 import pytest
 
 from inference.repeats import MIN_CONTRAST, find_shifts, share_repeats
-from inference.segmenter import (
-    NATIVE_PX,
-    SMALL_PX,
-    judge_views,
-    judged,
-    judged_score,
-    predict_any_size,
-)
+from inference.segmenter import NATIVE_PX, predict_any_size, refine
 
 HIDDEN, UNSURE, LIKELY, SURE = 0.05, 0.6, 0.9, 0.99
 GLYPH = np.zeros((14, 30), bool)  # of 30 x 14 px, unlike itself at any shift
@@ -55,7 +48,7 @@ def test_what_is_not_repeated_stays_as_it_is(name):
         "line": rng.random((1, 300), np.float32),
         "column": rng.random((300, 1), np.float32),
     }[name]
-    assert find_shifts(found) == [] and judged(found, []) is found
+    assert find_shifts(found) == [] and refine(found, 0.5)[0] is found
 
 
 def test_a_hidden_copy_is_what_the_others_show():
@@ -101,12 +94,3 @@ def test_long_maps_and_those_of_many_bands_are_shared_whole():
         shifts = find_shifts(found)
         marked = share_repeats(found, shifts) >= 0.5
         assert shifts and (marked == (found >= 0.5)).mean() > 0.99
-
-
-def test_one_view_is_judged_as_several():
-    found = cv2.resize(tiled(), (SMALL_PX, 384), interpolation=cv2.INTER_LINEAR)
-    photo = np.zeros((*found.shape, 3), np.uint8)
-    probability, score = judge_views(photo, [(found, 0.8)])
-    assert np.array_equal(
-        probability, share_repeats(found, find_shifts(found))
-    ) and score == pytest.approx(judged_score(probability, 0.8)[1])

@@ -42,7 +42,7 @@ def test_an_image_that_fits_is_seen_as_it_is_and_once(shape):
     predict, seen = network(whole=0.25, scores=(0.4, 1))
     probability, score = predict_any_size(predict, noise(*shape), fast=True)
     assert seen == [shape] and np.all(probability == 0.25)
-    assert score == tiling.judged_score(probability, 0.4)[1]
+    assert score == tiling.refine(probability, 0.4)[1]
 
 
 def test_fast_a_large_image_is_seen_once_and_reduced():
