@@ -2,6 +2,7 @@
 
 import os
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -52,26 +53,19 @@ def read_image(source) -> np.ndarray:
         FileNotFoundError: no file at that path.
         ValueError: the file cannot be decoded, or the array is none of the above.
     """
-    if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source))
-    if isinstance(source, Image.Image):
-        try:
-            return _pil_to_rgb(source)
-        except DECODE_ERRORS as error:
-            raise ValueError(f"The PIL image cannot be decoded: {error}.") from error
-    return _array_to_rgb(np.asarray(source))
-
-
-def _read_file(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise FileNotFoundError(f"No image file at {path}. Check the path.")
+    is_path = isinstance(source, (str, os.PathLike))
+    if is_path and not Path(source).is_file():
+        raise FileNotFoundError(f"No image file at {source}. Check the path.")
+    if not is_path and not isinstance(source, Image.Image):
+        return _array_to_rgb(np.asarray(source))
     try:
-        with open_photo(path) as image:
+        with open_photo(source) if is_path else nullcontext(source) as image:
             return _pil_to_rgb(image)
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that Pillow can read.") from None
+        raise ValueError(f"{source} is not an image that Pillow can read.") from None
     except DECODE_ERRORS as error:
-        raise ValueError(f"{path} cannot be decoded: {error}.") from error
+        name = source if is_path else "The PIL image"
+        raise ValueError(f"{name} cannot be decoded: {error}.") from error
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -17,6 +17,7 @@ from inference.folder import CONFIG, SHIPPED_WEIGHTS, WEIGHTS, check_folder
 from inference.network import NETWORK_KEYS, SegmentationNetwork, make_encoder
 
 FORMAT, VERSION = "watermark-segmentation", 3
+HUB_OPTIONS = "revision", "cache_dir", "force_download", "local_files_only", "token"
 
 
 class SavedModel(ModelHubMixin, library_name=FORMAT, pipeline_tag="image-segmentation"):
@@ -57,16 +58,11 @@ class SavedModel(ModelHubMixin, library_name=FORMAT, pipeline_tag="image-segment
         self.save(save_directory)
 
     @classmethod
-    def _from_pretrained(
-        cls, *, model_id, revision, cache_dir, force_download, local_files_only, token, **settings
-    ):
-        folder = model_id
+    def _from_pretrained(cls, *, model_id, **settings):
+        hub = {name: settings.pop(name) for name in HUB_OPTIONS}
         if not Path(model_id).is_dir():
-            folder = snapshot_download(
-                model_id, revision=revision, cache_dir=cache_dir, force_download=force_download,
-                local_files_only=local_files_only, token=token, allow_patterns=[CONFIG, WEIGHTS],
-            )  # fmt: skip
-        return cls.load(folder, **settings)
+            model_id = snapshot_download(model_id, allow_patterns=[CONFIG, WEIGHTS], **hub)
+        return cls.load(model_id, **settings)
 
 
 def save_network(network: SegmentationNetwork, folder, half: bool = False) -> None:
