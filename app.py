@@ -131,11 +131,7 @@ def explained(*paths):
 
 
 def find_upload(segmenter: Segmenter, path: str | None, *settings):
-    """The answer, the probability, and what `show` returns, for a photo or clip of any kind.
-
-    Args:
-        settings: threshold, dilation and minimum score, as `Segmenter.segment` takes them.
-    """
+    """The answer, the probability, and what `show` returns; `settings` are those of SLIDERS."""
     with explained(path):
         if path is None:
             raise ValueError("No photo came. Choose one.")

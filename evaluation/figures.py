@@ -7,8 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from inference.pictures import overlay, shrunk
-from inference.reading import read_image
+from inference.pictures import overlay
 from samples import IGNORE
 
 SHEET_PX = 320  # longest side of an image on a contact sheet
@@ -70,20 +69,6 @@ def contact_sheet(
                  ylim=(height / 2 + side / 2, height / 2 - side / 2))  # fmt: skip
         axis.set_title(caption, fontsize=8, y=-0.04, va="top")
     return figure
-
-
-def overlay_sheet(records: list[dict], paths) -> Image.Image | None:
-    """Contact sheet of images with their scores and names; None of no image.
-
-    Args:
-        records: lines of a batch's report.
-        paths: of the picture for each.
-    """
-    if not records:
-        return None
-    pictures = [shrunk(read_image(path), SHEET_PX) for path in paths]
-    captions = [f"{record['score']:.2f}  {record['path'][:20]}" for record in records]
-    return to_picture(contact_sheet(pictures, captions, columns=min(4, len(records))))
 
 
 def to_picture(figure: Figure, dpi: int = 110) -> Image.Image:
