@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from samples.bounds import Each, Number, Rising, Some, Weighed, check_fields, filled_texts
+from samples.bounds import check_all, each, filled_texts, multiple, names, number, rising, weights
 from samples.compositing import BLEND_MODES, composite, honest_mask
 from samples.drawing import SCENE, ByKind, Range, SampleParams, Weights, draw_sample, weights_of
 from samples.files import ImageFile
@@ -49,7 +49,7 @@ KIND_LAYOUTS = dict(
 )  # fmt: skip
 KIND_COLORS = dict(date_id=dict(warm=32, white=3, tint=1, black=1), squares=dict(original=1))
 
-Probability = Annotated[float, Number(0, 1)]
+Probability = Annotated[float, number(0, 1)]
 
 
 def _table(**entries):
@@ -65,16 +65,16 @@ class WatermarkSettings:
     that are left out. Lengths are fractions of the image's side.
     """
 
-    image_size: Annotated[int, Number(32, 8192, 32)] = 320  # side of the samples, px
+    image_size: Annotated[int, multiple(32, 8192)] = 320  # side of the samples, px
     # Side over the photo's short side. Above 1 the photo is mirrored at its edges.
-    crop_range: Annotated[Range, Rising(0.05, 4)] = (0.5, 1.15)
+    crop_range: Annotated[Range, rising(0.05, 4)] = (0.5, 1.15)
     native_probability: Probability = 0.5  # the crop shows fine detail of a large photo:
-    native_range: Annotated[Range, Rising(0.5, 8)] = (1.0, 2.0)  # photo pixels per sample pixel
+    native_range: Annotated[Range, rising(0.5, 8)] = (1.0, 2.0)  # photo pixels per sample pixel
     flip_probability: Probability = 0.5  # mirror the photo (never the mark)
     reduce_probability: Probability = 0.2  # shrink the photo before its crop: JPEG's blocks go
-    reduce_range: Annotated[Range, Rising(0.1, 1)] = (0.35, 0.6)
+    reduce_range: Annotated[Range, rising(0.1, 1)] = (0.35, 0.6)
     edit_probability: Probability = 0.08  # of each of these, done to the photo before any mark
-    edits: Annotated[Mapping[str, Range | None], Each(EDIT_BOUNDS)] = _table(  # None: never
+    edits: Annotated[Mapping[str, Range | None], each(EDIT_BOUNDS)] = _table(  # None: never
         contrast=(0.6, 1.7), gamma=(0.6, 1.7), brightness=(0.6, 1.6), levels=(3, 16),
         sharpness=(0.3, 2.0), noise=(2, 20), bars=(0.01, 0.22), collage=(0.0, 0.03),
     )  # fmt: skip
@@ -82,63 +82,63 @@ class WatermarkSettings:
 
     clean_probability: Probability = 0.5  # photos without any mark
     several_probability: Probability = 0.1  # two or three marks instead of one
-    kinds: Annotated[Weights, Weighed(MARKS)] = _table(
+    kinds: Annotated[Weights, weights(MARKS)] = _table(
         logo=6, text=5, lockup=4, signature=1, ai_label=1, date_id=2, squares=0.5,
     )  # fmt: skip
     # What marks of the kinds text and lockup say. Empty: random words, names, dates (text.py).
     texts: Annotated[tuple[str, ...], filled_texts] = ()
-    text_styles: Annotated[tuple[str, ...], Some(TEXTS)] = tuple(TEXTS)  # equally often
-    layouts: Annotated[Weights, Weighed(LAYOUTS)] = _table(
+    text_styles: Annotated[tuple[str, ...], names(TEXTS)] = tuple(TEXTS)  # equally often
+    layouts: Annotated[Weights, weights(LAYOUTS)] = _table(
         single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1,
         edge=1, lower_right=0.5,
     )  # fmt: skip
     # Layouts of single kinds, instead of `layouts`. None: `layouts` times KIND_LAYOUTS.
-    kind_layouts: Annotated[ByKind, Each(MARKS, Weighed(LAYOUTS))] = None
-    mark_scale: Annotated[float, Number(0.01, 100)] = 1.0  # enlarges all marks
+    kind_layouts: Annotated[ByKind, each(MARKS, weights(LAYOUTS))] = None
+    mark_scale: Annotated[float, number(0.01, 100)] = 1.0  # enlarges all marks
     # Long side of the mark over the image's width; in the layout diagonal, over its diagonal.
-    scales: Annotated[Mapping[str, Range], Each(LAYOUTS, Rising(0.01, 10), True)] = _table(
+    scales: Annotated[Mapping[str, Range], each(LAYOUTS, rising(0.01, 10))] = _table(
         single=(0.15, 1.3), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.1),
         grid=(0.12, 0.7), brick=(0.12, 0.7), centre=(0.2, 1.1), lower_right=(0.04, 0.25),
         band=(0.3, 0.95), lattice=(0.12, 0.7), edge=(0.15, 0.9),
     )  # fmt: skip
-    rotations_deg: Annotated[Mapping[str, Range], Each(LAYOUTS, Rising(-360, 360), True)] = _table(
+    rotations_deg: Annotated[Mapping[str, Range], each(LAYOUTS, rising(-360, 360))] = _table(
         single=(-180, 180), inside=(-180, 180), grid=(-50, 50), brick=(-50, 50), lattice=(-10, 10),
         corner=(0, 0), centre=(0, 0), lower_right=(0, 0), edge=(0, 0), diagonal=(-5, 5),
         band=(0, 0),  # never turned
     )  # fmt: skip
     upright_probability: Probability = 0.4  # rotation 0 whatever the range, as most real marks
-    stretch_range: Annotated[Range, Rising(0.1, 10)] = (0.6, 1.6)  # width over height, times own
-    logo_stretch_range: Annotated[Range, Rising(0.1, 10)] = (0.25, 4.0)  # that of plain logos
-    tile_gap_range: Annotated[Range, Rising(0, 10)] = (0.1, 1.0)  # over the mark's long side
+    stretch_range: Annotated[Range, rising(0.1, 10)] = (0.6, 1.6)  # width over height, times own
+    logo_stretch_range: Annotated[Range, rising(0.1, 10)] = (0.25, 4.0)  # that of plain logos
+    tile_gap_range: Annotated[Range, rising(0, 10)] = (0.1, 1.0)  # over the mark's long side
 
-    colors: Annotated[Weights, Weighed(COLORS)] = _table(
+    colors: Annotated[Weights, weights(COLORS)] = _table(
         original=4, desaturated=1, white=4, black=3, grey=3, tint=4, warm=0.5,
     )  # fmt: skip
     # Colours of single kinds, instead of `colors`. None: `colors` times KIND_COLORS.
-    kind_colors: Annotated[ByKind, Each(MARKS, Weighed(COLORS))] = None
-    effects: Annotated[Weights, Weighed(EFFECTS)] = _table(
+    kind_colors: Annotated[ByKind, each(MARKS, weights(COLORS))] = None
+    effects: Annotated[Weights, weights(EFFECTS)] = _table(
         none=12, outline=2, shadow=3, emboss=1, hollow=1, plate=1, border=1,
     )  # fmt: skip
-    blend_modes: Annotated[Weights, Weighed(BLEND_MODES)] = _table(
+    blend_modes: Annotated[Weights, weights(BLEND_MODES)] = _table(
         normal=10, multiply=2, screen=2, overlay=2, soft_light=2,
     )  # fmt: skip
-    opacity_range: Annotated[Range, Rising(0, 1)] = (0.08, 1.0)
-    opacity_power: Annotated[float, Number(0.01, 100)] = 1.0  # above 1: more faint marks
+    opacity_range: Annotated[Range, rising(0, 1)] = (0.08, 1.0)
+    opacity_power: Annotated[float, number(0.01, 100)] = 1.0  # above 1: more faint marks
     highest_opacity_probability: Probability = 0.12  # the highest opacity of the range
     # White, without effect or with a shadow, opacity in the range: as far as the above allows.
     usual_look_probability: Probability = 0.2
-    usual_opacity_range: Annotated[Range, Rising(0, 1)] = (0.3, 1.0)
+    usual_opacity_range: Annotated[Range, rising(0, 1)] = (0.3, 1.0)
 
     downscale_probability: Probability = 0.2  # shrink and enlarge again
-    downscale_range: Annotated[Range, Rising(0.1, 1)] = (0.5, 0.9)
+    downscale_range: Annotated[Range, rising(0.1, 1)] = (0.5, 0.9)
     blur_probability: Probability = 0.1
-    blur_sigma_range_px: Annotated[Range, Rising(0, 100)] = (0.3, 1.0)
+    blur_sigma_range_px: Annotated[Range, rising(0, 100)] = (0.3, 1.0)
     noise_probability: Probability = 0.15  # luminance noise
-    noise_std_range: Annotated[Range, Rising(0, 255)] = (1.0, 8.0)  # of 255 levels
+    noise_std_range: Annotated[Range, rising(0, 255)] = (1.0, 8.0)  # of 255 levels
     jpeg_probability: Probability = 0.5  # recompress
-    jpeg_quality_range: Annotated[Range, Rising(1, 100)] = (35, 95)
+    jpeg_quality_range: Annotated[Range, rising(1, 100)] = (35, 95)
     enlarge_probability: Probability = 0.5  # all that at a smaller size, then enlarge the result
-    enlarge_range: Annotated[Range, Rising(1, 10)] = (1.0, 2.0)
+    enlarge_range: Annotated[Range, rising(1, 10)] = (1.0, 2.0)
     negative_probability: Probability = 0.1  # a negative of the result, as `segment` views one
     ignore_undecidable: bool = True  # False: such pixels are labelled by coverage, as elsewhere
 
@@ -147,7 +147,7 @@ class WatermarkSettings:
             given = getattr(self, item.name)
             if item.name in ("scales", "rotations_deg", "edits") and isinstance(given, Mapping):
                 object.__setattr__(self, item.name, item.default_factory() | given)
-        check_fields(self)
+        check_all(self)
 
     def layouts_of(self, kind: str) -> Weights:
         """Where marks of a kind lie."""

@@ -1,126 +1,100 @@
-"""What a setting may be, said beside its field: `Annotated[float, Number(0, 1)]`."""
+"""What a setting may be, said beside its field: `Annotated[float, number(0, 1)]`.
 
-import functools
+A check is a function of a setting's name and value. It raises ValueError with what is allowed.
+"""
+
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from math import inf
+from dataclasses import fields
 from numbers import Integral, Real
-from typing import get_type_hints
 
-Check = Callable[[str, object], None]  # (name, value); raises ValueError with what is allowed
+Check = Callable[[str, object], None]
 
 
-def check_fields(settings) -> None:
+def check_all(settings) -> None:
     """Raises ValueError unless each field of a dataclass is within the bounds of its annotation."""
-    checks = _checks(type(settings))
     for field in fields(settings):
         value = getattr(settings, field.name)
-        for check in checks[field.name] if value is not None or field.default is not None else ():
-            check(field.name, value)
+        for check in getattr(field.type, "__metadata__", ()):
+            if value is not None or field.default is not None:
+                check(field.name, value)
 
 
-@functools.cache
-def _checks(kind: type) -> dict[str, tuple[Check, ...]]:
-    hints = get_type_hints(kind, include_extras=True)
-    return {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+def _check(allowed: str, is_allowed: Callable[..., bool]) -> Check:
+    def check(name, value):
+        if not is_allowed(value):
+            raise ValueError(f"{name} is {value!r}; give {allowed}.")
+
+    return check
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def _between(value, low, high) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
 
 
-@dataclass(frozen=True, eq=False)  # hashed by jsonargparse
-class Number:
+def number(low: float, high: float) -> Check:
     """A number between two others, both included."""
-
-    low: float
-    high: float
-    multiple_of: int = 0  # above 0: a whole number, a multiple of this
-
-    def __call__(self, name: str, value) -> None:
-        step, whole = self.multiple_of, isinstance(value, Integral)
-        if step and (not whole or value % step or not self.low <= value <= self.high):
-            raise ValueError(f"{name} is {value!r}; use a multiple of {step}, a whole number.")
-        if not _is_number(value) or not self.low <= value <= self.high:
-            raise ValueError(
-                f"{name} is {value!r}; give a number from {self.low:g} to {self.high:g}."
-            )
+    return _check(f"a number from {low:g} to {high:g}", lambda n: _between(n, low, high))
 
 
-@dataclass(frozen=True, eq=False)  # hashed by jsonargparse
-class Rising:
+def multiple(step: int, high: int) -> Check:
+    """A whole number above 0, a multiple of another."""
+    allowed = f"a multiple of {step}, a whole number from {step} to {high}"
+    return _check(allowed, lambda n: isinstance(n, Integral) and n in range(step, high + 1, step))
+
+
+def rising(low: float, high: float) -> Check:
     """Low and high, both between two numbers."""
 
-    low: float
-    high: float
+    def is_rising(pair):
+        two = isinstance(pair, (tuple, list)) and len(pair) == 2
+        return two and all(_between(n, low, high) for n in pair) and pair[0] <= pair[1]
 
-    def __call__(self, name: str, value) -> None:
-        pair = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_number, value))
-        if not pair or not self.low <= value[0] <= value[1] <= self.high:
-            raise ValueError(
-                f"{name} is {value!r}; give low and high, which must rise "
-                f"from {self.low:g} to {self.high:g}."
-            )
+    return _check(f"low and high, which must rise from {low:g} to {high:g}", is_rising)
 
 
-def _check_names(name: str, names, table) -> None:
-    unknown = [str(one) for one in names if one not in table]
-    if unknown:
-        raise ValueError(f"{name} has no {', '.join(unknown)}; choose from {', '.join(table)}.")
+def names(table: Mapping, kind=(tuple, list)) -> Check:
+    """One or more names of a table, in a tuple; or any number of them, as keys of a mapping."""
+    some = "{name: value, ...}, names out" if kind is Mapping else "a tuple with one or more"
+    choice = ", ".join(table)
+
+    def check(name, value):
+        if not isinstance(value, kind) or not (value or kind is Mapping):
+            raise ValueError(f"{name} is {value!r}; give {some} of {choice}.")
+        unknown = [str(one) for one in value if one not in table]
+        if unknown:
+            raise ValueError(f"{name} has no {', '.join(unknown)}; choose from {choice}.")
+
+    return check
 
 
-@dataclass(frozen=True, eq=False)  # hashed by jsonargparse
-class Weighed:
-    """Weights of names of a table, not all of them 0."""
+def each(table: Mapping, allowed: Check | None = None) -> Check:
+    """A mapping from names of a table to None or what is allowed, by default the table's own."""
 
-    table: Mapping
-
-    def __call__(self, name: str, value) -> None:
-        if not isinstance(value, Mapping):
-            some = {one: 1 for one in list(self.table)[:2]}
-            raise ValueError(f"{name} is {value!r}; give names and their weights, such as {some}.")
-        _check_names(name, value, self.table)
-        numbers = list(value.values())
-        if not all(_is_number(one) and 0 <= one < inf for one in numbers) or not any(numbers):
-            raise ValueError(f"{name} is {dict(value)}; give weights of 0 or more, not all 0.")
-
-
-@dataclass(frozen=True, eq=False)  # hashed by jsonargparse
-class Each:
-    """A mapping from names of a table to values that are checked, or None."""
-
-    table: Mapping
-    check: Check | None = None  # of every value; None: the table has one for each name
-    complete: bool = False  # no name may be missing
-
-    def __call__(self, name: str, value) -> None:
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{name} is {value!r}; give a mapping from {', '.join(self.table)}.")
-        _check_names(name, value, self.table)
-        missing = [one for one in self.table if one not in value]
-        if self.complete and missing:
-            raise ValueError(f"{name} has no range for {', '.join(missing)}; add one.")
+    def check(name, value):
+        names(table, Mapping)(name, value)
         for one, own in value.items():
             if own is not None:
-                (self.check or self.table[one])(f"{name}[{one!r}]", own)
+                (allowed or table[one])(f"{name}[{one!r}]", own)
+
+    return check
 
 
-@dataclass(frozen=True, eq=False)  # hashed by jsonargparse
-class Some:
-    """One or more names of a table."""
+def weights(table: Mapping) -> Check:
+    """Weights of names of a table, not all of them 0."""
 
-    table: Mapping
+    def are_weights(given):
+        return all(_between(n, 0, 1e9) for n in given.values()) and any(given.values())
 
-    def __call__(self, name: str, value) -> None:
-        if isinstance(value, str) or not value:
-            what = "empty" if not value else repr(value)
-            raise ValueError(
-                f"{name} is {what}; give a tuple with one or more of {', '.join(self.table)}."
-            )
-        _check_names(name, value, self.table)
+    def check(name, value):
+        names(table, Mapping)(name, value)
+        _check("weights of 0 or more, not all 0", are_weights)(name, value)
+
+    return check
 
 
-def filled_texts(name: str, value) -> None:
-    """Any number of texts, none of them empty."""
-    if isinstance(value, str) or not all(isinstance(one, str) and one.strip() for one in value):
-        raise ValueError(f"{name} is {value!r}; give a tuple of texts, none of them empty.")
+def _are_texts(value) -> bool:
+    texts = value if isinstance(value, (tuple, list)) else [None]
+    return all(isinstance(text, str) and text.strip() for text in texts)
+
+
+filled_texts = _check("a tuple of texts, none of them empty", _are_texts)

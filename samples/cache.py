@@ -1,47 +1,49 @@
-"""What earlier runs found out about files, kept by path, size and time of the last change."""
+"""What is found out about files, kept from run to run until they change."""
 
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pooch
+from tqdm import tqdm
+
+from inference.reading import DECODE_ERRORS
 
 VERSION = 1  # raise it when what is found out about files changes
 
 
-def cache_folder() -> Path:
-    """The folder in $WATERMARK_CACHE, by default one in the user's cache folder."""
-    return Path(os.environ.get("WATERMARK_CACHE") or pooch.os_cache("watermark-segmentation"))
+def look_at_all(paths: Sequence[Path], look: Callable, name: str, threads=None) -> list:
+    """What `look(path)` finds out about each file (JSON types), or the DECODE_ERROR that it raises.
 
-
-class FileCache(contextlib.AbstractContextManager):
-    """A table of one kind of findings: `with FileCache("fonts") as known: known.get(path, read)`.
-
-    Leaving the block writes what is new. Several processes may do so: the last one wins.
+    The table `name` in $WATERMARK_CACHE, by default in the user's cache folder, keeps what was
+    found, with the size of each file and the time of its last change. Several processes may write
+    it: the last one wins.
     """
+    folder = Path(os.environ.get("WATERMARK_CACHE") or pooch.os_cache("watermark-segmentation"))
+    table, kept, changed = folder / f"{name}-{VERSION}.json", {}, {}
+    with contextlib.suppress(OSError, ValueError):  # none yet, or damaged: all is looked at
+        kept = json.loads(table.read_text())
 
-    def __init__(self, name: str):
-        self.path, self.changed, self.entries = cache_folder() / f"{name}-{VERSION}.json", False, {}
-        with contextlib.suppress(OSError, ValueError):  # none yet, or damaged: all is looked at
-            self.entries = json.loads(self.path.read_text())
+    def look_at(path):
+        try:
+            status, key = path.stat(), os.path.abspath(path)
+            state = [status.st_size, status.st_mtime_ns]
+            if key not in kept or kept[key][0] != state:
+                kept[key] = changed[key] = [state, look(path)]
+            return kept[key][1]
+        except DECODE_ERRORS as error:
+            return error
 
-    def get(self, path: Path, look: Callable):
-        """What `look(path)` gives (JSON types), from the table if the file has not changed."""
-        status, key = path.stat(), os.path.abspath(path)
-        state = [status.st_size, status.st_mtime_ns]
-        known = self.entries.get(key)
-        if not known or known[0] != state:
-            known = self.entries[key] = [state, look(path)]
-            self.changed = True
-        return known[1]
-
-    def __exit__(self, *error):
-        if not self.changed:
-            return
+    progress = dict(desc="Checking files", delay=2, leave=False, disable=None)
+    with ThreadPoolExecutor(threads) as pool:  # Pillow decodes without the lock
+        found = list(tqdm(pool.map(look_at, paths), total=len(paths), **progress))
+    if changed:
         with contextlib.suppress(OSError):  # no write access: the next run looks again
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(self.entries))
-            temporary.replace(self.path)
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = table.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(kept))
+            temporary.replace(table)
+    return found

@@ -3,7 +3,7 @@
 `settings` is a `dataset.WatermarkSettings`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -71,7 +71,10 @@ def _pick(rng: Random, weights: Weights) -> str:
     return rng.choices(list(weights), weights.values())[0]
 
 
-def _maybe(rng: Random, probability: float, value_range: Range, otherwise=0.0) -> float:
+def _maybe(rng, probability: float, value_range: Range, otherwise=0.0, newer=False) -> float:
+    """A value of a range, or `otherwise`; see `happens` for what is `newer`."""
+    if newer and not probability:
+        return otherwise
     value = rng.uniform(*value_range)
     return value if rng.random() < probability else otherwise
 
@@ -86,9 +89,9 @@ def draw_mark(settings, rng: Random, logos, fonts) -> MarkParams:
     mark = _draw_mark(settings, rng, logos, fonts)
     if happens(rng, settings.highest_opacity_probability):
         mark = replace(mark, opacity=settings.opacity_range[1])
-    if not happens(rng, settings.usual_look_probability):
-        return mark
-    return replace(mark, **_usual_look(settings, rng, mark.kind))
+    if happens(rng, settings.usual_look_probability):
+        mark = replace(mark, **_usual_look(settings, rng, mark.kind))
+    return mark
 
 
 def _usual_look(settings, rng: Random, kind: str) -> dict:
@@ -159,22 +162,15 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
         exposure=_draw_exposure(settings, rng, n_photos),
-        enlarge=_draw_zoom(rng, settings.enlarge_probability, settings.enlarge_range),
-        reduce=_draw_zoom(rng, settings.reduce_probability, settings.reduce_range),
-        edits=tuple(_draw_edits(settings, rng)),
+        enlarge=_maybe(rng, settings.enlarge_probability, settings.enlarge_range, 1.0, newer=True),
+        reduce=_maybe(rng, settings.reduce_probability, settings.reduce_range, 1.0, newer=True),
+        edits=tuple(
+            Edit(name, rng.uniform(*amount_range), rng.getrandbits(32))
+            for name, amount_range in settings.edits.items()
+            if amount_range and happens(rng, settings.edit_probability)
+        ),
         negative=happens(rng, settings.negative_probability),
     )
-
-
-def _draw_zoom(rng, probability: float, zoom_range: Range) -> float:
-    """1: none. At probability 0 nothing is drawn: old samples stay."""
-    return _maybe(rng, probability, zoom_range, 1.0) if probability else 1.0
-
-
-def _draw_edits(settings, rng) -> Iterator[Edit]:
-    for name, amount_range in settings.edits.items():
-        if amount_range and happens(rng, settings.edit_probability):
-            yield Edit(name, rng.uniform(*amount_range), rng.getrandbits(32))
 
 
 def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:

@@ -6,7 +6,6 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -14,23 +13,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import UnidentifiedImageError
-from tqdm import tqdm
 
-from inference.reading import DECODE_ERRORS, IMAGE_SUFFIXES, open_photo, read_image
-from samples.cache import FileCache
+from inference.reading import IMAGE_SUFFIXES, open_photo, read_image
+from samples.cache import look_at_all
 
-FLICKR8K_URL = (
-    "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k/Flickr8k_Dataset.zip"
-)
-FLICKR8K_MD5 = "f18a1e2920de5bd84dae7cf08ec78978"  # as the R package torchdatasets checks it
-FLICKR8K_COUNT = 8091
 # Photographs in scikit-image's wheel. Left out: textures, drawings, documents, near-duplicates.
 SAMPLE_PHOTOS = """
     astronaut.png camera.png chelsea.png coffee.png coins.png hubble_deep_field.jpg ihc.png moon.png
     motorcycle_left.png rocket.jpg
 """.split()
-
-
 REDUCED = {
     1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8,
@@ -57,22 +48,31 @@ class ImageFile:
         if not self.plain_jpeg:
             return read_image(self.path)
         data = np.frombuffer(self.path.read_bytes(), np.uint8)
-        image = cv2.imdecode(data, REDUCED[jpeg_reduction(zoom)])
+        reduction = max(factor for factor in REDUCED if factor == 1 or factor * zoom <= 1)
+        image = cv2.imdecode(data, REDUCED[reduction])
         if image is None:  # changed since it was found
             raise ValueError(f"{self.path} can no longer be decoded: restore the file.")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def jpeg_reduction(zoom: float) -> int:
-    """By how much a JPEG may be reduced while it is decoded: 1, 2, 4 or 8."""
-    return max(factor for factor in REDUCED if factor == 1 or factor * zoom <= 1)
+def list_paths(folder, suffixes: tuple[str, ...]) -> list[Path]:
+    """Paths of all files below a folder with one of the endings, sorted, hidden ones not.
+
+    Links to folders are not followed. FileNotFoundError if there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"No folder at {folder}. Check the path.")
+    paths = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # as of thumbnails
+        paths += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in paths if path.name.lower().endswith(suffixes))
 
 
 def find_images(folder, check=None) -> list[ImageFile]:
-    """All images below a folder that can be decoded, sorted by path.
+    """All images below a folder that can be decoded, sorted by path; see `list_paths`.
 
-    Hidden files and folders are passed over, links to folders are not followed. Files that fail are
-    named in one warning and left out.
+    Files that fail are named in one warning and left out.
 
     Args:
         folder: searched recursively for IMAGE_SUFFIXES.
@@ -82,19 +82,7 @@ def find_images(folder, check=None) -> list[ImageFile]:
     Raises:
         FileNotFoundError: there is no such folder, or no usable image in it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"No folder at {folder}. Check the path.")
     return check_images(list_paths(folder, IMAGE_SUFFIXES), check, where=f"below {folder}")
-
-
-def list_paths(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Paths of all files below a folder with one of the endings, sorted, hidden ones not."""
-    paths = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # as of thumbnails
-        paths += [Path(root, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in paths if path.name.lower().endswith(suffixes))
 
 
 def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
@@ -111,25 +99,11 @@ def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
 
 
 def sort_out(paths, check=None) -> tuple[list[ImageFile], list[str]]:
-    """The sound images among the paths, and "path (reason)" of the others; see `find_images`.
-
-    Files that were sound on an earlier run and have not changed are not opened again.
-    """
+    """The sound images among the paths, and "path (reason)" of the others; see `find_images`."""
     name = f"{check.__module__}.{check.__qualname__}" if check else "images"
-    files, bad = [], []
-    with FileCache(name) as known, ThreadPoolExecutor() as pool:  # Pillow decodes without the lock
-
-        def look(path):
-            try:
-                return ImageFile(path, *known.get(path, lambda path: _inspect(path, check)))
-            except DECODE_ERRORS as error:
-                return f"{path} ({error})"
-
-        found = pool.map(look, paths)
-        progress = dict(desc="Checking images", delay=2, leave=False, disable=None)
-        for file in tqdm(found, total=len(paths), **progress):
-            (bad if isinstance(file, str) else files).append(file)
-    return files, bad
+    found = list(zip(paths, look_at_all(paths, lambda path: _inspect(path, check), name)))
+    good = [ImageFile(path, *seen) for path, seen in found if not isinstance(seen, Exception)]
+    return good, [f"{path} ({seen})" for path, seen in found if isinstance(seen, Exception)]
 
 
 def _inspect(path: Path, check) -> tuple[str, bool, int]:
@@ -161,50 +135,6 @@ def sample_photos() -> list[ImageFile]:
         )
     folder = Path(spec.origin).parent / "data"
     return check_images([folder / name for name in SAMPLE_PHOTOS], where=f"in {folder}")
-
-
-def download_flickr8k(folder="data/flickr8k", url=FLICKR8K_URL) -> Path:
-    """The 8,091 photos of Flickr8k (1 GB), downloaded once with a progress bar.
-
-    An interrupted download leaves nothing behind and starts again on the next call.
-
-    Returns:
-        The folder of photos, for `find_images`.
-
-    Raises:
-        ConnectionError: the server cannot be reached.
-        ValueError: the archive does not hold 8,091 photos.
-
-    Source: Hodosh et al., "Framing Image Description as a Ranking Task", JAIR 2013; for research
-    and education, the photos' rights stay with their owners.
-    """
-    import pooch
-    import requests
-
-    photos = Path(folder) / "Flicker8k_Dataset"  # the archive's own spelling
-    count = len(list(photos.glob("[!.]*.jpg")))
-    if count != FLICKR8K_COUNT:
-        unzip = pooch.Unzip(extract_dir=str(Path(folder).resolve()))
-        try:
-            pooch.retrieve(
-                url,
-                known_hash=f"md5:{FLICKR8K_MD5}",
-                fname="flickr8k.zip",
-                path=folder,
-                processor=unzip,
-                progressbar=True,
-            )
-        except requests.exceptions.RequestException as error:
-            raise ConnectionError(
-                f"{url} cannot be reached ({type(error).__name__}). Check the network, or use "
-                "the sample photos or a folder of your own."
-            ) from error
-        count = len(list(photos.glob("[!.]*.jpg")))
-    if count != FLICKR8K_COUNT:
-        raise ValueError(
-            f"{photos} holds {count} photos, not {FLICKR8K_COUNT}: delete {folder} and try again."
-        )
-    return photos
 
 
 def find_photos(sources=None) -> list[ImageFile]:

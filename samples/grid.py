@@ -14,16 +14,14 @@ def write_grid(data: Dataset, path, before=None) -> None:
         path: of the picture, PNG or JPEG.
         before: an older grid. It is shown at the left, the new one at the right.
     """
-    size = (CELL_PX, CELL_PX)
     cells = [data.stages((0, i % len(data)))["image"] for i in range(ROWS * COLUMNS)]
-    cells = [cv2.resize(cell, size, interpolation=cv2.INTER_AREA) for cell in cells]
-    rows = [cv2.hconcat(cells[i : i + COLUMNS]) for i in range(0, len(cells), COLUMNS)]
-    grid = cv2.cvtColor(cv2.vconcat(rows), cv2.COLOR_RGB2BGR)
+    cells = [cv2.resize(cell, [CELL_PX] * 2, interpolation=cv2.INTER_AREA) for cell in cells]
+    grid = np.vstack([np.hstack(cells[i : i + COLUMNS]) for i in range(0, len(cells), COLUMNS)])
     if before is not None:
-        old = cv2.imread(str(before))
+        old = cv2.imread(str(before), cv2.IMREAD_COLOR_RGB)
         if old is None or old.shape[0] != grid.shape[0]:
             raise ValueError(f"{before} is no grid. Draw one first: python dataset.py --grid FILE")
         gap = np.full((len(grid), CELL_PX // 8, 3), 255, np.uint8)
-        grid = cv2.hconcat([old[:, : grid.shape[1]], gap, grid])
-    if not cv2.imwrite(str(path), grid):
+        grid = np.hstack([old[:, : grid.shape[1]], gap, grid])
+    if not cv2.imwrite(str(path), grid[..., ::-1]):
         raise OSError(f"{path} cannot be written. Check the folder.")

@@ -93,10 +93,9 @@ def _one_thread(worker_id: int) -> None:
 def make_loader(dataset, batch_size: int, workers: int = 0, train: bool = False) -> DataLoader:
     """Batches of a dataset: fresh samples each epoch to train on, the same ones to validate.
 
-    Under several processes `batch_size` is that of each, and each gets its own share of the
-    samples, as many as the others get: they wait for each other. A rest that cannot be shared is
-    left out of training; in validation samples without weight (`PaddedDataset`) fill it up, so that
-    each sample counts once.
+    Under several processes `batch_size` is that of each, and each gets equally many samples: they
+    wait for each other. A rest that cannot be shared is left out of training; in validation samples
+    without weight (`PaddedDataset`) fill it up, so that each sample counts once.
     """
     rank, processes = _rank()
     together = getattr(dataset, "marks_per_crop", 1)

@@ -10,7 +10,6 @@ A stamp is one copy of a mark: uint8, h x w x 4, RGB premultiplied with alpha.
 
 import functools
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +23,6 @@ from inference.reading import open_photo, upright
 from samples.signature import draw_signature
 
 MAX_LOGO_PX = 512  # long side at which logos are kept in memory
-KEPT_BYTES = 128 * 2**20  # of logos in memory, in each process
-_KEPT: OrderedDict[tuple, np.ndarray] = OrderedDict()  # the last logos, by file and size
 MIN_FONT_PX = 10  # below, strokes cover less than half a pixel: nobody reads or marks them
 LOGO_KINDS = ("logo", "lockup")  # of MARKS: they need a logo file
 MIN_SIGNATURE_PX = 40  # long side; below, its loops close
@@ -83,18 +80,13 @@ def load_logo(path: Path, halvings: int = 0) -> np.ndarray:
     how opaque a mark is, the settings decide. The last ones are kept, until their files change.
     """
     status = path.stat()
-    key = path, halvings, status.st_mtime_ns, status.st_size
-    if key in _KEPT:
-        _KEPT.move_to_end(key)
-        return _KEPT[key]
-    stamp = _halve(load_logo(path, halvings - 1)) if halvings else _read_logo(path)
-    _KEPT[key] = stamp
-    while sum(kept.nbytes for kept in _KEPT.values()) > KEPT_BYTES:
-        _KEPT.popitem(last=False)
-    return stamp
+    return _load_logo(path, halvings, status.st_mtime_ns, status.st_size)
 
 
-def _read_logo(path: Path) -> np.ndarray:
+@functools.lru_cache(maxsize=128)  # of at most MAX_LOGO_PX x MAX_LOGO_PX x 4 = 1 MB each
+def _load_logo(path: Path, halvings: int, *state) -> np.ndarray:
+    if halvings:
+        return _halve(_load_logo(path, halvings - 1, *state))
     with open_photo(path) as image:
         check_logo(image)
         rgba = np.array(upright(image).convert("RGBA"))
@@ -151,18 +143,14 @@ def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     left, top, right, bottom = _text_box(mark, size_px)
     canvas = Image.new("L", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))))
     draw, font = ImageDraw.Draw(canvas), _font(mark.font, size_px)
-    draw.text((-left, -top), mark.text, 255, font, spacing=_spacing(size_px), align="center")
+    draw.text((-left, -top), mark.text, 255, font, spacing=size_px / 8, align="center")
     return stretch_stamp(cv2.merge([np.asarray(canvas)] * 4), max(canvas.size), mark.stretch)
 
 
 def _text_box(mark: MarkParams, size_px: int):
     draw, font = ImageDraw.Draw(Image.new("L", (1, 1))), _font(mark.font, size_px)
-    return draw.textbbox((0, 0), mark.text, font, spacing=_spacing(size_px), align="center")
-
-
-def _spacing(size_px: int) -> float:
-    """Between lines; Pillow's own is 4 px whatever the size."""
-    return size_px / 8
+    # The spacing of lines: Pillow's own is 4 px whatever the size.
+    return draw.textbbox((0, 0), mark.text, font, spacing=size_px / 8, align="center")
 
 
 @functools.lru_cache(maxsize=512)
@@ -254,8 +242,7 @@ def paint(stamp: np.ndarray, mark: MarkParams) -> np.ndarray:
     if mark.color == "desaturated":
         return cv2.merge([cv2.cvtColor(stamp, cv2.COLOR_RGBA2GRAY)] * 3 + [stamp[..., 3]])
     rgb = {"white": (255, 255, 255), "black": (0, 0, 0)}.get(mark.color, mark.tint)
-    alpha = stamp[..., 3]
-    return tinted(alpha, rgb)
+    return tinted(stamp[..., 3], rgb)
 
 
 def tinted(alpha: np.ndarray, rgb: Sequence[float]) -> np.ndarray:

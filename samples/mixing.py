@@ -26,11 +26,7 @@ class PairDataset(Dataset):
     """Random squares of photos with painted masks; samples as those of `WatermarkDataset`."""
 
     def __init__(self, pairs: list[Pair], settings, length: int, seed: int | str = 0):
-        """
-        Args:
-            pairs: from `find_pairs`.
-            settings: `dataset.WatermarkSettings`; image_size and crop_range count.
-        """
+        """`settings` is a `dataset.WatermarkSettings`; image_size and crop_range count."""
         self.pairs, self.settings, self.length, self.seed = pairs, settings, length, seed
 
     def __len__(self) -> int:
@@ -46,12 +42,10 @@ class PairDataset(Dataset):
         rng, size = Random(f"{self.seed} {epoch} {index}"), self.settings.image_size
         case = rng.choice(self.pairs).read()
         crop = draw_crop(self.settings.crop_range, rng)
-        marked, drawn = (
-            crop_photo(np.uint8(255) * truth, crop, False, size)
-            for truth in (case.mask == 1, case.mask != 0)
-        )
+        pictures = case.image, np.uint8(255) * (case.mask == 1), np.uint8(255) * (case.mask != 0)
+        image, marked, drawn = (crop_photo(one, crop, False, size) for one in pictures)
         mask = np.where(marked >= 128, 1, np.where(drawn > 0, IGNORE, 0)).astype(np.uint8)
-        return dict(image=crop_photo(case.image, crop, False, size), mask=mask)
+        return dict(image=image, mask=mask)
 
     def __getitem__(self, index):
         return to_tensors(**self.stages(index))
@@ -60,13 +54,7 @@ class PairDataset(Dataset):
 class MixedDataset(Dataset):
     """Samples of several datasets, drawn by weight; which one, depends on (seed, index) alone."""
 
-    def __init__(
-        self,
-        parts: Sequence[tuple[Dataset, float]],
-        length: int,
-        seed: int | str = 0,
-        general: Dataset | None = None,
-    ):
+    def __init__(self, parts: Sequence[tuple[Dataset, float]], length: int, seed=0, general=None):
         """
         Args:
             parts: datasets of at least this length, and their weights.
@@ -103,13 +91,9 @@ class MixedDataset(Dataset):
 
 
 def mix_in(
-    general: tuple[Dataset, Dataset],
-    share: float,
-    mark: OwnMark | None = None,
-    pairs: list[Pair] | None = None,
-    settings=None,
-    val_fraction: float = 0.1,
-) -> tuple[MixedDataset, MixedDataset]:
+    general: tuple[Dataset, Dataset], share: float, mark: OwnMark | None = None,
+    pairs: list[Pair] | None = None, settings=None, val_fraction: float = 0.1,
+) -> tuple[MixedDataset, MixedDataset]:  # fmt: skip
     """Train and validation data with a mark of one's own, pairs, or both.
 
     Args:
@@ -128,23 +112,19 @@ def mix_in(
     if not 0 < share <= 1:
         raise ValueError(f"own_share is {share}; it must lie above 0 and not above 1.")
     settings = settings or general[0].settings
-    sizes = [settings.image_size, general[0].settings.image_size]
-    if sizes[0] != sizes[1]:
+    size_px, general_px = settings.image_size, general[0].settings.image_size
+    if size_px != general_px:
         raise ValueError(
-            f"Own samples have {sizes[0]} px, general ones {sizes[1]} px; they share batches: give "
-            "own_settings and settings the same image_size."
+            f"Own samples have {size_px} px, general ones {general_px} px; they share batches: "
+            "give own_settings and settings the same image_size."
         )
     pair_sides = split_by_hash(pairs, val_fraction, "pairs") if pairs else (None, None)
+    real = replace(settings, double_exposure_probability=0.0)  # validation: photos as they are
     sides = []
-    for data, side, rest, train in zip(general, pair_sides, (1 - share, 0), (True, False)):
-        length, seed = len(data), data.seed
-        exposure = settings.double_exposure_probability if train else 0.0  # validation: real photos
-        looks = replace(settings, double_exposure_probability=exposure)
+    for data, side, rest, looks in zip(general, pair_sides, (1 - share, 0), (settings, real)):
         own = [data.with_mark(mark, looks)] if mark else []
         if side:
-            own.append(PairDataset(side, settings, length, seed))
-        parts = [(part, (1 - rest) / len(own)) for part in own]
-        if rest:
-            parts.append((data, rest))
-        sides.append(MixedDataset(parts, length, seed, general=data))
+            own.append(PairDataset(side, settings, len(data), data.seed))
+        parts = [(part, (1 - rest) / len(own)) for part in own] + [(data, rest)] * bool(rest)
+        sides.append(MixedDataset(parts, len(data), data.seed, general=data))
     return tuple(sides)

@@ -42,9 +42,6 @@ def find_mark(folder) -> OwnMark:
         FileNotFoundError: there is no such folder, or neither a logo nor a text in it.
         ValueError: a logo, text or font in it cannot be used.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"No folder of a mark at {folder}. Check the path.")
     logos, bad = sort_out(list_paths(folder, IMAGE_SUFFIXES), check_logo)
     if bad:
         raise ValueError(f"{len(bad)} logos cannot be used: {'; '.join(bad)}.")

@@ -37,12 +37,26 @@ class Pair:
 
     def check_sizes(self) -> None:
         """Raises ValueError unless both files have the same size; see `upright_size`."""
-        paths = self.image.path, self.mask
-        _refuse_sizes(*paths, *(upright_size(path) for path in paths))
+        size, mask_size = (upright_size(path) for path in (self.image.path, self.mask))
+        if size != mask_size:
+            raise ValueError(
+                f"{self.mask} has {mask_size[0]} x {mask_size[1]} pixels, its image "
+                f"{self.image.path} has {size[0]} x {size[1]}; they must be equal. Export the mask "
+                "again at the image's size."
+            )
 
     def read(self) -> Case:
-        """See `read_pair`."""
-        return read_pair(self.name, self.image.path, self.mask)
+        """The image with its mask, whose grey levels say: 0..63 none, 192..255 mark, between
+        undecidable, such as antialiased rims. The strongest channel counts; transparent is none."""
+        self.check_sizes()
+        rgb, grey = read_image(self.image.path), _read_mask(self.mask)
+        if 0 < grey.max() < MARK_LEVEL:
+            raise ValueError(
+                f"The brightest value of {self.mask} is {grey.max()}; marks must be {MARK_LEVEL} "
+                "to 255. Multiply a mask of 0 and 1 by 255."
+            )
+        truth = np.where(grey >= MARK_LEVEL, 1, np.where(grey < 64, 0, IGNORE)).astype(np.uint8)
+        return Case(self.name, rgb, truth, (grey > 0).astype(np.uint8))
 
 
 def pair_files(images, masks) -> list[Pair]:
@@ -55,62 +69,38 @@ def pair_files(images, masks) -> list[Pair]:
         FileNotFoundError: a folder is missing or holds no image.
         ValueError: names that do not pair up, or two files of one name.
     """
-    sides = []
-    for folder in (images, masks):
-        named = {}
-        for file in find_images(folder):
-            name = file.path.relative_to(folder).with_suffix("").as_posix()
-            if name in named:
-                raise ValueError(
-                    f"{named[name].path} and {file.path} have the same name: rename one."
-                )
-            named[name] = file
-        sides.append(named)
-    alone = [f"{name} ({folder})" for one, other, folder in
-             ((sides[0], sides[1], images), (sides[1], sides[0], masks))
-             for name in one if name not in other]  # fmt: skip
+    photos, painted = _by_name(images), _by_name(masks)
+    alone = [f"{name} ({images if name in photos else masks})"
+             for name in sorted(photos.keys() ^ painted.keys())]  # fmt: skip
     if alone:
         raise ValueError(
             f"{len(alone)} files have no partner of the same name in the other folder: "
-            f"{', '.join(sorted(alone)[:5])}. Each image needs one mask, such as cat.jpg, cat.png."
+            f"{', '.join(alone[:5])}. Each image needs one mask, such as cat.jpg, cat.png."
         )
-    return [Pair(name, sides[0][name], sides[1][name].path) for name in sorted(sides[0])]
+    return [Pair(name, photos[name], painted[name].path) for name in sorted(photos)]
+
+
+def _by_name(folder) -> dict[str, ImageFile]:
+    named = {}
+    for file in find_images(folder):
+        name = file.path.relative_to(folder).with_suffix("").as_posix()
+        if name in named:
+            raise ValueError(f"{named[name].path} and {file.path} have the same name: rename one.")
+        named[name] = file
+    return named
 
 
 def find_pairs(images, masks) -> list[Pair]:
     """The pairs of two folders, each looked at: sizes equal, and the mask one that can be read.
 
     Raises:
-        FileNotFoundError, ValueError: see `pair_files` and `read_pair`.
+        FileNotFoundError, ValueError: see `pair_files` and `Pair.read`.
     """
     pairs = pair_files(images, masks)
     marked = [(pair.read().mask == 1).any() for pair in pairs]
     if not any(marked):
         raise ValueError(f"All {len(pairs)} masks in {masks} are empty: paint the marks white.")
     return pairs
-
-
-def read_pair(name: str, image, mask) -> Case:
-    """A real image with its mask, whose grey levels say: 0..63 none, 192..255 mark, between
-    undecidable, such as antialiased rims. The strongest channel counts; transparent is none."""
-    rgb, grey = read_image(image), _read_mask(mask)
-    _refuse_sizes(image, mask, rgb.shape[1::-1], grey.shape[::-1])
-    if 0 < grey.max() < MARK_LEVEL:
-        raise ValueError(
-            f"The brightest value of {mask} is {grey.max()}; marks must be {MARK_LEVEL} to 255. "
-            "Multiply a mask of 0 and 1 by 255."
-        )
-    truth = np.where(grey >= MARK_LEVEL, 1, np.where(grey < 64, 0, IGNORE)).astype(np.uint8)
-    return Case(name, rgb, truth, (grey > 0).astype(np.uint8))
-
-
-def _refuse_sizes(image, mask, *sizes) -> None:
-    if sizes[0] != sizes[1]:
-        raise ValueError(
-            f"{mask} has {sizes[1][0]} x {sizes[1][1]} pixels, its image {image} has "
-            f"{sizes[0][0]} x {sizes[0][1]}; they must be equal. Export the mask again at the "
-            "image's size."
-        )
 
 
 def _read_mask(path) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from inference.maps import reduced
 from inference.segmenter import recompressed
-from samples.bounds import Rising
+from samples.bounds import rising
 from samples.files import ImageFile
 
 Crop = tuple[float, float, float]  # side, x, y: fractions of what is possible
@@ -119,21 +119,6 @@ def _by_level(image: np.ndarray, curve) -> np.ndarray:
     return cv2.LUT(image, np.uint8(np.clip(levels, 0, 1) * 255 + 0.5))
 
 
-def edit_contrast(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
-    """About the middle grey; above 1 highlights and shadows are clipped."""
-    return _by_level(image, lambda level: (level - 0.5) * amount + 0.5)
-
-
-def edit_gamma(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
-    """Above 1: darker."""
-    return _by_level(image, lambda level: level**amount)
-
-
-def edit_brightness(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
-    """Overexposed above 1: the sky has no clouds left."""
-    return _by_level(image, lambda level: level * amount)
-
-
 def edit_levels(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
     """So few levels for each channel: flat areas with hard edges, as in a GIF or a drawing."""
     steps = round(amount) - 1
@@ -174,14 +159,19 @@ def edit_collage(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
     return result
 
 
-EDITS = dict(  # (uint8 image, amount, rng) to the image; how much of each, `settings.edits` says
-    contrast=edit_contrast, gamma=edit_gamma, brightness=edit_brightness, levels=edit_levels,
-    sharpness=edit_sharpness, noise=edit_noise, bars=edit_bars, collage=edit_collage,
-)  # fmt: skip
+EDITS = {  # (uint8 image, amount, rng) to the image; how much of each, `settings.edits` says
+    # about the middle grey; above 1 highlights and shadows are clipped
+    "contrast": lambda image, by, rng: _by_level(image, lambda level: (level - 0.5) * by + 0.5),
+    "gamma": lambda image, by, rng: _by_level(image, lambda level: level**by),  # above 1: darker
+    # above 1 overexposed: the sky has no clouds left
+    "brightness": lambda image, by, rng: _by_level(image, lambda level: level * by),
+    "levels": edit_levels, "sharpness": edit_sharpness, "noise": edit_noise, "bars": edit_bars,
+    "collage": edit_collage,
+}  # fmt: skip
 EDIT_BOUNDS = dict(
-    contrast=Rising(0, 100), gamma=Rising(0.01, 100), brightness=Rising(0, 100),
-    levels=Rising(2, 256), sharpness=Rising(0, 100), noise=Rising(0, 255), bars=Rising(0, 0.5),
-    collage=Rising(0, 0.5),
+    contrast=rising(0, 100), gamma=rising(0.01, 100), brightness=rising(0, 100),
+    levels=rising(2, 256), sharpness=rising(0, 100), noise=rising(0, 255), bars=rising(0, 0.5),
+    collage=rising(0, 0.5),
 )  # fmt: skip
 
 

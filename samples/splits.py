@@ -68,17 +68,13 @@ def find_sides(photos, logos, fonts, val_fraction: float, held_out):
     return *zip(photo_sides, logo_sides), files["fonts"]
 
 
-def _hash(file) -> str:
-    return file.sha256[:DIGITS]
-
-
 def make_manifest(**files) -> Manifest:
     """The hashes of files by kind: `photos`, `logos` (ImageFile) and `fonts` (Font).
 
     A benchmark's manifest also has the other kinds of TEST_PHOTOS.
     """
     kinds = dict.fromkeys([*KINDS, *files])
-    return {kind: sorted({_hash(file) for file in files.get(kind, ())}) for kind in kinds}
+    return {kind: sorted({f.sha256[:DIGITS] for f in files.get(kind, ())}) for kind in kinds}
 
 
 def write_manifest(manifest: Manifest, path) -> None:
@@ -120,20 +116,18 @@ def leave_out(files: dict[str, list], manifest) -> dict[str, list]:
     Raises:
         ValueError: nothing is left of a kind.
     """
-    listed, kept = read_manifest(manifest), {}
+    listed = {hash_ for hashes in read_manifest(manifest).values() for hash_ in hashes}
+    kept = {kind: [file for file in found if file.sha256[:DIGITS] not in listed]
+            for kind, found in files.items()}  # fmt: skip
     for kind, found in files.items():
-        kinds = TEST_PHOTOS if kind == "photos" else [kind]
-        hashes = {listed_hash for name in kinds for listed_hash in listed.get(name, ())}
-        kept[kind] = [file for file in found if _hash(file) not in hashes]
         if found and not kept[kind]:
             raise ValueError(
                 f"All {len(found)} {kind} are held out for the benchmark, by {manifest}: nothing "
                 "is left to train on. Add other files, or set held_out to null."
             )
-    counts = {kind: len(files[kind]) - len(kept[kind]) for kind in files}
-    if any(counts.values()):
-        print(f"Left out for the benchmark ({manifest}):",
-              ", ".join(f"{count} {kind}" for kind, count in counts.items()))  # fmt: skip
+    counts = [f"{len(files[kind]) - len(kept[kind])} {kind}" for kind in files]
+    if kept != files:
+        print(f"Left out for the benchmark ({manifest}): {', '.join(counts)}")
     return kept
 
 
@@ -144,7 +138,7 @@ def pick_listed(files, hashes, what: str) -> list:
         FileNotFoundError: some are not among the files; the message counts them.
         ValueError: none is listed.
     """
-    found = {_hash(file): file for file in files}
+    found = {file.sha256[:DIGITS]: file for file in files}
     missing = [listed for listed in hashes if listed not in found]
     if missing:
         raise FileNotFoundError(

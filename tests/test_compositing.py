@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import solid
 
 from dataset import WatermarkSettings
 from samples import IGNORE
@@ -11,71 +12,60 @@ from samples.loading import MIN_MARK_PIXELS, image_label
 
 # --- Settings -----------------------------------------------------------------------------------
 
+NAN, INF = float("nan"), float("inf")
+
 
 @pytest.mark.parametrize(
-    "settings, reason",
+    "name, value, reason",
     [
-        (dict(image_size=100), "image_size is 100; use a multiple of 32"),
-        (dict(image_size=0), "image_size is 0"),
-        (dict(image_size=256.0), "image_size is 256.0; use a multiple of 32, a whole number"),
-        (
-            dict(text_styles=()),
-            "text_styles is empty; give a tuple with one or more of wor",
-        ),
-        (dict(kinds={"logo": float("nan"), "text": 1}), "kinds is .*0 or more"),
-        (dict(kinds={"logo": float("inf")}), "kinds is .*0 or more"),
-        (dict(blur_sigma_range_px=(1, 1e9)), "blur_sigma_range_px .*from 0 to 100"),
-        (dict(noise_std_range=(1, float("inf"))), "noise_std_range .*from 0 to 255"),
-        (dict(edits={"noise": (1, 300)}), r"edits\['noise'\] is \(1, 300\).*from 0 to 255"),
-        (dict(blend_modes={"dodge": 1}), "blend_modes has no dodge; choose from normal, multiply"),
-        (dict(kinds={"logo": 1, "stamp": 1}), "kinds has no stamp; choose from logo, text"),
-        (dict(layouts={"spiral": 1}), "layouts has no spiral"),
-        (dict(text_styles=("words", "poem")), "text_styles has no poem; choose from words, name"),
-        (dict(colors={"pink": 1}), "colors has no pink"),
-        (dict(effects={"none": 1, "glow": 0}), "effects has no glow"),
-        (dict(kinds={"logo": 2, "text": -1}), "kinds is .*0 or more"),
-        (dict(kinds={"logo": 0, "text": 0}), "kinds is .*not all 0"),
-        (dict(effects={}), "effects is .*not all 0"),
-        (dict(opacity_range=(0.5, 2)), r"opacity_range is \(0.5, 2\).*from 0 to 1"),
-        (
-            dict(opacity_range=(0.9, 0.1)),
-            r"opacity_range is \(0.9, 0.1\); give low and high, which must",
-        ),
-        (dict(opacity_range=0.5), "opacity_range is 0.5"),
-        (dict(opacity_range=(float("nan"), 1)), "opacity_range"),
-        (dict(crop_range=(0, 1)), "crop_range"),
-        (dict(stretch_range=(0, 1)), "stretch_range"),
-        (dict(logo_stretch_range=(1, 11)), r"logo_stretch_range is \(1, 11\).*from 0.1 to 10"),
-        (dict(noise_std_range=(-1, 3)), "noise_std_range"),
-        (dict(jpeg_quality_range=(50, 101)), "jpeg_quality_range.*from 1 to 100"),
-        (dict(usual_opacity_range=(0.5, 2)), r"usual_opacity_range is \(0.5, 2\).*from 0 to 1"),
-        (dict(clean_probability=1.5), "clean_probability"),
-        (dict(jpeg_probability=-0.1), "jpeg_probability"),
-        (dict(kind_layouts={"rune": {"inside": 1}}), "kind_layouts has no rune; choose from logo"),
-        (dict(kind_layouts={"text": {"spiral": 1}}), r"kind_layouts\['text'\] has no spiral"),
-        (dict(kind_layouts={"text": {"inside": 0}}), r"kind_layouts\['text'\] is .*not all 0"),
-        (dict(kind_colors={"text": {"pink": 1}}), r"kind_colors\['text'\] has no pink"),
-        (dict(scales={"spiral": (0.1, 1)}), "scales has no spiral; choose from single"),
-        (dict(blend_modes="normal"), "blend_modes is 'normal'; give names and their weights, such"),
-        (dict(blend_modes=["normal"]), r"blend_modes is \['normal'\]; give names and their weig"),
-        (dict(clean_probability=1.2), "clean_probability is 1.2; give a number from 0 to 1"),
-        (dict(clean_probability="all"), "clean_probability is 'all'; give a number from 0 to 1"),
-        (dict(scales=0.5), "scales is 0.5; give a mapping"),
-        (dict(text_styles="words"), "text_styles is 'words'; give a tuple"),
-        (dict(mark_scale=0), "mark_scale is 0; give a number from"),
-        (dict(scales={"single": (1, 0.1)}, layouts={"single": 1}), r"scales\['single'\]"),
-        (dict(opacity_power=-1), "opacity_power"),  # would draw opacities above 1
+        ("image_size", 100, "is 100; give a multiple of 32, a whole number from 32 to 8192"),
+        ("image_size", 256.0, "is 256.0; give a multiple of 32"),
+        ("clean_probability", 1.2, "is 1.2; give a number from 0 to 1"),
+        ("clean_probability", "all", "is 'all'; give a number from 0 to 1"),
+        ("flip_probability", True, "is True; give a number from 0 to 1"),
+        ("opacity_power", -1, "is -1; give a number"),  # would draw opacities above 1
+        ("opacity_range", (0.5, 2), r"is \(0.5, 2\); give low and high, .* rise from 0 to 1"),
+        ("opacity_range", (0.9, 0.1), r"is \(0.9, 0.1\); give low and high, which must rise"),
+        ("opacity_range", 0.5, "is 0.5; give low and high"),
+        ("opacity_range", (NAN, 1), r"is \(nan, 1\); give low and high"),
+        ("noise_std_range", (1, INF), r"is \(1, inf\); .* from 0 to 255"),
+        ("blend_modes", "normal", r"is 'normal'; give {name: value, ...}, names out of nor"),
+        ("blend_modes", ["normal"], r"is \['normal'\]; give {name: value"),
+        ("blend_modes", {"dodge": 1}, "has no dodge; choose from normal, multiply"),
+        ("kinds", {"logo": 2, "text": -1}, "is .*give weights of 0 or more, not all 0"),
+        ("kinds", {"logo": NAN, "text": 1}, "is .*give weights of 0 or more"),
+        ("kinds", {"logo": 0, "text": 0}, "is .*not all 0"),
+        ("effects", {}, "is {}; give weights of 0 or more, not all 0"),
+        ("kind_layouts", {"rune": {"inside": 1}}, "has no rune; choose from logo"),
+        ("kind_layouts", {"text": {"spiral": 1}}, r"\['text'\] has no spiral"),
+        ("kind_colors", {"text": {"warm": 0}}, r"\['text'\] is .*not all 0"),
+        ("scales", 0.5, "is 0.5; give {name: value, ...}, names out of single"),
+        ("scales", {"single": (1, 0.1)}, r"\['single'\] is \(1, 0.1\); give low and high"),
+        ("edits", {"fog": (0, 1)}, "has no fog; choose from contrast, gamma"),
+        ("edits", {"levels": (1, 8)}, r"\['levels'\] is \(1, 8\).* from 2 to 256"),
+        ("text_styles", (), r"is \(\); give a tuple with one or more of words"),
+        ("text_styles", "words", "is 'words'; give a tuple"),
+        ("text_styles", ("words", "poem"), "has no poem; choose from words, name"),
+        ("texts", "SAMPLE", "is 'SAMPLE'; give a tuple of texts, none of them empty"),
+        ("texts", ("PREVIEW", " "), "is .*give a tuple of texts, none of them empty"),
     ],
 )
-def test_impossible_settings_are_refused(settings, reason):
-    with pytest.raises(ValueError, match=reason):
-        WatermarkSettings(**settings)
+def test_impossible_settings_are_refused_in_one_sentence(name, value, reason):
+    with pytest.raises(ValueError, match=f"^{name}.*{reason}") as error:
+        WatermarkSettings(**{name: value})
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["scales", "rotations_deg"])
 def test_ranges_that_are_left_out_keep_their_default(name):
     default, changed = WatermarkSettings(), WatermarkSettings(**{name: {"corner": (0.1, 0.3)}})
     assert getattr(changed, name) == getattr(default, name) | {"corner": (0.1, 0.3)}
+
+
+def test_changing_one_table_changes_no_other_settings():
+    changed = WatermarkSettings()
+    changed.kinds["logo"] = changed.layouts["corner"] = -3
+    assert WatermarkSettings().kinds["logo"] > 0 and WatermarkSettings().layouts["corner"] > 0
 
 
 # --- Compositing --------------------------------------------------------------------------------
@@ -104,16 +94,12 @@ def test_blend_modes_by_hand(blend_mode, expected):
     assert tuple(result[0, 0]) == expected
 
 
-def test_opacity_mixes_base_and_blend():
-    assert composite(pixel(50, 0, 100), opaque(200, 200, 0), 0.5, "normal").tolist() == [
-        [[125, 100, 50]]
-    ]
-
-
-def test_premultiplied_alpha_mixes_by_its_own_strength():
+def test_opacity_and_premultiplied_alpha_mix_base_and_blend():
+    half = composite(pixel(50, 0, 100), opaque(200, 200, 0), 0.5, "normal")
+    assert half.tolist() == [[[125, 100, 50]]]
     half_red = Layer(np.array([[(100, 0, 0, 100)]], np.uint8))  # pure red, alpha 100
-    assert composite(pixel(0, 0, 0), half_red, 1.0, "normal").tolist() == [[[100, 0, 0]]]
-    assert composite(pixel(255, 255, 255), half_red, 1.0, "normal").tolist() == [[[255, 155, 155]]]
+    for base, expected in ((0, [100, 0, 0]), (255, [255, 155, 155])):
+        assert composite(pixel(*[base] * 3), half_red, 1.0, "normal").tolist() == [[expected]]
 
 
 @pytest.mark.parametrize("blend_mode", BLEND_MODES)
@@ -135,10 +121,16 @@ def test_nothing_changes_at_opacity_0_or_outside_the_layer(blend_mode):
     assert np.array_equal(image, image_before) and np.array_equal(rgba, rgba_before)
 
 
+def test_a_blend_mode_that_leaves_its_range_is_clipped(monkeypatch):
+    monkeypatch.setitem(BLEND_MODES, "add", lambda base, color: base + color)
+    after = composite(np.full((4, 4, 3), 200, np.uint8), Layer(solid(4, 4)), 0.5, "add")
+    assert (after == 228).all()  # halfway from 200 to white
+
+
 def test_composite_refuses_unknown_blend_modes_and_opacities():
     with pytest.raises(ValueError, match="'dodge' is unknown; use normal, multiply"):
         composite(pixel(0, 0, 0), opaque(1, 1, 1), 1.0, "dodge")
-    for opacity in (2, -0.1, float("nan")):
+    for opacity in (2, -0.1, NAN):
         with pytest.raises(ValueError, match=f"opacity is {opacity}.*between 0 and 1"):
             composite(pixel(0, 0, 0), opaque(1, 1, 1), opacity, "normal")
 
@@ -152,7 +144,6 @@ def test_composite_refuses_unknown_blend_modes_and_opacities():
         (255, VISIBLE_LEVELS, 1),
         (255, -VISIBLE_LEVELS, 1),
         (255, VISIBLE_LEVELS - 1, IGNORE),  # covered, but nobody can see it
-        (255, 0, IGNORE),
         (128, 50, 1),  # half covered
         (127, 50, IGNORE),  # rim
         (1, 0, IGNORE),
@@ -171,9 +162,7 @@ def test_honest_mask_by_hand(coverage, change, expected, channel):
 def test_image_label_by_hand():
     mask = np.zeros((8, 8), np.uint8)
     assert image_label(mask) == 0
-    mask[0, 0] = IGNORE
-    assert image_label(mask) == IGNORE
-    mask.flat[1:MIN_MARK_PIXELS] = 1
+    mask.flat[:MIN_MARK_PIXELS] = [IGNORE] + [1] * (MIN_MARK_PIXELS - 1)
     assert image_label(mask) == IGNORE
     mask.flat[MIN_MARK_PIXELS] = 1
     assert image_label(mask) == 1

@@ -14,7 +14,7 @@ from samples.mixing import MixedDataset, PairDataset, mix_in
 from samples.own_mark import find_mark
 from samples.pairs import find_pairs
 from samples.splits import make_manifest
-from samples.text import find_fonts
+from samples.text import shipped_folder
 
 SMALL = WatermarkSettings(image_size=32)
 
@@ -27,13 +27,9 @@ def mark_folder(tmp_path, logo_folder):
     return folder
 
 
-def font_path(name):
-    return next(font.path for font in find_fonts() if font.path.name == name)
-
-
 def test_logos_lines_and_font_of_a_folder_make_a_mark(mark_folder):
     (mark_folder / "words.txt").write_text("\ufeff© Jane Doe\n\n  jane.example \n", "utf-8")
-    shutil.copy(font_path("DejaVuSerif.ttf"), mark_folder)
+    shutil.copy(shipped_folder() / "DejaVuSerif.ttf", mark_folder)
     mark = find_mark(mark_folder)
     assert [logo.path.name for logo in mark.logos] == ["logo0.png"]
     assert mark.texts == ("© Jane Doe", "jane.example")
@@ -44,24 +40,6 @@ def test_logos_lines_and_font_of_a_folder_make_a_mark(mark_folder):
     assert settings.logo_stretch_range == SMALL.stretch_range  # one's own logo keeps its shape
 
 
-@pytest.mark.parametrize("find", [find_mark, lambda folder: make_datasets(None, folder)])
-def test_a_logo_that_changed_under_its_name_is_read_again(mark_folder, logo_folder, find):
-    path = mark_folder / "logo0.png"
-    for logo in logo_folder.glob("*.png"):  # enough for two sides
-        shutil.copy(logo, mark_folder)
-    find(mark_folder)
-    before = load_logo(path)
-    Image.new("RGBA", (9, 7), (255, 0, 0, 128)).save(path)
-    find(mark_folder)
-    assert before.shape[:2] != load_logo(path).shape[:2] == (7, 9)
-
-
-def test_own_samples_share_no_crops(photos, logos, fonts, mark_folder):
-    general = WatermarkDataset(photos, logos, SMALL, 8, 0, fonts, marks_per_crop=2)
-    with pytest.raises(ValueError, match="give a marks_per_crop of 1"):
-        mix_in((general, general), 0.5, find_mark(mark_folder))
-
-
 def test_without_a_font_of_its_own_text_is_written_in_one_named_font(tmp_path):
     (tmp_path / "a.txt").write_text("Привет", "utf-8")
     mark = find_mark(tmp_path)
@@ -69,34 +47,44 @@ def test_without_a_font_of_its_own_text_is_written_in_one_named_font(tmp_path):
     assert [font.path.name for font in mark.fonts] == ["DejaVuSans.ttf"]
 
 
-def test_a_mark_that_cannot_be_used_is_explained(mark_folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No folder of a mark at .*nowhere"):
-        find_mark(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"No mark in .*Put in one or more logos"):
-        find_mark(tmp_path / "empty")
+@pytest.mark.parametrize("find", [find_mark, lambda folder: make_datasets(None, folder)])
+def test_a_logo_that_changed_under_its_name_is_read_again(mark_folder, logo_folder, find):
+    path = mark_folder / "logo0.png"
+    shutil.copy(logo_folder / "logo1.png", mark_folder)  # enough for two sides
+    find(mark_folder)
+    before = load_logo(path)
+    Image.new("RGBA", (9, 7), (255, 0, 0, 128)).save(path)
+    find(mark_folder)
+    assert before.shape[:2] != load_logo(path).shape[:2] == (7, 9)
+
+
+@pytest.mark.parametrize(
+    "files, reason",
+    [
+        ({}, r"No mark in .*Put in one or more logos"),
+        ({"a.txt": "北京"}, r"cannot write 京 北. Put a font that has all letters"),
+        ({"a.txt": "Müller".encode("latin-1")}, r"a.txt is no UTF-8 text"),
+        ({"a.txt": "Müller", "broken.ttf": b"no"}, r"The font broken.ttf cannot write M"),
+        (  # a licence beside the font
+            {"OFL.txt": "\n".join("abcdefghijk")},
+            "have 11 lines; each is a text mark, and at most 10",
+        ),
+    ],
+)
+def test_a_mark_that_cannot_be_used_is_explained(tmp_path, files, reason):
+    for name, content in files.items():
+        content = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises((FileNotFoundError, ValueError), match=reason):
+        find_mark(tmp_path)
+
+
+def test_missing_folders_and_opaque_logos_are_explained(mark_folder):
+    with pytest.raises(FileNotFoundError, match=r"No folder at .*nowhere"):
+        find_mark(mark_folder / "nowhere")
     Image.new("RGB", (20, 20)).save(mark_folder / "photo.png")
     with pytest.raises(ValueError, match=r"1 logos cannot be used: .*photo.png \(has no transpar"):
         find_mark(mark_folder)
-
-
-def test_text_that_cannot_be_written_is_explained(tmp_path):
-    (tmp_path / "a.txt").write_text("北京", "utf-8")
-    with pytest.raises(ValueError, match=r"cannot write 京 北. Put a font that has all letters"):
-        find_mark(tmp_path)
-    (tmp_path / "a.txt").write_bytes("Müller".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"a.txt is no UTF-8 text"):
-        find_mark(tmp_path)
-    (tmp_path / "a.txt").write_text("Müller", "utf-8")
-    (tmp_path / "broken.ttf").write_bytes(b"no font")
-    with pytest.raises(ValueError, match=r"The font broken.ttf cannot write M"):
-        find_mark(tmp_path)
-
-
-def test_a_licence_beside_the_font_is_not_taken_for_the_mark(tmp_path):
-    (tmp_path / "OFL.txt").write_text("\n".join(f"line {i}" for i in range(11)))
-    with pytest.raises(ValueError, match="have 11 lines; each is a text mark, and at most 10"):
-        find_mark(tmp_path)
 
 
 # --- Pairs --------------------------------------------------------------------------------------
@@ -141,52 +129,35 @@ def test_pairs_that_do_not_match_are_explained(pair_folders):
     (masks / "2.png").unlink()
     with pytest.raises(ValueError, match=r"1 files have no partner .*: 2 "):
         find_pairs(images, masks)
-
-
-def test_masks_without_any_mark_are_explained(pair_folders):
     for i in range(4):
-        Image.new("L", (60, 40)).save(pair_folders[1] / f"{i}.png")
+        Image.new("L", (60, 40)).save(masks / f"{i}.png")
     with pytest.raises(ValueError, match=r"All 4 masks in .* are empty: paint the marks white"):
-        find_pairs(*pair_folders)
-
-
-@pytest.mark.parametrize("mixed", [False, True])
-def test_pairs_end_where_their_length_says(pair_folders, mixed):
-    settings = WatermarkSettings(image_size=32, crop_range=(0.8, 0.8))
-    data = PairDataset(find_pairs(*pair_folders), settings, length=3)
-    data = MixedDataset([(data, 1)], length=3) if mixed else data
-    assert len(list(data)) == 3
-    for index in (-1, 3, (1, 3)):
-        with pytest.raises(IndexError, match=r"out of range 0\.\.2"):
-            data[index]
+        find_pairs(images, masks)
 
 
 # --- Mixing -------------------------------------------------------------------------------------
 
 
-class Constant(torch.utils.data.Dataset):
-    def __init__(self, value):
-        self.value = value
+def test_parts_are_mixed_by_weight_and_the_same_way_each_time(make_dataset):
+    parts = [(make_dataset(400, clean_probability=p), weight) for p, weight in ((1, 3), (0, 1))]
+    data = MixedDataset(parts, length=400, seed=5, general=parts[1][0])
 
-    def __getitem__(self, index):
-        return {"value": self.value, "index": index}
+    def picks(epoch):
+        return [data.stages((epoch, i))["coverage"].any() for i in range(100)]
 
-
-def test_parts_are_mixed_by_weight_and_the_same_way_each_time():
-    data = MixedDataset([(Constant(0), 3), (Constant(1), 1)], length=400, seed=5)
-    picks = [data[2, i] for i in range(400)]
-    assert [pick["index"] for pick in picks] == [(2, i) for i in range(400)]
-    assert 0.18 < np.mean([pick["value"] for pick in picks]) < 0.32
-    assert picks == [data[2, i] for i in range(400)]
-    assert [data[3, i]["value"] for i in range(400)] != [pick["value"] for pick in picks]
+    assert 10 < sum(picks(2)) < 45
+    assert picks(2) == picks(2) != picks(3)
+    assert [bool(data[2, i]["general"]) for i in range(20)] == picks(2)[:20]
+    for index in (-1, 400, (1, 400)):
+        with pytest.raises(IndexError, match=r"out of range 0\.\.399"):
+            data[index]
 
 
 def test_training_mixes_and_validation_has_only_what_is_new(
     make_dataset, mark_folder, pair_folders
 ):
     general = make_dataset(image_size=32), make_dataset(image_size=32, seed=1)
-    mark = find_mark(mark_folder)
-    pairs = find_pairs(*pair_folders)
+    mark, pairs = find_mark(mark_folder), find_pairs(*pair_folders)
     train, val = mix_in(general, 0.5, mark, pairs, SMALL, val_fraction=0.5)
     assert train.weights == (0.25, 0.25, 0.5) and val.weights == (0.5, 0.5)
     assert train.datasets[2] is general[0] and len(train) == len(general[0])
@@ -205,20 +176,12 @@ def test_validation_photos_are_not_doubly_exposed(make_dataset, mark_folder):
     assert not any(val.datasets[0].params(index).exposure for index in range(8))
 
 
-def test_own_and_general_samples_must_be_of_one_size(make_dataset, mark_folder):
-    general = (make_dataset(), make_dataset())
+def test_impossible_mixtures_are_refused(make_dataset, photos, logos, fonts, mark_folder):
+    general, mark = (make_dataset(), make_dataset()), find_mark(mark_folder)
     with pytest.raises(ValueError, match="Own samples have 32 px, general ones 64 px"):
-        mix_in(general, 0.5, find_mark(mark_folder), settings=SMALL)
-    train, _ = mix_in(general, 0.5, find_mark(mark_folder))
-    assert train.datasets[0].settings.image_size == 64
-
-
-def test_share_must_leave_something_of_the_own_mark(make_dataset, mark_folder):
+        mix_in(general, 0.5, mark, settings=SMALL)
     with pytest.raises(ValueError, match="own_share is 0; it must lie above 0"):
-        mix_in((make_dataset(), make_dataset()), 0, find_mark(mark_folder))
-
-
-def test_texts_of_the_settings_replace_random_words(make_dataset):
-    data = make_dataset(length=30, texts=("one", "two"), kinds={"text": 1}, clean_probability=0)
-    said = {mark.text for index in range(30) for mark in data.params(index).marks}
-    assert said == {"one", "two"}
+        mix_in(general, 0, mark)
+    shared = WatermarkDataset(photos, logos, SMALL, 8, 0, fonts, marks_per_crop=2)
+    with pytest.raises(ValueError, match="give a marks_per_crop of 1"):
+        mix_in((shared, shared), 0.5, mark)

@@ -215,8 +215,3 @@ def test_sample_photos_without_scikit_image_say_what_to_do(monkeypatch):
     monkeypatch.setattr(image_files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match="pip install scikit-image"):
         sample_photos()
-
-
-def test_unreachable_download_names_the_alternatives(tmp_path):
-    with pytest.raises(ConnectionError, match="sample photos or a folder of your own"):
-        image_files.download_flickr8k(tmp_path, url="http://192.0.2.1/flickr8k.zip")

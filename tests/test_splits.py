@@ -19,23 +19,23 @@ from samples.splits import (
 )
 
 
-def _files_at(photos, *places):
-    """Files whose hashes lie at these fractions of the range."""
-    return [
-        replace(photos[0], sha256=f"{0:08x}{int(place * 2**32):08x}{0:048x}") for place in places
-    ]
-
-
-def test_split_follows_the_hash(photos):
-    low, middle, high = files = _files_at(photos, 0.1, 0.3, 0.9)
-    assert split_by_hash(files, 0.2) == ([middle, high], [low])
-    assert split_by_hash(files, 0.5) == ([high], [low, middle])
-
-
-def test_no_side_of_a_split_is_empty(photos):
-    low, middle, high = files = _files_at(photos, 0.4, 0.5, 0.6)
-    assert split_by_hash(files, 0.1) == ([middle, high], [low])
-    assert split_by_hash(files, 0.9) == ([high], [low, middle])
+@pytest.mark.parametrize(
+    "places, val_fraction, expected",
+    [  # as fractions of the range of hashes
+        ((0.1, 0.3, 0.9), 0.2, [0.1]),
+        ((0.1, 0.3, 0.9), 0.5, [0.1, 0.3]),
+        ((0.4, 0.5, 0.6), 0.1, [0.4]),  # no side is empty
+        ((0.4, 0.5, 0.6), 0.9, [0.4, 0.5]),
+        ((0.05, 0.8, 0.15, 0.25), 0.2, [0.05, 0.15]),
+        ((0.01, 0.05, 0.8, 0.15, 0.25, 0.99), 0.2, [0.01, 0.05, 0.15]),  # others stay
+    ],
+)
+def test_a_split_follows_the_hash(photos, places, val_fraction, expected):
+    hashes = {place: f"{0:08x}{int(place * 2**32):08x}{0:048x}" for place in places}
+    files = {place: replace(photos[0], sha256=hashed) for place, hashed in hashes.items()}
+    train, val = split_by_hash(list(files.values()), val_fraction)
+    assert val == [files[place] for place in expected]
+    assert train == [file for place, file in files.items() if place not in expected]
 
 
 def test_copies_fall_on_the_same_side(photos, tmp_path):
@@ -47,39 +47,15 @@ def test_copies_fall_on_the_same_side(photos, tmp_path):
     assert not {file.sha256 for file in train} & {file.sha256 for file in val}
 
 
-def test_new_files_do_not_move_the_others(photos):
-    old = _files_at(photos, 0.05, 0.15, 0.25, 0.8)
-    new = _files_at(photos, 0.01, 0.1, 0.5, 0.99)
-    train, val = split_by_hash(old, 0.2)
-    grown_train, grown_val = split_by_hash(new + old, 0.2)
-    assert set(train) <= set(grown_train)
-    assert set(val) <= set(grown_val)
-
-
-@pytest.mark.parametrize("val_fraction", [0, 1, -0.5, 20])
-def test_split_refuses_fractions_outside_0_to_1(photos, val_fraction):
-    with pytest.raises(ValueError, match=r"val_fraction is .* between 0 and 1"):
-        split_by_hash(photos, val_fraction)
-
-
-def test_split_needs_two_different_contents(photos):
+def test_impossible_splits_are_refused(photos):
+    for val_fraction in (0, 1, -0.5, 20):
+        with pytest.raises(ValueError, match=r"val_fraction is .* between 0 and 1"):
+            split_by_hash(photos, val_fraction)
     with pytest.raises(ValueError, match=r"1 different logos .* add at least one more"):
         split_by_hash([photos[0], photos[0]], 0.2, "logos")
 
 
 # --- Manifests ----------------------------------------------------------------------------------
-
-
-def test_manifest_survives_writing_and_reading(photos, logos, fonts, tmp_path):
-    manifest = make_manifest(photos=photos, logos=logos, fonts=fonts)
-    write_manifest(manifest, tmp_path / "m.json")
-    assert read_manifest(tmp_path / "m.json") == manifest
-    assert len(manifest["photos"]) == len(photos) and len(manifest["fonts"]) == len(fonts)
-
-
-def test_merged_manifest_lists_both(photos):
-    first, second = make_manifest(photos=photos[:3]), make_manifest(photos=photos[2:])
-    assert merge_manifests(first, second) == make_manifest(photos=photos)
 
 
 @pytest.fixture
@@ -91,22 +67,28 @@ def manifest_of(tmp_path):
     return write
 
 
+def test_manifests_survive_writing_and_reading_and_can_be_merged(photos, logos, fonts, manifest_of):
+    manifest = make_manifest(photos=photos, logos=logos, fonts=fonts)
+    assert read_manifest(manifest_of(photos=photos, logos=logos, fonts=fonts)) == manifest
+    assert [len(hashes) for hashes in manifest.values()] == [len(photos), len(logos), len(fonts)]
+    first, second = make_manifest(photos=photos[:3]), make_manifest(photos=photos[2:])
+    assert merge_manifests(first, second) == make_manifest(photos=photos)
+
+
 def test_listed_files_are_left_out_and_counted(photos, logos, manifest_of, capsys):
-    path = manifest_of(photos=photos[:3])
-    kept = leave_out({"photos": photos, "logos": logos}, path)
+    kept = leave_out({"photos": photos, "logos": logos}, manifest_of(photos=photos[:3]))
     assert kept == {"photos": photos[3:], "logos": logos}
     assert "3 photos, 0 logos" in capsys.readouterr().out
-
-
-def test_nothing_left_to_train_on_is_an_error(photos, manifest_of):
     with pytest.raises(ValueError, match=r"All 8 photos are held out .*manifest\.json"):
         leave_out({"photos": photos}, manifest_of(photos=photos))
 
 
 def test_listed_files_are_picked_in_the_lists_order(photos):
-    listed = make_manifest(photos=photos[:3])["photos"]
-    picked = pick_listed(photos, listed, "photos")
-    assert [file.sha256[:16] for file in picked] == listed
+    listed = make_manifest(photos=photos)["photos"]
+    picked = pick_listed(photos, listed[:3], "photos")
+    assert [file.sha256[:16] for file in picked] == listed[:3]
+    with pytest.raises(FileNotFoundError, match="6 of the manifest's 8 photos are not in"):
+        pick_listed(photos[:2], listed, "photos")
 
 
 def test_hashes_as_sha256sum_prints_them_are_understood(photos, manifest_of):
@@ -117,12 +99,6 @@ def test_hashes_as_sha256sum_prints_them_are_understood(photos, manifest_of):
     path.write_text(json.dumps(content | {"photos": [photos[0].sha256[:8]]}))
     with pytest.raises(ValueError, match="16 or more hexadecimal digits"):
         read_manifest(path)
-
-
-def test_missing_listed_files_are_counted(photos):
-    listed = make_manifest(photos=photos)["photos"]
-    with pytest.raises(FileNotFoundError, match="6 of the manifest's 8 photos are not in"):
-        pick_listed(photos[:2], listed, "photos")
 
 
 def test_files_trained_on_cannot_be_tested_with(photos, logos):

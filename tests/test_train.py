@@ -396,7 +396,7 @@ def test_cli_refuses_unknown_keys_in_a_config(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--data.settings.image_size=100"], "image_size is 100; use a multiple of 32"),
+        (["--data.settings.image_size=100"], "image_size is 100; give a multiple of 32"),
         (["--data.photos=nowhere"], "No folder at nowhere"),
         (["--model.encoder=resnet7"], "No encoder 'resnet7'"),
     ],
@@ -768,7 +768,7 @@ def test_keep_loss_by_hand():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--data.mark=nowhere"], "No folder of a mark at nowhere"),
+        (["--data.mark=nowhere"], "No folder at nowhere"),
         (["--model.keep_weight=1"], "keep_weight is for a mark of one's own: give --data.mark"),
         (["--data.mark={mark}", "--model.keep_weight=1"], "give --init_from"),
         (["--data.images=here"], "Pairs need two folders: give images and masks, or neither"),

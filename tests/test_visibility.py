@@ -143,7 +143,7 @@ def test_the_table_is_not_lost_if_nothing_can_be_written(
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nowhere"], "No folder of a mark at nowhere"),
+        (["nowhere"], "No folder at nowhere"),
         (["{mark}", "--photos", "nowhere"], "No folder at nowhere"),
         (["{mark}", "--sizes", "3"], "size 3.0 is larger than the photo"),
         (["{mark}", "--opacities", "1.5"], "opacity_range is (1.5, 1.5)"),

@@ -1,0 +1,157 @@
+"""What happens to a photo before a mark lies on it, and to the picture afterwards."""
+
+from dataclasses import replace
+from random import Random
+
+import cv2
+import numpy as np
+import pytest
+from conftest import paint_photo
+
+from dataset import render_sample
+from samples.photos import EDITS, crop_photo, degrade
+
+# --- Crops --------------------------------------------------------------------------------------
+
+
+def test_crop_by_hand():
+    photo = np.zeros((4, 6, 3), np.uint8)
+    photo[2, 4], photo[2, 5] = 100, 200  # upper row of the lower right 2 x 2 square
+    expected = np.array([[100, 200], [0, 0]])
+    assert np.array_equal(crop_photo(photo, (0.5, 1.0, 1.0), False, 2)[..., 0], expected)
+    assert np.array_equal(crop_photo(photo, (0.5, 1.0, 1.0), True, 2)[..., 0], expected[:, ::-1])
+    assert not crop_photo(photo, (0.5, 0.0, 0.0), False, 2).any()
+
+
+@pytest.mark.parametrize("side", [0.7, 1.0, 2.5])
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 500), (300, 200)])
+def test_photos_of_any_size_can_be_cropped(height, width, side):
+    square = crop_photo(np.full((height, width, 3), 9, np.uint8), (side, 0.5, 0.5), True, 32)
+    assert square.shape == (32, 32, 3) and (square == 9).all()
+
+
+def test_a_crop_larger_than_the_photo_mirrors_it():
+    photo = np.zeros((4, 6, 3), np.uint8)
+    photo[:, 0], photo[0] = 90, 200  # its left column, its upper row
+    square = crop_photo(photo, (2.0, 1.0, 0.5), False, 8)[..., 0]  # 8 px: 2 to the left, 2 above
+    assert np.array_equal(square[2:6, 2:], photo[..., 0])
+    assert np.array_equal(square[2:6, 1], photo[:, 0, 0])  # mirrored at the left edge
+    assert (square[1, 2:] == 200).all() and (square[0, 3:] == 0).all()
+
+
+# --- Edits --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photo():
+    rng = np.random.default_rng(0)
+    return cv2.GaussianBlur(rng.integers(60, 190, (64, 64, 3), np.uint8), (0, 0), 2)
+
+
+def edited(name, image, amount, seed=0):
+    before = image.copy()
+    results = [EDITS[name](image, amount, Random(seed)) for _ in range(2)]
+    assert np.array_equal(image, before) and np.array_equal(*results)  # nothing else is random
+    assert results[0].shape == image.shape and results[0].dtype == np.uint8
+    return results[0]
+
+
+@pytest.mark.parametrize("name", ["contrast", "gamma", "brightness"])
+def test_edits_of_the_tone_do_nothing_at_1(photo, name):
+    assert np.array_equal(edited(name, photo, 1.0), photo)
+    assert np.abs(edited(name, photo, 1.6) - photo.astype(int)).mean() > 3
+
+
+def test_few_levels_make_flat_areas():
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)[..., None].repeat(3, 2)
+    assert np.unique(edited("levels", ramp, 3)).tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("name, amount", [("sharpness", 1.5), ("noise", 10)])
+def test_sharpening_and_noise_make_steeper_edges(photo, name, amount):
+    before, after = (np.abs(np.diff(p.astype(int), axis=1)).mean()
+                     for p in (photo, edited(name, photo, amount)))  # fmt: skip
+    assert after > 1.3 * before
+
+
+def test_bars_are_plain_and_leave_the_middle(photo):
+    sides = set()
+    for seed in range(40):
+        image = edited("bars", photo, 0.25, seed)
+        assert np.array_equal(image[16:-16, 16:-16], photo[16:-16, 16:-16])
+        middles = dict(top=image[:16, 16:-16], bottom=image[-16:, 16:-16],
+                       left=image[16:-16, :16], right=image[16:-16, -16:])  # fmt: skip
+        sides.add(" ".join(k for k, part in middles.items() if (part == part[0, 0]).all()))
+    assert sides == {"top bottom", "left right", "top bottom left right", "top", "bottom"}
+
+
+def test_a_collage_has_two_pictures_and_a_plain_gap(photo):
+    for seed in range(10):
+        image = edited("collage", photo, 0.125, seed)
+        rows, columns = (np.ptp(image, axis=axis).max(1) == 0 for axis in (1, 0))
+        assert sorted([rows.sum(), columns.sum()]) == [0, 8]
+
+
+def test_edits_are_done_to_the_photo_before_any_mark(make_dataset):
+    edits = dict.fromkeys(EDITS) | dict(contrast=(1.5, 1.5), brightness=(0.5, 0.5))  # no others
+    params = make_dataset(edit_probability=1.0, edits=edits).params(3)
+    photo = np.repeat(np.uint8([0, 102, 153, 255]), 8)[None, :, None].repeat(32, 0).repeat(3, 2)
+    stages = render_sample(replace(params, crop=(1.0, 0.0, 0.0), flip=False), photo, 32)
+    # 1.5 times the distance from the middle (.4 to .35, .6 to .65), then half of it
+    assert stages["photo"][0, ::8, 0].tolist() == [0, 45, 83, 128]
+    unmarked = stages["coverage"] == 0
+    assert np.array_equal(stages["composite"][unmarked], stages["photo"][unmarked])
+
+
+# --- Afterwards ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clean_params(make_dataset):
+    """Params of a photo that stays as it is."""
+    nothing = dict(downscale=1.0, blur_sigma_px=0.0, noise_std=0.0, jpeg_quality=0, enlarge=1.0)
+    return replace(make_dataset(clean_probability=1.0).params(0), **nothing)
+
+
+@pytest.mark.parametrize("change", [dict(downscale=0.5), dict(blur_sigma_px=1.0),
+                                    dict(noise_std=5.0), dict(jpeg_quality=40)])  # fmt: skip
+def test_degradation_changes_pixels_not_the_scene(clean_params, change):
+    image = np.full((64, 64, 3), (200, 60, 20), np.uint8)
+    image[20:40, 10:30] = (20, 60, 200)
+    before = image.copy()
+    results = [degrade(image, replace(clean_params, **change)) for _ in range(2)]
+    assert np.array_equal(*results) and np.array_equal(image, before)
+    assert (results[0].shape, results[0].dtype) == (image.shape, np.uint8)
+    difference = np.abs(results[0].astype(int) - image)
+    assert 0 < difference.mean() < 8  # neither untouched nor moved nor with swapped channels
+    assert np.array_equal(degrade(image, clean_params), image)
+
+
+@pytest.mark.parametrize("downscale", [0.5019, 0.502, 0.777])  # 256 px: 128.49, 128.51, 198.9
+@pytest.mark.parametrize("enlarge", [1.0, 1.37])
+def test_degradation_does_not_shift_the_picture_against_its_mask(clean_params, downscale, enlarge):
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[:, 240:] = 200
+    result = degrade(image, replace(clean_params, downscale=downscale, enlarge=enlarge))
+    assert 256 - result[128, :, 0].sum(dtype=float) / 200 == pytest.approx(240, abs=0.15)
+
+
+def test_a_negative_is_that_of_all_that_happened(make_dataset):
+    plain, negative = (make_dataset(negative_probability=p).stages(3) for p in (0.0, 1.0))
+    assert np.array_equal(negative.pop("image"), 255 - plain.pop("image"))
+    assert all(np.array_equal(negative[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize("reduce", [1.0, 0.5])
+def test_another_photo_can_shine_through(make_dataset, reduce):
+    settings = dict(clean_probability=1.0, jpeg_probability=0, noise_probability=0,
+                    blur_probability=0, downscale_probability=0, flip_probability=0,
+                    enlarge_probability=0)  # fmt: skip
+    params = make_dataset(double_exposure_probability=1.0, **settings).params(3)
+    photos, share = [paint_photo(seed, 60, 80) for seed in (0, 1)], params.exposure.share
+    assert 0.3 <= share <= 0.7
+    one = crop_photo(photos[0], params.crop, False, 64).astype(float)
+    other = crop_photo(photos[1], params.exposure.crop, True, 64).astype(float)
+    shown = render_sample(replace(params, reduce=reduce), photos[0], 64, photos[1])["image"]
+    assert np.abs(shown - ((1 - share) * one + share * other)).max() <= (1 if reduce == 1 else 30)
+    assert make_dataset(**settings).params(3).exposure is None
