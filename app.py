@@ -1,19 +1,19 @@
 """A page that finds watermarks in the browser: `python app.py`, then open the address it prints.
 
-Three tabs: one photo, how visible a mark of your own is, many images. Everything runs on this
-machine, uploads are deleted, and without --share nothing is sent anywhere.
+Three tabs: one photo or clip, how visible a mark of your own is, many images. Everything runs on
+this machine, uploads are deleted, and without --share nothing is sent anywhere.
 """
 
 import argparse
 import html
 import io
+import json
+import math
 import os
-import secrets
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,40 +28,37 @@ import matplotlib
 import numpy as np
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
+from PIL import Image
 
 from batch import Options, segment_files
-from batch.look import open_image
-from batch.rows import failure, reason_of, to_json
-from inference import load_segmenter
+from inference import load_segmenter, segment_video
+from inference.clips import is_clip
 from inference.folder import SHIPPED_WEIGHTS
 from inference.pictures import encode, mask_bytes, overlay, shrunk
-from inference.reading import IMAGE_SUFFIXES, read_image
-from inference.segmenter import MIN_SCORE, THRESHOLD, Segmenter, check_limits
-from inference.segmenter import decide as decide_mask
+from inference.reading import DECODE_ERRORS, IMAGE_SUFFIXES, open_photo, read_image
+from inference.segmenter import MIN_SCORE, THRESHOLD, Segmenter, decide
 
 UPLOAD_LIMIT = "200mb"  # of one file
 PREVIEW_PX = 1280  # longest side of a photo that is shown
+GALLERY_PX = 640  # of one of many
 MAX_PIXELS = 50_000_000  # of one photo, which takes some 18 bytes a pixel while it is looked at
-KEPT_BYTES = 300_000_000  # of all answers together, at 4 bytes a pixel
+SESSIONS = 16  # of which the latest answer is kept, 4 bytes a pixel each
 MAX_WAITING = 64  # requests; a further one is told that the queue is full
 MAX_FILES = 24  # of the tab for many images
 MAX_TEXT = 60  # characters of a mark
 SWEEP_S, KEEP_S = 60, 840  # how often files are looked at, and from which age on deleted
-DOCS = Path(__file__).with_name("docs")
-EXAMPLES = {
-    "Two marks": DOCS / "example.jpg",
-    "No mark": DOCS / "example_clean.jpg",
-    "Coins, no mark": DOCS / "example_coins.jpg",
-}
+EXAMPLES = {"Two marks": "example", "No mark": "example_clean", "Coins, no mark": "example_coins"}
+EXAMPLES = {name: Path(__file__).parent / f"docs/{file}.jpg" for name, file in EXAMPLES.items()}
 COLUMN_PX = 320  # least width: a phone shows one column
 NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}  # of all events that run it
 TABLE = ["path", "score", "coverage", "error"]  # columns of the report that are shown
 SIZE = "The mark's longer side over the photo's shorter one"
-SLIDERS = [  # (least, most, start, step), texts; in the order of `decide`
+SLIDERS = [  # (least, most, start, step), texts; in the order of `inference.segmenter.decide`
     ((0, 1, THRESHOLD, 0.01), {"label": "Threshold", "info": "Probability of a marked pixel"}),
     ((0, 50, 0, 1), {"label": "Dilation (px)", "info": "Widens the mask"}),
     ((0, 1, MIN_SCORE, 0.01), {"label": "Min. score", "info": "Below it the mask is empty"}),
 ]
+NETWORK_THREAD = ThreadPoolExecutor(1)  # OpenVINO keeps memory for every thread that it has served
 CSS = ".drop .wrap { padding-top: 28px; }"
 PASTE_JS = """() => document.addEventListener('paste', (event) => {
   const drop = [...document.querySelectorAll('.drop')].find((one) => one.offsetParent);
@@ -72,83 +69,53 @@ PASTE_JS = """() => document.addEventListener('paste', (event) => {
 })"""
 
 
-# --- What the network says, kept for a while ---------------------------------------------------
+# --- What the events of the page call ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the network says of one photo of H x W pixels."""
+    """What the network says of one photo or clip of H x W pixels. Each visitor's latest is kept."""
 
     name: str
-    photo: np.ndarray  # uint8, h x w x 3, RGB, at most PREVIEW_PX long
+    photo: np.ndarray  # uint8, h x w x 3, RGB, at most PREVIEW_PX long; a frame of a clip
     probability: np.ndarray  # float32, H x W, 0..1
     score: float  # 0..1
-
-    @property
-    def bytes(self) -> int:
-        return self.photo.nbytes + self.probability.nbytes
+    note: str = ""  # on a clip
 
 
-class Answers:
-    """Asks the network about photos and keeps the latest answers, within a bound of memory.
-
-    The network runs in one thread: OpenVINO keeps memory for every thread that it has served.
-    """
-
-    def __init__(self, segmenter: Segmenter, limit: int = KEPT_BYTES):
-        """Of all answers together `limit` bytes are kept; the latest one in any case."""
-        self.segmenter, self.limit, self.kept = segmenter, limit, {}
-        self.lock, self.thread = threading.Lock(), ThreadPoolExecutor(1)
-
-    def run(self, function, *arguments):
-        """function(*arguments), in the network's thread."""
-        return self.thread.submit(function, *arguments).result()
-
-    def ask(self, path: str) -> str:
-        """Keeps the network's answer to a photo; the token to get it by.
-
-        Raises:
-            ValueError: the photo cannot be used; see `check_photo`.
-        """
-        check_photo(path)
+def ask(segmenter: Segmenter, path: str) -> Answer:
+    """Asks the network; ValueError if the photo or clip cannot be used."""
+    name = Path(path).stem
+    if not is_clip(path):
+        check_size(path)
         rgb = read_image(path)
-        found = self.run(self.segmenter.segment, rgb)
-        answer = Answer(Path(path).stem, shrunk(rgb, PREVIEW_PX), found.probability, found.score)
-        with self.lock:
-            self.kept[token := secrets.token_hex(8)] = answer
-            while len(self.kept) > 1 and sum(a.bytes for a in self.kept.values()) > self.limit:
-                self.kept.pop(next(iter(self.kept)))  # the oldest
-        return token
-
-    def get(self, token: str) -> Answer:
-        """A kept answer; ValueError if it is no longer kept."""
-        with self.lock:
-            if token in self.kept:
-                return self.kept[token]
-        raise ValueError("The answer to this photo is no longer in memory. Choose the photo again.")
+        found = segmenter.segment(rgb)
+        return Answer(name, shrunk(rgb, PREVIEW_PX), found.probability, found.score)
+    found = segment_video(segmenter, path)
+    notes = [f"{found.frames} frames were looked at."]
+    if found.seen_s:
+        notes.append("The mark was seen from {:.1f} s to {:.1f} s.".format(*found.seen_s))
+    if found.each:
+        notes.append("It jumps: this mask covers all places, segment.py writes one for each frame.")
+    note = " ".join([*notes, found.damage or ""])
+    probability = np.maximum(found.probability, found.mask if found.each else 0)
+    return Answer(name, shrunk(found.picture, PREVIEW_PX), probability, found.score, note)
 
 
-def check_photo(path) -> None:
-    """What is broken behind the header of a photo, `read_image` finds.
-
-    Raises:
-        ValueError: there is no such photo, or it has more than MAX_PIXELS.
-    """
-    path = Path(path)
+def check_size(path) -> None:
+    """Raises ValueError if a photo has more than MAX_PIXELS. What is broken, `read_image` finds."""
     try:
-        with open_image(str(path), allow_huge=True) as image:
+        with open_photo(path) as image:
             pixels = image.width * image.height
-    except (OSError, ValueError, SyntaxError) as error:
-        kinds = "JPEG, PNG, WebP, TIFF, HEIC, AVIF, GIF or BMP"
-        raise ValueError(f"{path.name} {reason_of(error)}. Choose a photo: {kinds}.") from None
+    except Image.DecompressionBombError:
+        pixels = math.inf
+    except DECODE_ERRORS:
+        return
     if pixels > MAX_PIXELS:
         raise ValueError(
-            f"{path.name} has more than {MAX_PIXELS // 1_000_000} megapixels, the most that fits "
+            f"{path} has more than {MAX_PIXELS // 1_000_000} megapixels, the most that fits "
             "into memory beside other requests. Choose a smaller photo, or use segment.py."
         )
-
-
-# --- What the events of the page call ----------------------------------------------------------
 
 
 @contextmanager
@@ -163,33 +130,22 @@ def explained(*paths):
         raise gr.Error(html.escape(text), duration=None, print_exception=False) from error
 
 
-def find_example(answers: Answers, index: int, *settings):
-    """`find_upload` for one of EXAMPLES."""
-    return find_upload(answers, str(list(EXAMPLES.values())[index]), *settings)
-
-
-def find_upload(answers: Answers, path: str | None, *settings):
-    """The token, the probability, and what `decide` returns, for a photo of any kind.
-
-    Args:
-        settings: threshold, dilation and minimum score, as `Segmenter.segment` takes them.
-    """
+def find_upload(segmenter: Segmenter, path: str | None, *settings):
+    """The answer, the probability, and what `show` returns; `settings` are those of SLIDERS."""
     with explained(path):
         if path is None:
             raise ValueError("No photo came. Choose one.")
-        token = answers.ask(path)
-        probability = shrunk(answers.get(token).probability, PREVIEW_PX)
-    return token, np.rint(probability * 255).astype(np.uint8), *decide(answers, token, *settings)
+        answer = NETWORK_THREAD.submit(ask, segmenter, path).result()
+    probability = shrunk(answer.probability, PREVIEW_PX)
+    return answer, np.rint(probability * 255).astype(np.uint8), *show(answer, *settings)
 
 
-def decide(answers: Answers, token: str | None, *settings):
+def show(answer: Answer | None, *settings):
     """Pictures to compare, score, a sentence, the mask and its file: all without the network."""
-    if token is None:  # a slider moved before there was a photo
+    if answer is None:
+        gr.Warning("Choose a photo, or choose it again: its answer is no longer in memory.")
         return [gr.skip()] * 5
-    with explained():
-        check_limits(*settings)
-        answer = answers.get(token)
-    found = decide_mask(answer.probability, answer.score, *settings)
+    found = decide(answer.probability, answer.score, *settings)
     mask, (height, width) = mask_bytes(found.mask), found.mask.shape
     small = shrunk(mask, PREVIEW_PX)
     said = f"**{found.coverage:.1%}** of the {width} x {height} pixels are marked."
@@ -197,10 +153,10 @@ def decide(answers: Answers, token: str | None, *settings):
         said += " The score is below the minimum score, so the mask is empty."
     file = save_bytes_to_cache(encode(mask, ".png"), f"{answer.name}.mask.png", get_upload_folder())
     pictures = answer.photo, overlay(answer.photo, small >= 128)
-    return pictures, {"watermark": found.score}, said, small, file
+    return pictures, {"watermark": found.score}, f"{said} {answer.note}", small, file
 
 
-def look(answers: Answers, logo, text: str | None, photo, opacity: float, size: float):
+def look(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, size: float):
     """A mark on a photo, what is found of it, a sentence, and the heat map."""
     from evaluation.figures import to_picture
     from evaluation.visibility import heat_map, try_mark  # slow to import: PyTorch
@@ -210,50 +166,54 @@ def look(answers: Answers, logo, text: str | None, photo, opacity: float, size: 
         if len(text) > MAX_TEXT:  # the page's own limit holds in browsers alone
             raise ValueError(f"The text has {len(text)} characters. Give {MAX_TEXT} at most.")
         for path in filter(None, (logo, photo)):
-            check_photo(path)
-        mark = answers.segmenter, logo, text, read_image(photo), opacity, size
-        trial = answers.run(try_mark, *mark)
+            check_size(path)
+        mark = segmenter, logo, text, read_image(photo), opacity, size
+        trial = NETWORK_THREAD.submit(try_mark, *mark).result()
     found = trial.found
     said = f"Score **{found.score:.2f}**; **{found.coverage:.1%}** of the pixels are found."
     pictures = trial.image, overlay(trial.image, found.mask)
     return *pictures, said, to_picture(heat_map(trial.cells))
 
 
-def find_many(answers: Answers, paths, progress=gr.Progress(track_tqdm=True)):  # noqa: B008
-    """Contact sheet, table and ZIP file of a handful of images: highest score first."""
-    from evaluation.figures import overlay_sheet
-
+def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)):  # noqa: B008
+    """Overlays, table and ZIP file of a handful of images: highest score first."""
     with explained(), tempfile.TemporaryDirectory() as folder:
         if not paths or len(paths) > MAX_FILES:
             raise ValueError(f"{len(paths or [])} files came. Choose 1 to {MAX_FILES}.")
-        photos, masks = Path(folder, "photos"), Path(folder, "masks")
+        photos, masks, report = (Path(folder, name) for name in ("photos", "masks", "report.jsonl"))
         photos.mkdir()
         records = [record for path in map(Path, paths) if (record := refused(path, photos))]
         if len(records) < len(paths):  # a folder, in which no list of paths is followed
-            chosen = Options(overlay=True)
-            records += segment_files([photos], masks, chosen, answers.segmenter, True).records
+            segment_files([photos], masks, Options(overlay=True), segmenter, True)
+            records += map(json.loads, (masks / report.name).read_text().splitlines())
         records = [{**record, "path": Path(record["path"]).name} for record in records]
         records.sort(key=lambda record: (record["score"] is None, -(record["score"] or 0)))
+        report.write_text("".join(json.dumps(record) + "\n" for record in records))
         good = [record for record in records if record["error"] is None]
-        overlays = [masks / Path(one["mask"]).with_suffix(".overlay.jpg") for one in good]
-        sheet, data = overlay_sheet(good, overlays), io.BytesIO()
+        gallery, data = [overlay_of(masks, one) for one in good], io.BytesIO()
         with zipfile.ZipFile(data, "w") as archive:  # PNG files would not become smaller
-            archive.writestr("report.jsonl", b"".join(to_json(one) + b"\n" for one in records))
-            for one in good:
-                archive.write(masks / one["mask"], one["mask"])
+            for file in (report, *(masks / one["mask"] for one in good)):
+                archive.write(file, file.name)
         file = save_bytes_to_cache(data.getvalue(), "masks.zip", get_upload_folder())
-    return sheet, [[record[name] for name in TABLE] for record in records], file
+    return gallery, [[record[name] for name in TABLE] for record in records], file
+
+
+def overlay_of(masks: Path, record: dict) -> tuple[np.ndarray, str]:
+    """The photo with its mask in red, and what stands below it."""
+    rgb = read_image((masks / record["mask"]).with_suffix(".overlay.jpg"))
+    return shrunk(rgb, GALLERY_PX), f"{record['score']:.2f} {record['path']}"
 
 
 def refused(path: Path, folder: Path) -> dict | None:
     """The record of a file that is not looked at; any other is copied, under a name of its own."""
-    try:
-        check_photo(path)
-        if not path.name.lower().endswith(IMAGE_SUFFIXES):
-            raise ValueError(f"{path.name} has not the ending of an image. Rename it.")
-    except (OSError, ValueError) as error:
-        return {"path": path.name, "mask": None, **failure(error)}
     name = path.name
+    try:
+        check_size(path)
+        if not name.lower().endswith(IMAGE_SUFFIXES):
+            raise ValueError(f"{name} has not the ending of an image. Rename it.")
+    except ValueError as error:
+        reason = str(error).replace(str(path), name)
+        return {"path": name, "mask": None, "score": None, "coverage": None, "error": reason}
     while (folder / name).exists():
         name = f"~{name}"
     shutil.copyfile(path, folder / name)
@@ -263,19 +223,19 @@ def refused(path: Path, folder: Path) -> dict | None:
 # --- The page ----------------------------------------------------------------------------------
 
 
-def make_page(answers: Answers) -> gr.Blocks:
+def make_page(segmenter: Segmenter) -> gr.Blocks:
     """The page, which `launch` starts."""
     page = gr.Blocks(
         title="Watermark segmentation", analytics_enabled=False, delete_cache=(SWEEP_S, KEEP_S)
     )
     with page:
-        gr.Markdown("# Watermark segmentation\nWhich pixels of a photo does a watermark cover?")
-        with gr.Tab("One photo"):
-            photo_tab(answers)
+        gr.Markdown("# Watermark segmentation\nWhich pixels does a watermark cover?")
+        with gr.Tab("One photo or clip"):
+            photo_tab(segmenter)
         with gr.Tab("How visible is my mark?"), gr.Row():
-            mark_tab(answers)
+            mark_tab(segmenter)
         with gr.Tab("Many images"):
-            many_tab(answers)
+            many_tab(segmenter)
         gr.Markdown(
             "Everything is computed on the machine that runs this page. Files are deleted within "
             f"{(SWEEP_S + KEEP_S) // 60} minutes."
@@ -296,12 +256,12 @@ def picture(label: str, alt: str, **options) -> gr.Image:
     return gr.Image(label=label, alt_text=alt, **options)
 
 
-def photo_tab(answers: Answers) -> None:
+def photo_tab(segmenter: Segmenter) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=COLUMN_PX):
-            photo = drop("Photo: drop, paste or choose one", elem_id="photo")
+            photo = drop("Photo or clip: drop, paste or choose one", elem_id="photo")
             examples = gr.Dataset(
-                label="Examples", components=[gr.Image(visible=False)], type="index",
+                label="Examples", components=[gr.Image(visible=False)], type="values",
                 samples=[[str(path)] for path in EXAMPLES.values()], sample_labels=list(EXAMPLES),
             )  # fmt: skip
             score, said = gr.Label(label="Score", show_heading=False), gr.Markdown()
@@ -316,23 +276,25 @@ def photo_tab(answers: Answers) -> None:
             with gr.Row():
                 mask = picture("Mask", "The mask: white where the photo is marked", format="png")
                 probability = picture("Probability", "The probability of each pixel: white is 1")
-    token, shown = gr.State(), [compare, score, said, mask, download]
+    answer, shown = gr.State(time_to_live=KEEP_S), [compare, score, said, mask, download]
+    find = partial(find_upload, segmenter)
     for event, function, given in (
-        (photo.upload, find_upload, photo), (examples.click, find_example, examples)
-    ):  # fmt: skip
+        (photo.upload, find, photo),
+        (examples.click, lambda sample, *settings: find(*sample, *settings), examples),
+    ):
         answered = event(
-            partial(function, answers), [given, *sliders], [token, probability, *shown],
-            show_progress_on=compare, api_name=function.__name__, **NETWORK,
+            function, [given, *sliders], [answer, probability, *shown], show_progress_on=compare,
+            api_name="find_upload" if given is photo else False, **NETWORK,
         )  # fmt: skip
         for after in (answered.success, answered.failure):  # room for the next one
             after(lambda: None, None, photo, queue=False)
     gr.on(
-        [slider.input for slider in sliders], partial(decide, answers), [token, *sliders], shown,
+        [slider.input for slider in sliders], show, [answer, *sliders], shown,
         show_progress="hidden", trigger_mode="always_last", concurrency_limit=2,
     )  # fmt: skip
 
 
-def mark_tab(answers: Answers) -> None:
+def mark_tab(segmenter: Segmenter) -> None:
     with gr.Column(scale=2, min_width=COLUMN_PX):
         logo = drop("Logo with transparency (PNG or WebP)")
         text = gr.Textbox(label="or a line of text", max_length=MAX_TEXT)
@@ -347,18 +309,17 @@ def mark_tab(answers: Answers) -> None:
         said = gr.Markdown()
         heat = picture("On this photo", "Recall and IoU for each opacity and size of the mark")
     inputs, outputs = [logo, text, photo, opacity, size], [marked, found, said, heat]
-    button.click(
-        partial(look, answers), inputs, outputs, show_progress_on=marked, api_name="look", **NETWORK
-    )
+    run = partial(look, segmenter)
+    button.click(run, inputs, outputs, show_progress_on=marked, api_name="look", **NETWORK)
 
 
-def many_tab(answers: Answers) -> None:
+def many_tab(segmenter: Segmenter) -> None:
     files = drop(f"Up to {MAX_FILES} images: drop or choose", file_count="multiple")
-    sheet = picture("By score", "The images by score, what is marked in red")
+    gallery = gr.Gallery(label="By score, what is marked in red", columns=4, interactive=False)
     table = gr.Dataframe(headers=TABLE, label="Report", interactive=False)
     download = gr.DownloadButton("Download masks and report (ZIP)", variant="primary")
     files.upload(
-        partial(find_many, answers), files, [sheet, table, download], show_progress_on=sheet,
+        partial(find_many, segmenter), files, [gallery, table, download], show_progress_on=gallery,
         api_name="find_many", **NETWORK,
     )  # fmt: skip
 
@@ -367,8 +328,10 @@ def launch(page: gr.Blocks, **options):
     """Starts the page; see `gr.Blocks.launch`."""
     sans, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to download
     theme = gr.themes.Default(primary_hue="red", font=sans, font_mono=mono)
-    options = {"max_file_size": UPLOAD_LIMIT, "footer_links": [], "js": PASTE_JS, **options}
-    return page.launch(theme=theme, css=CSS, **options)
+    return page.launch(
+        theme=theme, css=CSS, js=PASTE_JS, footer_links=[], max_file_size=UPLOAD_LIMIT,
+        state_session_capacity=SESSIONS, **options,
+    )  # fmt: skip
 
 
 def main(arguments=None) -> None:
@@ -387,7 +350,7 @@ def main(arguments=None) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:  # Gradio leaves files behind at its end
             os.environ["GRADIO_TEMP_DIR"] = folder
-            page = make_page(Answers(load_segmenter(options.weights)))
+            page = make_page(load_segmenter(options.weights))
             launch(page, server_name=options.host, server_port=options.port, share=options.share)
     except (OSError, ValueError) as error:  # the weights; a port in use
         sys.exit(f"app.py: {error}")

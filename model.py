@@ -23,7 +23,7 @@ from torchmetrics.classification import BinaryAUROC, BinaryF1Score, BinaryJaccar
 from torchmetrics.functional.classification import binary_jaccard_index
 from torchvision.ops import sigmoid_focal_loss
 
-from inference.deploy import ModuleSegmenter
+from inference.deploy import TorchSegmenter
 from inference.network import SegmentationNetwork
 from inference.weights import SavedModel, check_same_network, load_encoder, load_weights
 from samples import IGNORE
@@ -131,10 +131,10 @@ def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
     return min(rise, fall)
 
 
-class WatermarkSegmenter(pl.LightningModule, ModuleSegmenter, SavedModel):
+class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
     """Trains and runs the network. Batches are those of `dataset.WatermarkDataset`.
 
-    `segment` and `export_onnx` are of `inference.deploy.ModuleSegmenter`; `save`, `load`,
+    `segment` and `export_onnx` are of `inference.deploy.TorchSegmenter`; `save`, `load`,
     `from_pretrained` and `push_to_hub` of `inference.weights.SavedModel`.
     """
 

@@ -7,8 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from inference.pictures import overlay, shrunk
-from inference.reading import read_image
+from inference.pictures import overlay
 from samples import IGNORE
 
 SHEET_PX = 320  # longest side of an image on a contact sheet
@@ -66,20 +65,6 @@ def contact_sheet(
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
         axis.set_title(caption, fontsize=8)
     return figure
-
-
-def overlay_sheet(records: list[dict], paths) -> Image.Image | None:
-    """Contact sheet of images with their scores and names; None of no image.
-
-    Args:
-        records: lines of a batch's report.
-        paths: of the picture for each.
-    """
-    if not records:
-        return None
-    pictures = [shrunk(read_image(path), SHEET_PX) for path in paths]
-    captions = [f"{record['score']:.2f}  {record['path'][:20]}" for record in records]
-    return to_picture(contact_sheet(pictures, captions, columns=min(4, len(records))))
 
 
 def to_picture(figure: Figure, dpi: int = 110) -> Image.Image:

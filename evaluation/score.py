@@ -22,7 +22,7 @@ from dataset import WatermarkSettings, add_watermark, make_datasets
 from evaluation.metrics import expected_calibration_error
 from evaluation.testset import CLEAN, MARKED, SLICES, fit_photo, render_case
 from inference.maps import logit, sigmoid
-from inference.regions import REGION_WEIGHT, strongest_region
+from inference.regions import region_evidence
 from inference.runtime import load_segmenter
 from inference.segmenter import LEAST_SCORE, native_views
 from model import WatermarkSegmenter
@@ -209,7 +209,7 @@ def collect_scores(segmenter, data, count: int, seed: int) -> tuple[np.ndarray, 
         for index in range(count if name in MARKED else count * N_MARKED // N_CLEAN):
             case = render_case(name, index, seed, data.photos, data.logos, data.fonts)
             found = segmenter.segment(case.image)
-            region = REGION_WEIGHT * strongest_region(found.probability)
+            region = region_evidence(found.probability)
             head = logit(np.float64(found.score), LEAST_SCORE) - region
             rows.append((head, region, image_label(case.mask) == 1))
     return tuple(map(np.array, zip(*rows)))

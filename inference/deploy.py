@@ -1,13 +1,4 @@
-"""Runs a network with PyTorch, and hands it to OpenVINO and ONNX: RGB bytes of any size go in.
-
-`fast_copy` makes a network that gives the same outputs in fewer steps:
-- In evaluation a batch norm is a factor and an offset. They move into the weights of the
-  convolution before it.
-- A block of the U-Net decoder doubles its image by repeating pixels, appends the encoder's features
-  and convolves both. A convolution of a doubled image equals one transposed convolution of the
-  small image, which takes 16 products for four pixels instead of 36. The convolution of the
-  encoder's features is added to it.
-"""
+"""Runs a network with PyTorch, and hands it to OpenVINO and ONNX: RGB bytes of any size go in."""
 
 import copy
 import hashlib
@@ -20,7 +11,6 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from inference.devices import bf16_is_fast, find_device
@@ -28,6 +18,7 @@ from inference.network import SegmentationNetwork
 from inference.segmenter import STRIDE, Predict, Segmenter, recompressed
 from inference.weights import load_network
 
+GPU_BATCH = 8  # views
 # Shape of the batch with which a network is recorded. A side of 1, a multiple of STRIDE, or two
 # equal sides would be recorded as if all images were so.
 EXAMPLE = (2, 3, 2 * STRIDE + 1, 3 * STRIDE + 1)
@@ -66,25 +57,6 @@ def mirrored(length: int, device) -> Tensor:
     return (length - 1 - (index - (length - 1)).abs()).clamp(min=0)
 
 
-def fast_copy(network: SegmentationNetwork, dtype=torch.float32) -> SegmentationNetwork:
-    """A copy for inference that takes fewer steps. The original does not change.
-
-    Args:
-        dtype: of the weights of convolutions and linear layers: float32, or bfloat16 for use under
-            autocast. The few other weights stay float32.
-    """
-    network = copy.deepcopy(network).eval()
-    fold_batch_norm(network)
-    blocks, channels = network.decoder.blocks, network.bridge[0].out_channels
-    for index, block in enumerate(blocks):
-        blocks[index] = MergedBlock(block, channels)
-        channels = block.conv2[0].out_channels
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            module.to(dtype)
-    return network.requires_grad_(False).to(memory_format=torch.channels_last)
-
-
 class LayerTracer(fx.Tracer):
     """Records each convolution and each batch norm as one step, timm's subclasses included."""
 
@@ -96,8 +68,9 @@ class LayerTracer(fx.Tracer):
 def fold_batch_norm(module: nn.Module) -> None:
     """Moves each batch norm into the convolution before it, if nothing else takes its output.
 
-    torch.fx records the steps. Where it cannot, because a step depends on the image's shape, each
-    child is recorded by itself.
+    PyTorch on a CPU needs a quarter less time for that; OpenVINO does it by itself. torch.fx
+    records the steps. Where it cannot, because a step depends on the image's shape, each child is
+    recorded by itself.
 
     Source: torch.fx.experimental.optimization.fuse, which ignores subclasses of the two layers.
     """
@@ -119,36 +92,6 @@ def fold_batch_norm(module: nn.Module) -> None:
             module.set_submodule(step.target, getattr(norm, "act", nn.Identity()))
 
 
-class MergedBlock(nn.Module):
-    """smp's `UnetDecoderBlock` with the doubling inside its first convolution."""
-
-    def __init__(self, block: nn.Module, channels: int):
-        """
-        Args:
-            block: its batch norms are folded into its convolutions.
-            channels: of the image that is doubled. The convolution's other input channels are
-                the encoder's features.
-        """
-        super().__init__()
-        conv, self.conv2 = block.conv1[0], block.conv2
-        weight, skip_weight = conv.weight.split([channels, conv.in_channels - channels], 1)
-        self.doubling = nn.ConvTranspose2d(channels, conv.out_channels, 4, stride=2, padding=1)
-        # Each small pixel stands for 2 x 2: their four kernels of 3 x 3, one pixel apart, add up.
-        shifted = (pad(weight, (x, 1 - x, y, 1 - y)) for x in (0, 1) for y in (0, 1))
-        self.doubling.weight = nn.Parameter(sum(shifted).flip(2, 3).transpose(0, 1))
-        self.doubling.bias = conv.bias
-        self.skip = None
-        if skip_weight.shape[1]:
-            self.skip = nn.Conv2d(skip_weight.shape[1], conv.out_channels, 3, padding=1, bias=False)
-            self.skip.weight = nn.Parameter(skip_weight)
-
-    def forward(self, image: Tensor, height: int, width: int, skip_connection=None) -> Tensor:
-        image = self.doubling(image)
-        if self.skip is not None:
-            image = image + self.skip(skip_connection)
-        return self.conv2(image.relu())
-
-
 def best_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 if the device multiplies it natively, else float32."""
     return torch.bfloat16 if bf16_is_fast(device) else torch.float32
@@ -159,79 +102,62 @@ class TorchSegmenter(Segmenter):
 
     A GPU gets views in batches. A CPU gets one view at a time: a batch would not be faster, and the
     bits of an answer would depend on the other views.
+
+    `model.WatermarkSegmenter` is one, too: a module with a `network` and a `device`.
     """
 
     def __init__(self, network: SegmentationNetwork, device):
         """
         Args:
-            network: on that device and in evaluation mode.
+            network: on that device.
         """
-        self.device = torch.device(device)
-        self.dtype = best_dtype(self.device)
-        self.network = AnySize(network)
-        self.one_core_each = self.device.type == "cpu"
-        self.views_at_once = 1 if self.one_core_each else 8
+        self.network, self.device = network, torch.device(device)
+
+    def train(self, mode: bool) -> None:
+        self.network.train(mode)
+
+    @property
+    def one_core_each(self) -> bool:
+        return self.device.type == "cpu"
+
+    @property
+    def views_at_once(self) -> int:
+        return 1 if self.one_core_each else GPU_BATCH
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256()
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + value.cpu().float().contiguous().numpy().tobytes())
-        program = f"torch {torch.__version__} {self.device.type} {self.dtype}"
+        program = f"torch {torch.__version__} {self.device.type} {best_dtype(self.device)}"
         return f"{program} {digest.hexdigest()[:16]}"
 
     @contextmanager
     def predicting(self, threads: int | None = None) -> Iterator[Predict]:
-        if not (threads and self.one_core_each):
-            yield self.predict_views
-            return
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)  # holds for threads that start from now on
+        """See `Segmenter`."""
+        was_training, n_threads = self.network.training, torch.get_num_threads()
+        one_thread = threads and self.one_core_each
+        self.train(False)
+        if one_thread:
+            torch.set_num_threads(1)  # holds for threads that start from now on
         try:
             yield self.predict_views
         finally:
-            torch.set_num_threads(before)
+            self.train(was_training)
+            if one_thread:
+                torch.set_num_threads(n_threads)
 
     @torch.inference_mode()
     def predict_views(self, views: list[np.ndarray]) -> list[tuple[np.ndarray, float]]:
         """See `segmenter.Predict`."""
-        results = []
+        network, dtype, answers = AnySize(self.network), best_dtype(self.device), []
         for _, group in itertools.groupby(views, key=lambda view: view.shape):
-            group = list(group)
+            group = [recompressed(view).transpose(2, 0, 1) for view in group]
             for start in range(0, len(group), self.views_at_once):
-                batch = [recompressed(view) for view in group[start : start + self.views_at_once]]
-                images = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
-                with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
-                    probability, score = self.network(images.to(self.device))
-                results += zip(probability[:, 0].cpu().numpy(), score.tolist())
-        return results
-
-
-class ModuleSegmenter(Segmenter):
-    """Adds `segment` and `export_onnx` to a module with a `network` and a `device`.
-
-    The network runs as it is. For many images `inference.load_segmenter` is faster.
-    """
-
-    @property
-    def one_core_each(self) -> bool:
-        return self._torch_segmenter().one_core_each
-
-    def fingerprint(self) -> str:
-        return self._torch_segmenter().fingerprint()
-
-    @contextmanager
-    def predicting(self, threads: int | None = None) -> Iterator[Predict]:
-        """See `Segmenter`."""
-        was_training = self.training
-        self.eval()
-        try:
-            with self._torch_segmenter().predicting(threads) as predict:
-                yield predict
-        finally:
-            self.train(was_training)
-
-    def _torch_segmenter(self) -> TorchSegmenter:
-        return TorchSegmenter(self.network, self.device)
+                batch = np.stack(group[start : start + self.views_at_once])
+                with torch.autocast(self.device.type, dtype, dtype != torch.float32):
+                    probability, score = network(torch.from_numpy(batch).to(self.device))
+                answers += zip(probability[:, 0].cpu().numpy(), score.tolist())
+        return answers
 
     def export_onnx(self, path) -> None:
         """Writes one .onnx file with the network for a single view.
@@ -247,19 +173,22 @@ class ModuleSegmenter(Segmenter):
         """
         if not (find_spec("onnx") and find_spec("onnxscript")):
             raise ImportError("export_onnx needs two packages: pip install onnx onnxscript.")
-        whole, dynamic = AnySize(fast_copy(self.network).cpu()).eval(), torch.export.Dim.DYNAMIC
+        network, dynamic = copy.deepcopy(self.network).cpu().float(), torch.export.Dim.DYNAMIC
         torch.onnx.export(
-            whole, (torch.zeros(EXAMPLE, dtype=torch.uint8),), path, dynamo=True, verbose=False,
+            AnySize(network).eval(), (torch.zeros(EXAMPLE, dtype=torch.uint8),), path, dynamo=True,
             input_names=["image"], output_names=["probability", "score"], external_data=False,
-            dynamic_shapes=[{0: dynamic, 2: dynamic, 3: dynamic}],
+            dynamic_shapes=[{0: dynamic, 2: dynamic, 3: dynamic}], verbose=False,
         )  # fmt: skip
 
 
 def load_torch_segmenter(folder, device: str = "auto") -> TorchSegmenter:
     """See `inference.load_segmenter`."""
-    device = find_device(device)
-    network = fast_copy(load_network(folder), best_dtype(device))
-    return TorchSegmenter(network.to(device), device)
+    device, network = find_device(device), load_network(folder).requires_grad_(False)
+    fold_batch_norm(network)
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.to(best_dtype(device))
+    return TorchSegmenter(network.to(device, memory_format=torch.channels_last), device)
 
 
 def convert_to_openvino(folder, openvino):
@@ -268,10 +197,9 @@ def convert_to_openvino(folder, openvino):
     Args:
         openvino: the module.
     """
-    network = AnySize(fast_copy(load_network(folder)))
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # PyTorch's, about the tracing that OpenVINO does
-        example = torch.zeros(EXAMPLE, dtype=torch.uint8)
+        network, example = AnySize(load_network(folder)), torch.zeros(EXAMPLE, dtype=torch.uint8)
         try:
             return openvino.convert_model(network, example_input=example)
         except RuntimeError as error:

@@ -5,10 +5,6 @@ PyTorch is slow to import and not needed to run OpenVINO, so each function that 
 
 import os
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
 
 # Of drivers on Linux: NVIDIA, its Jetson boards, AMD, WSL.
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
@@ -28,9 +24,8 @@ def has_gpu() -> bool:
     return best_device().type != "cpu"
 
 
-def best_device() -> "torch.device":
-    """CUDA if there is one (under torchrun each process has its own), else Apple's MPS, else the
-    CPU."""
+def best_device():
+    """The torch.device: CUDA (under torchrun each process has its own), else MPS, else the CPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -39,8 +34,8 @@ def best_device() -> "torch.device":
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def find_device(name: str) -> "torch.device":
-    """The device of a name, or the best one for "auto"; ValueError if this machine lacks it."""
+def find_device(name: str):
+    """The torch.device of a name, the best one for "auto"; ValueError if this machine lacks it."""
     import torch
 
     if name == "auto":
@@ -55,17 +50,16 @@ def find_device(name: str) -> "torch.device":
     return device
 
 
-def bf16_is_fast(device: "torch.device") -> bool:
+def bf16_is_fast(device) -> bool:
     """Whether the device multiplies bf16 natively. Elsewhere autocast only slows inference down."""
     import torch
 
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and cpu_has("amx_bf16")
+    return device.type == "cpu" and _cpu_has("amx_bf16")
 
 
-def cpu_has(instructions: str) -> bool:
-    """Whether the CPU has instructions of this name in PyTorch; False where PyTorch cannot tell."""
+def _cpu_has(instructions: str) -> bool:
     import torch
 
     return bool(getattr(torch.cpu, "get_capabilities", dict)().get(instructions))
@@ -80,5 +74,5 @@ def best_precision(accelerator: str = "auto") -> str:
         accelerator: Lightning's. "cpu" ignores a GPU of this machine.
     """
     device = find_device("cpu") if accelerator == "cpu" else best_device()
-    native = bf16_is_fast(device) or (device.type == "cpu" and cpu_has("avx512_bf16"))
+    native = bf16_is_fast(device) or (device.type == "cpu" and _cpu_has("avx512_bf16"))
     return "bf16-mixed" if native else "32-true"

@@ -1,6 +1,7 @@
 """The network: an smp encoder, a U-Net decoder to half size, and a head for the score."""
 
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 
 import segmentation_models_pytorch as smp
@@ -34,8 +35,8 @@ class DepthwiseConv(nn.Conv2d):
     """
 
     def forward(self, image: Tensor) -> Tensor:
-        autocast = image.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        if not autocast or self.weight.dtype != torch.float32:
+        cpu = image.device.type == "cpu"
+        if not (cpu and torch.is_autocast_enabled("cpu") and self.weight.dtype == torch.float32):
             return super().forward(image)
         with torch.autocast("cpu", enabled=False):
             return super().forward(image.float()).to(image.dtype)
@@ -101,20 +102,15 @@ class SegmentationNetwork(nn.Module):
         self.mask_head = nn.Conv2d(decoder_channels[-1], CELL**2, 3, padding=1)
         nn.init.constant_(self.mask_head.bias, START_BIAS)
         self.score_head = ScoreHead(deepest)
-        mean, std = normalisation(encoder)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        for name, values in zip(("mean", "std"), normalisation(encoder)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
         self.to(memory_format=torch.channels_last)  # 1.5 times as fast on CPUs
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        if (
-            image.ndim != 4
-            or image.shape[1] != 3
-            or image.shape[2] % STRIDE
-            or image.shape[3] % STRIDE
-        ):
+        shape = image.shape
+        if image.ndim != 4 or shape[1] != 3 or shape[2] % STRIDE or shape[3] % STRIDE:
             raise ValueError(
-                f"Got a batch of shape {tuple(image.shape)}; it must be N x 3 x H x W with H and W "
+                f"Got a batch of shape {tuple(shape)}; it must be N x 3 x H x W with H and W "
                 f"multiples of {STRIDE}. `segment` takes images of any size."
             )
         if not image.is_floating_point():
@@ -128,19 +124,15 @@ class SegmentationNetwork(nn.Module):
 
     def parameter_groups(self, encoder_rate: float, rate: float, weight_decay: float) -> list[dict]:
         """AdamW's groups of those that train: rates by part, no decay of norms and biases."""
-        groups = {}
+        groups = defaultdict(list)
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                place = name.startswith("encoder."), parameter.ndim > 1
-                groups.setdefault(place, []).append(parameter)
+                groups[name.startswith("encoder."), parameter.ndim > 1].append(parameter)
         return [
-            {
-                "params": parameters,
-                "lr": encoder_rate if in_encoder else rate,
-                "weight_decay": weight_decay if decays else 0.0,
-            }
+            dict(params=parameters, lr=encoder_rate if in_encoder else rate,
+                 weight_decay=weight_decay if decays else 0.0)
             for (in_encoder, decays), parameters in groups.items()
-        ]
+        ]  # fmt: skip
 
     def freeze_unused(self) -> None:
         """Takes parameters that no output depends on out of the training.
@@ -179,7 +171,8 @@ def make_encoder(name: str, weights: str | None = None) -> nn.Module:
             encoder = smp.encoders.get_encoder(name, weights=weights)
     except (KeyError, RuntimeError) as error:  # smp's and timm's
         raise ValueError(
-            f"No encoder {name!r}: {error} Use a name that segmentation-models-pytorch knows."
+            f"No encoder {name!r} with weights {weights}: {error} Use a name that "
+            "segmentation-models-pytorch knows."
         ) from error
     for module in encoder.modules():
         if type(module) is nn.Conv2d and module.groups == module.in_channels > 1:

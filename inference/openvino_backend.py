@@ -26,6 +26,7 @@ LOG = logging.getLogger(__name__)
 MADE_OF = ["watermark_segmentation", "weights"]  # where a quantized network names its weights
 # The code that makes a network of weights.
 PROGRAM = [Path(__file__).with_name(name) for name in ("deploy.py", "network.py")]
+MAKE_INT8 = "Make it: python evaluate.py quantize --weights DIR --photos PHOTOS --logos LOGOS."
 
 
 class OpenVinoSegmenter(Segmenter):
@@ -51,7 +52,12 @@ class OpenVinoSegmenter(Segmenter):
     @contextmanager
     def predicting(self, threads: int | None = None) -> Iterator[Predict]:
         if threads not in self.compiled:
-            self.compiled[threads] = self.compile(threads), threading.local()
+            # Pinned threads of several processes would share the first cores.
+            options = {"INFERENCE_PRECISION_HINT": self.precision, "ENABLE_CPU_PINNING": False}
+            if threads:
+                options |= {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads}
+            compiled = self.core.compile_model(self.network, "CPU", options)
+            self.compiled[threads] = compiled, threading.local()
         network, own = self.compiled[threads]
 
         def one_view(view: np.ndarray) -> tuple[np.ndarray, float]:
@@ -63,13 +69,6 @@ class OpenVinoSegmenter(Segmenter):
 
         yield lambda views: [one_view(view) for view in views]
 
-    def compile(self, threads: int | None):
-        # Pinned threads of several processes would share the first cores.
-        options = {"INFERENCE_PRECISION_HINT": self.precision, "ENABLE_CPU_PINNING": False}
-        if threads:
-            options |= {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads}
-        return self.core.compile_model(self.network, "CPU", options)
-
 
 def int8_network(core, folder: Path):
     """The folder's quantized network, and its hash.
@@ -78,19 +77,19 @@ def int8_network(core, folder: Path):
         FileNotFoundError: there is none.
         ValueError: it is damaged, or was made of other weights.
     """
-    make = "Make it: python evaluate.py quantize --weights DIR --photos PHOTOS --logos LOGOS."
-    paths = [folder / name for name in INT8]
-    _, weights = check_folder(folder)
+    (_, weights), paths = check_folder(folder), [folder / name for name in INT8]
     if not paths[0].is_file():
-        raise FileNotFoundError(f"No {INT8[0]} in {folder}, which openvino-int8 needs. {make}")
+        raise FileNotFoundError(f"No {INT8[0]} in {folder}, for openvino-int8. {MAKE_INT8}")
     try:
         network = core.read_model(paths[0])
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"{paths[0]} or its .bin cannot be read ({reason}). {make}") from error
+        raise ValueError(
+            f"{paths[0]} or its .bin cannot be read ({reason}). {MAKE_INT8}"
+        ) from error
     made_of = network.get_rt_info(MADE_OF).astype(str) if network.has_rt_info(MADE_OF) else None
     if made_of != files_hash(weights):
-        raise ValueError(f"{paths[0]} was made of other weights than those beside it. {make}")
+        raise ValueError(f"{paths[0]} was made of other weights than those beside it. {MAKE_INT8}")
     return network, f"int8 {files_hash(*paths)}"
 
 
@@ -99,18 +98,14 @@ def files_hash(*paths: Path) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
-def program_hash(folder) -> str:
-    """Hash of the weights and of the code that makes a network of them."""
-    return files_hash(*check_folder(folder), *PROGRAM)
-
-
 def openvino_network(core, folder: Path):
-    """The folder's network for OpenVINO, and its `program_hash`.
+    """The folder's network for OpenVINO, and a hash of the weights and the code that makes it.
 
-    It is converted once and kept beside the weights. If that folder is read-only, it is kept in the
-    user's cache.
+    It is converted once and kept beside the weights, or in the user's cache if that folder is
+    read-only.
     """
-    program, place = program_hash(folder), folder
+    made_of = *check_folder(folder), *PROGRAM
+    program, place = files_hash(*made_of), folder
     if not os.access(folder, os.W_OK):
         import pooch  # slow to import
 
@@ -124,26 +119,18 @@ def openvino_network(core, folder: Path):
 
     LOG.info("Converting the network for OpenVINO, once, to %s", path)
     network = convert_to_openvino(folder, import_openvino())
-    if program_hash(folder) != program:  # a training has written new weights meanwhile
+    if files_hash(*made_of) != program:  # a training has written new weights meanwhile
         return openvino_network(core, folder)
     try:
-        keep(network, path)
+        write_network(network, path)
+        for old in place.glob("openvino-" + "[0-9a-f]" * 16 + ".*"):
+            if old.stem != path.stem:
+                with suppress(OSError):  # gone already; in use, on Windows
+                    old.unlink()
         return core.read_model(path), program  # the converted one differs in the last bit
     except (OSError, RuntimeError) as error:
         LOG.warning("%s cannot be written, so the next start is slow, too: %s", path, error)
         return network, f"{program} converted"
-
-
-def keep(network, path: Path) -> None:
-    """Writes OpenVINO's two files and removes those of older weights.
-
-    Several processes may do so at once.
-    """
-    write_network(network, path)
-    for old in path.parent.glob("openvino-" + "[0-9a-f]" * 16 + ".*"):
-        if old.stem != path.stem:
-            with suppress(OSError):  # in use, on Windows
-                old.unlink()
 
 
 def write_network(network, path: Path) -> None:

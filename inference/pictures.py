@@ -1,7 +1,5 @@
 """What is found in an image, as pictures, boxes and bytes."""
 
-import os
-
 import cv2
 import numpy as np
 
@@ -61,7 +59,7 @@ def probability_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
 def encode(picture: np.ndarray, ending: str) -> bytes:
     """The bytes of a grey or RGB picture in the format of a file name's ending."""
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
-    return cv2.imencode(os.path.splitext("x" + ending)[1], bgr)[1].tobytes()
+    return cv2.imencode(ending[ending.rindex(".") :], bgr)[1].tobytes()
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -52,26 +53,19 @@ def read_image(source) -> np.ndarray:
         FileNotFoundError: no file at that path.
         ValueError: the file cannot be decoded, or the array is none of the above.
     """
-    if isinstance(source, (str, os.PathLike)):
-        return _read_file(Path(source))
-    if isinstance(source, Image.Image):
-        try:
-            return _pil_to_rgb(source)
-        except DECODE_ERRORS as error:
-            raise ValueError(f"The PIL image cannot be decoded: {error}.") from error
-    return _array_to_rgb(np.asarray(source))
-
-
-def _read_file(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise FileNotFoundError(f"No image file at {path}. Check the path.")
+    is_path = isinstance(source, (str, os.PathLike))
+    if is_path and not Path(source).is_file():
+        raise FileNotFoundError(f"No image file at {source}. Check the path.")
+    if not is_path and not isinstance(source, Image.Image):
+        return _array_to_rgb(np.asarray(source))
     try:
-        with open_photo(path) as image:
+        with open_photo(source) if is_path else nullcontext(source) as image:
             return _pil_to_rgb(image)
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that Pillow can read.") from None
+        raise ValueError(f"{source} is not an image that Pillow can read.") from None
     except DECODE_ERRORS as error:
-        raise ValueError(f"{path} cannot be decoded: {error}.") from error
+        name = source if is_path else "The PIL image"
+        raise ValueError(f"{name} cannot be decoded: {error}.") from error
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -108,7 +102,7 @@ def upright_size(path) -> tuple[int, int]:
 def _pil_to_rgb(image: Image.Image) -> np.ndarray:
     image = upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _array_to_rgb(_wide_grey_to_uint8(np.nan_to_num(np.asarray(image))))
+        image = Image.fromarray(_wide_grey_to_uint8(np.nan_to_num(np.asarray(image))))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -121,13 +115,10 @@ def _wide_grey_to_uint8(grey: np.ndarray) -> np.ndarray:
     A file does not say which value is white. It is taken to be the smallest of 1 (floats only), 255
     and 65535 that no pixel exceeds. Of floats, 1 % may exceed 1, as highlights do.
     """
+    white = 255 if grey.max(initial=0) <= 255 else 65535
     if grey.dtype.kind == "f" and grey.size and np.percentile(grey, 99) <= 1:
-        full_scale = 1
-    else:
-        full_scale = 255 if grey.max(initial=0) <= 255 else 65535
-    scaled = grey.astype(np.float32)
-    scaled *= 255 / full_scale
-    return np.rint(scaled, out=scaled).clip(0, 255, out=scaled).astype(np.uint8)
+        white = 1
+    return np.rint(grey.astype(np.float32) * (255 / white)).clip(0, 255).astype(np.uint8)
 
 
 def _array_to_rgb(array: np.ndarray) -> np.ndarray:
@@ -138,13 +129,10 @@ def _array_to_rgb(array: np.ndarray) -> np.ndarray:
             "2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha) channels; move channels last if they "
             "come first."
         )
-    array = _to_uint8(array).reshape(*array.shape[:2], channels)
-    color = array if channels in (1, 3) else array[..., :-1]
-    color = np.repeat(color, 3, axis=2) if color.shape[2] == 1 else color
-    if channels in (1, 3):
-        return np.array(color)
-    alpha = array[..., -1:] / 255.0
-    return np.rint(color * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    array = _to_uint8(array)
+    if channels == 3:
+        return array.copy()
+    return _pil_to_rgb(Image.fromarray(array.reshape(array.shape[:2]) if channels == 1 else array))
 
 
 def _to_uint8(array: np.ndarray) -> np.ndarray:

@@ -113,12 +113,9 @@ def _autocorrelation(values: np.ndarray) -> np.ndarray:
         float32, H x (2 W - 1).
     """
     height, width = values.shape
-    padded = np.zeros([cv2.getOptimalDFTSize(2 * side) for side in values.shape], np.float32)
-    padded[:height, :width] = values
-    spectrum = cv2.dft(padded, nonzeroRows=height)
-    power = cv2.mulSpectrums(spectrum, spectrum, 0, conjB=True)
-    products = cv2.idft(power, flags=cv2.DFT_SCALE)[:height]
-    return products[:, np.arange(1 - width, width)]  # negative ones lie at the end
+    sides = 0, height - 1, width - 1, width - 1
+    padded = cv2.copyMakeBorder(values, *sides, cv2.BORDER_CONSTANT, value=0)
+    return cv2.matchTemplate(padded, values, cv2.TM_CCORR)
 
 
 def _normalised_autocorrelation(values: np.ndarray) -> np.ndarray:

@@ -28,14 +28,16 @@ def load_segmenter(
         FileNotFoundError, ValueError: the weights, device or backend cannot be used.
     """
     check_backend(backend)
-    installed, openvino_asked = find_spec("openvino") is not None, backend in OPENVINO
-    if openvino_asked and not installed:
-        raise ValueError(f"The backend {backend} needs a package: pip install openvino.")
-    on_cpu = device == "cpu" or (device == "auto" and (openvino_asked or not has_gpu()))
-    if openvino_asked and not on_cpu:
-        raise ValueError(f"The backend {backend} runs on the cpu, not on {device!r}.")
-    if installed and on_cpu and backend != "torch":
+    installed = find_spec("openvino") is not None
+    if backend in OPENVINO:
+        if not installed:
+            raise ValueError(f"The backend {backend} needs a package: pip install openvino.")
+        if device not in ("auto", "cpu"):
+            raise ValueError(f"The backend {backend} runs on the cpu, not on {device!r}.")
         return OpenVinoSegmenter(folder, int8=backend == INT8_BACKEND)
+    on_cpu = device == "cpu" or (device == "auto" and not has_gpu())
+    if installed and on_cpu and backend == "auto":
+        return OpenVinoSegmenter(folder)
     from inference.deploy import load_torch_segmenter  # slow to import
 
     return load_torch_segmenter(folder, device)

@@ -1,20 +1,18 @@
 """Image in; probability, mask and score out, for images of any size.
 
-The network looks at several views of an image, and their mean counts:
+The network sees several views of an image, each as a JPEG like the training photos. The mean of
+their probabilities counts:
 
 - up to SMALL_PX: the image, and the image enlarged (to SMALL_PX, at most twofold) as it is,
   mirrored, and as a negative;
 - up to NATIVE_PX: the image as it is and mirrored, and one or two reduced copies;
-- larger: the whole frame reduced to WHOLE_PX, as it is and mirrored, for marks across the frame,
-  and overlapping tiles at native size and at half of it, for small marks. A very large image also
-  has tiles of a copy at a quarter of its size, and so on. At each pixel the higher of both counts,
-  but what only a reduced view shows must be more certain. Tiles fade into each other, so that no
-  seam appears.
+- larger: the whole frame reduced to WHOLE_PX, as it is and mirrored, for marks across the frame;
+  overlapping tiles at native size and at half of it, for small marks; the same tiles of a copy at
+  a quarter of the size, and so on. At each pixel the higher value counts, but what only a reduced
+  view shows must be more certain. Tiles fade into each other, so that no seam appears.
 
 With `fast` the network sees one view: the image, reduced to NATIVE_PX if it is larger.
-
-Each view is made a JPEG first, like the photos that the network was trained on. Then the copies of
-a tiled mark are compared (`repeats`), and other regions with the strongest of them (`regions`).
+`refine` then compares the copies of a tiled mark (`repeats`) or the regions (`regions`).
 """
 
 import math
@@ -27,8 +25,8 @@ import numpy as np
 
 from inference.maps import logit, reduced, resized, sigmoid
 from inference.reading import read_image
-from inference.regions import REGION_WEIGHT, doubt_weak_regions, strongest_region
-from inference.repeats import Shift, find_shifts, share_repeats
+from inference.regions import lower_weak_regions, region_evidence
+from inference.repeats import find_shifts, share_repeats
 
 # Views by the longest side of the image
 SMALL_PX = 512  # up to this it is also seen enlarged
@@ -121,8 +119,8 @@ class Segmenter:
         check_limits(threshold, dilation_px, min_score)
         rgb = read_image(image)
         with self.predicting() as predict:
-            found = predict_any_size(predict, rgb, fast)
-        return decide(*found, threshold, dilation_px, min_score)
+            probability, score = predict_any_size(predict, rgb, fast)
+        return decide(probability, score, threshold, dilation_px, min_score)
 
 
 def decide(
@@ -155,7 +153,7 @@ def predict_any_size(
         scores.append(tile_scores)
         zoom *= LEVEL_ZOOM
     probability = _merge_reduced(probability, whole)
-    return judged_score(judged(probability, find_shifts(probability)), pooled_score(score, scores))
+    return refine(probability, pooled_score(score, scores))
 
 
 def native_views(rgb: np.ndarray, fast: bool = False) -> list[np.ndarray]:
@@ -177,39 +175,37 @@ def native_views(rgb: np.ndarray, fast: bool = False) -> list[np.ndarray]:
     return [rgb, cv2.flip(rgb, 1), *(reduced(rgb, zoom) for zoom in zooms)]
 
 
-def judge_views(rgb: np.ndarray, found) -> tuple[np.ndarray, float]:
+def refine(probability: np.ndarray, score: float) -> tuple[np.ndarray, float]:
+    """Probability map and score of an image, corrected by what its regions tell of each other."""
+    if shifts := find_shifts(probability):
+        probability = share_repeats(probability, shifts)
+    else:
+        probability = lower_weak_regions(probability)
+    score_logit = logit(np.float64(score), LEAST_SCORE) + region_evidence(probability)
+    return probability, float(sigmoid(score_logit))
+
+
+def judge_views(
+    rgb: np.ndarray, answers: list[tuple[np.ndarray, float]]
+) -> tuple[np.ndarray, float]:
     """Probability and score of an image from the network's answers to its `native_views`."""
-    probability, score = join_views(found, rgb.shape[:2])
-    return judged_score(judged(probability, find_shifts(probability)), score)
-
-
-def judged_score(probability: np.ndarray, score: float) -> tuple[np.ndarray, float]:
-    """The probability map as it is, and the score with the evidence of its strongest region."""
-    evidence = logit(np.float64(score), LEAST_SCORE) + REGION_WEIGHT * strongest_region(probability)
-    return probability, float(sigmoid(evidence))
+    return refine(*join_views(answers, rgb.shape[:2]))
 
 
 def join_views(
-    found: list[tuple[np.ndarray, float]], shape: tuple[int, int]
+    answers: list[tuple[np.ndarray, float]], shape: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
     """Mean probability of views, the second of them mirrored, and score of their mean logit.
 
     Args:
-        found: probability (float32) and score of each, in the order of `native_views`.
+        answers: probability (float32) and score of each, in the order of `native_views`.
         shape: height, width of the image.
     """
-    probabilities, scores = map(list, zip(*found))
-    if len(found) > 1:
+    probabilities, scores = map(list, zip(*answers))
+    if len(answers) > 1:
         probabilities[1] = cv2.flip(probabilities[1], 1)
-    mean = sum(resized(probability, shape) for probability in probabilities) / len(found)
+    mean = sum(resized(probability, shape) for probability in probabilities) / len(answers)
     return mean, float(sigmoid(logit(np.array(scores), LEAST_SCORE).mean()))
-
-
-def judged(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
-    """A probability map (float32, H x W), each part of it in the light of the others."""
-    if shifts:
-        return share_repeats(probability, shifts)
-    return doubt_weak_regions(probability)
 
 
 def _merge_reduced(probability: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -257,8 +253,8 @@ def _predict_tiles(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, list[
     probability, scores = np.zeros((height, width), np.float32), []
     for rows, fade_y in _strips(height):
         strips = list(_strips(width))
-        found = predict([rgb[rows, columns] for columns, _ in strips])
-        for (columns, fade_x), (tile, score) in zip(strips, found):
+        answers = predict([rgb[rows, columns] for columns, _ in strips])
+        for (columns, fade_x), (tile, score) in zip(strips, answers):
             probability[rows, columns] += tile * fade_y[:, None] * fade_x
             scores.append(score)
     return np.minimum(probability, 1, out=probability), scores

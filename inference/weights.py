@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import segmentation_models_pytorch as smp
 from huggingface_hub import ModelHubMixin, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -18,6 +17,7 @@ from inference.folder import CONFIG, SHIPPED_WEIGHTS, WEIGHTS, check_folder
 from inference.network import NETWORK_KEYS, SegmentationNetwork, make_encoder
 
 FORMAT, VERSION = "watermark-segmentation", 3
+HUB_OPTIONS = "revision", "cache_dir", "force_download", "local_files_only", "token"
 
 
 class SavedModel(ModelHubMixin, library_name=FORMAT, pipeline_tag="image-segmentation"):
@@ -58,16 +58,11 @@ class SavedModel(ModelHubMixin, library_name=FORMAT, pipeline_tag="image-segment
         self.save(save_directory)
 
     @classmethod
-    def _from_pretrained(
-        cls, *, model_id, revision, cache_dir, force_download, local_files_only, token, **settings
-    ):
-        folder = model_id
+    def _from_pretrained(cls, *, model_id, **settings):
+        hub = {name: settings.pop(name) for name in HUB_OPTIONS}
         if not Path(model_id).is_dir():
-            folder = snapshot_download(
-                model_id, revision=revision, cache_dir=cache_dir, force_download=force_download,
-                local_files_only=local_files_only, token=token, allow_patterns=[CONFIG, WEIGHTS],
-            )  # fmt: skip
-        return cls.load(folder, **settings)
+            model_id = snapshot_download(model_id, allow_patterns=[CONFIG, WEIGHTS], **hub)
+        return cls.load(model_id, **settings)
 
 
 def save_network(network: SegmentationNetwork, folder, half: bool = False) -> None:
@@ -99,22 +94,15 @@ def make_from_config(make: Callable[..., nn.Module], folder) -> nn.Module:
     """
     path, _ = check_folder(folder)
     try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    kind = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
-    if kind != (FORMAT, VERSION):
-        raise ValueError(
-            f"{path} is of format and version {kind}; this code reads {(FORMAT, VERSION)}. Use the "
-            "commit that wrote the folder, or train again (README)."
-        )
-    missing = [name for name in NETWORK_KEYS if name not in config]
-    if missing:
-        raise ValueError(f"{path} names no network: it lacks {', '.join(missing)}.")
-    try:
+        config = dict(json.loads(path.read_text()))
+        if (config["format"], config["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"it is of {config['format']}, version {config['version']}")
         return make(**{name: config[name] for name in NETWORK_KEYS})
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be used: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be used ({type(error).__name__}: {error}). This code reads {FORMAT}, "
+            f"version {VERSION}. Use the commit that wrote the folder, or train again (README)."
+        ) from error
 
 
 def load_weights(module: nn.Module, path: Path, what: str) -> None:
@@ -151,9 +139,6 @@ def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> N
     """
     choices = "a path to the encoder's .safetensors file, or None for a random start"
     if str(weights) == "imagenet":
-        known = smp.encoders.encoders.get(name)
-        if known and "imagenet" not in known["pretrained_settings"]:
-            raise ValueError(f"smp has no ImageNet weights of {name}; give {choices}.")
         try:
             pretrained = make_encoder(name, weights="imagenet")
         except OSError as error:
@@ -162,25 +147,21 @@ def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> N
                 f"Without a network, set encoder_weights to {choices}."
             ) from error
         encoder.load_state_dict(pretrained.state_dict())
-        return
-    if not Path(weights).is_file():
+    elif Path(weights).is_file():
+        load_weights(encoder, Path(weights), f"the encoder {name}")
+    else:
         raise FileNotFoundError(
             f'No encoder weights at {weights}. Give "imagenet" (downloads), {choices}.'
         )
-    load_weights(encoder, Path(weights), f"the encoder {name}")
 
 
 def check_same_network(saved: dict, own) -> None:
     """Raises ValueError unless settings of a checkpoint and of a model name the same network."""
-    if not set(NETWORK_KEYS) <= set(saved):
-        raise ValueError(
-            "The checkpoint is of a network that this code no longer has. Start from trained "
-            "weights instead (--init_from), or use the commit that wrote it."
-        )
     for name in NETWORK_KEYS:
-        one, other = (np.array(values.get(name)) for values in (saved, own))
-        if not np.array_equal(one, other):
+        one, other = (np.array(values.get(name)).tolist() for values in (saved, own))
+        if one != other:
             raise ValueError(
-                f"The checkpoint's {name} is {one.tolist()}, this model's is {other.tolist()}. "
-                f"Give --model.{name} as in the run that wrote it (config.yaml in its folder)."
+                f"The checkpoint's {name} is {one}, this model's is {other}. Give --model.{name} "
+                "as in the run that wrote it (config.yaml in its folder). A checkpoint with None "
+                "is of a network that this code no longer has: start from weights (--init_from)."
             )

@@ -269,4 +269,4 @@ def bad_file(request, tmp_path):
 @pytest.fixture
 def score_of_the_head(monkeypatch):
     """The score is what the network says, whatever its regions are."""
-    monkeypatch.setattr("inference.segmenter.REGION_WEIGHT", 0)
+    monkeypatch.setattr("inference.regions.REGION_WEIGHT", 0)

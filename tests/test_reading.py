@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import BAD_FILES, ODD_NAMES, paint_photo
+from conftest import BAD_FILES, paint_photo
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from inference.reading import read_image, upright_size
@@ -30,9 +30,7 @@ def test_postscript_is_no_image_whatever_its_name(tmp_path, monkeypatch):
     "array, rgb",
     [
         (np.array([[0, 200]], np.uint8), [[[0, 0, 0], [200, 200, 200]]]),
-        (np.array([[[7]]], np.uint8), [[[7, 7, 7]]]),
         (np.array([[True, False]]), [[[255, 255, 255], [0, 0, 0]]]),
-        (np.array([[[1, 2, 3]]], np.uint8), [[[1, 2, 3]]]),
         (np.array([[[65535, 257, 0]]], np.uint16), [[[255, 1, 0]]]),
         (np.array([[[0.0, 0.5, 1.0]]]), [[[0, 128, 255]]]),
         (np.array([[[1.0, 0.2, 0.0]]], np.float16), [[[255, 51, 0]]]),
@@ -41,7 +39,6 @@ def test_postscript_is_no_image_whatever_its_name(tmp_path, monkeypatch):
             [[[255] * 3, [100] * 3, [204] * 3]],
         ),
         (np.array([[[0, 100, 200, 51]]], np.uint8), [[[204, 224, 244]]]),  # 80 % white
-        (np.array([[[0.0, 0.0, 1.0, 0.0]]]), [[[255, 255, 255]]]),
     ],
 )
 def test_arrays_become_rgb_over_white(array, rgb):
@@ -56,23 +53,16 @@ def test_read_image_returns_a_copy():
     assert not array.any()
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 12), (8, 12, 5), (1, 8, 12, 3), (7,), (0, 12, 3), (8, 0)])
+@pytest.mark.parametrize("shape", [(3, 8, 12), (1, 8, 12, 3), (7,), (8, 0)])
 def test_arrays_of_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"shape \(.*move channels last"):
         read_image(np.zeros(shape, np.uint8))
-
-
-@pytest.mark.parametrize("source", [np.uint8(3), None, b"bytes"])
-def test_what_is_no_array_is_refused_like_a_wrong_shape(source):
-    with pytest.raises(ValueError, match="shape"):
-        read_image(source)
 
 
 @pytest.mark.parametrize(
     "array, found",
     [
         (np.full((2, 2), 255.0), "float64 from 255.0"),
-        (np.full((2, 2), -0.5), "float64 from -0.5"),
         (np.full((2, 2), np.nan), "float64 from nan"),
         (np.full((2, 2), 7, np.int64), "int64 from 7 to 7"),
     ],
@@ -114,10 +104,6 @@ def test_odd_files_become_rgb(odd_image):
     assert np.abs(result.astype(int) - expected).max() <= 2  # JPEG rounds
 
 
-def test_odd_names_are_complete(odd_images):
-    assert list(odd_images) == ODD_NAMES
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_every_exif_orientation_is_applied(tmp_path, orientation, suffix):
@@ -139,23 +125,14 @@ def test_every_exif_orientation_is_applied(tmp_path, orientation, suffix):
         assert np.abs(result.astype(int) - upright).mean() < 3
 
 
-def test_bad_files_are_refused_by_name(bad_file):
+def test_bad_and_missing_files_are_refused_by_name(bad_file):
     with pytest.raises(ValueError, match=bad_file.name):
         read_image(bad_file)
-
-
-def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.jpg"):
-        read_image(tmp_path / "nowhere.jpg")
+        read_image("nowhere.jpg")
 
 
 # --- find_images --------------------------------------------------------------------------------
-
-
-def test_found_files_read_as_read_image_does(odd_image):
-    path, _ = odd_image
-    (file,) = check_images([path])
-    assert np.abs(file.read().astype(int) - read_image(path)).max() <= 1
 
 
 def test_find_images_searches_below_and_sorts(tmp_path):
@@ -179,24 +156,6 @@ def test_find_images_names_all_bad_files_in_one_warning(tmp_path, photo_folder):
     assert "3 of 4" in message
     assert all(name in message for name in BAD_FILES)
     assert "empty file" in message and "not an image" in message and "truncated" in message
-
-
-def test_sound_folders_give_no_warning(photo_folder):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert len(find_images(photo_folder)) == 8
-
-
-def test_check_decides_which_images_are_left_out(tmp_path):
-    for name, width in (("wide.png", 9), ("slim.png", 3)):
-        Image.new("RGB", (width, 4)).save(tmp_path / name)
-
-    def refuse_slim(image):
-        if image.width < 5:
-            raise ValueError("too slim")
-
-    with pytest.warns(UserWarning, match=r"slim\.png \(too slim\)"):
-        assert [file.path.name for file in find_images(tmp_path, refuse_slim)] == ["wide.png"]
 
 
 def test_an_exif_block_that_cannot_be_written_anew_still_turns_the_photo(tmp_path):
@@ -250,11 +209,6 @@ def test_a_folder_of_bad_files_tells_why(bad_file):
 
 
 # --- Photos to start with -----------------------------------------------------------------------
-
-
-def test_sample_photos_are_different_photographs():
-    files = sample_photos()
-    assert len({file.sha256 for file in files}) == len(files) == len(image_files.SAMPLE_PHOTOS)
 
 
 def test_sample_photos_without_scikit_image_say_what_to_do(monkeypatch):

@@ -11,7 +11,7 @@ import evaluate
 from dataset import make_datasets
 from evaluation.score import collect_features, fit_linear, fit_platt
 from inference.maps import logit
-from inference.regions import REGION_WEIGHT, strongest_region
+from inference.regions import region_evidence
 from model import WatermarkSegmenter
 from samples.splits import make_manifest, read_manifest, write_manifest
 
@@ -43,7 +43,7 @@ def test_rescaled_score_and_same_mask(make_model):
     before = model.segment(image)
     model.network.score_head.rescale(0.5, 0.25)
     after = model.segment(image)
-    region = REGION_WEIGHT * strongest_region(before.probability)
+    region = region_evidence(before.probability)
     expected = 0.5 * (logit(np.float64(before.score)) - region) + 0.25 + region
     assert logit(np.float64(after.score)) == pytest.approx(expected, abs=1e-4)
     assert np.array_equal(before.probability, after.probability)

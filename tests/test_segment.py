@@ -84,7 +84,7 @@ def test_multiples_of_32_are_not_padded(tiny_model, size):
         seen = torch.from_numpy(segmenter.recompressed(photo, quality=95))
         logits, score_logit = tiny_model(seen.permute(2, 0, 1)[None])
     assert np.allclose(result.probability, logits.sigmoid()[0, 0].numpy(), atol=1e-5)
-    _, score = segmenter.judged_score(result.probability, score_logit.sigmoid().item())
+    _, score = segmenter.refine(result.probability, score_logit.sigmoid().item())
     assert result.score == pytest.approx(score, abs=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_the_mean_of_all_views_counts(tiny_model, monkeypatch):
     places = [(6, 9), (3, 4), (3, 27)]  # the last one is (3, 4) in the mirror
     found = {place: result.probability[place] for place in places}
     assert found == pytest.approx({(6, 9): 1 / 4, (3, 4): 1 / 8, (3, 27): 1 / 16}, abs=1e-6)
-    _, score = segmenter.judged_score(result.probability, 1 / (1 + np.exp(-1.0)))
+    _, score = segmenter.refine(result.probability, 1 / (1 + np.exp(-1.0)))
     assert result.score == pytest.approx(score)
 
 
@@ -218,7 +218,7 @@ def test_a_run_of_other_views_is_not_continued():
 
 def test_large_images_are_seen_whole_and_in_tiles(tiny_model, monkeypatch):
     seen = answer(tiny_model, monkeypatch, (50, 400, 20.0))
-    monkeypatch.setattr(segmenter, "judged", lambda found, shifts: found)  # views alone
+    monkeypatch.setattr(segmenter, "refine", lambda *answer: answer)  # views alone
     probability = tiny_model.segment(np.zeros((100, 1700), np.uint8)).probability
     assert seen == [(64, 1024)] * 2 + [(128, 640)] * 3 + [(64, 480)] * 2
     tiles = [probability[50, x] for x in (400, 930, 1460)]  # at 0, 530, 1060
@@ -237,8 +237,8 @@ def test_views_of_equal_shape_go_through_the_network_together(at_once, make_mode
         return batch[:, :1].float(), batch[:, 0, 0, 0].float()
 
     monkeypatch.setattr(net.network, "forward", forward)
+    monkeypatch.setattr(TorchSegmenter, "views_at_once", at_once)
     segmenter = TorchSegmenter(net.network, "cpu")
-    segmenter.views_at_once = at_once
     views = [np.full((h, 40, 3), v, np.uint8) for v, h in enumerate([32, 32, 32, 20, 20])]
     answers = segmenter.predict_views(views)
     assert [probability.shape for probability, _ in answers] == [v.shape[:2] for v in views]
