@@ -1,16 +1,17 @@
-"""Photos and logos to training samples: synthetic watermarks with honest masks.
+"""Makes training samples: photos with synthetic watermarks and their exact masks.
 
 `WatermarkSettings` says what samples look like. `drawing.draw_sample` draws every random number of
-a sample by these settings, `render_sample` applies them. To change the augmentation, change a
+a sample from these settings. `render_sample` applies them. To change the augmentation, change a
 default below or pass your own settings. To add a kind of mark, a layout, an effect, an edit or a
 blend mode, write a function, add it to its table (here, in samples/marks.py, layouts.py or
-photos.py), and give it a weight below. A kind that needs a logo, a seed or words is also named in
-LOGO_KINDS, SEEDED_KINDS or text.WORDS.
+photos.py), and give it a weight below. Add a kind that needs a logo, a seed or words to
+LOGO_KINDS, SEEDED_KINDS or text.WORDS, too.
 
-`python dataset.py --grid new.png --before old.png` draws samples, to see what a change did.
+`python dataset.py --grid new.png --before old.png` draws samples, so that you see a change.
 
-Conventions: images are uint8, H x W x 3, RGB. A stamp is one copy of a mark, cut out: uint8,
-h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles counter-clockwise.
+Conventions: images are uint8, H x W x 3, RGB. A stamp is one copy of a mark on a transparent
+ground: uint8, h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles
+counter-clockwise.
 """
 
 import argparse
@@ -42,7 +43,7 @@ from samples.text import TEXTS, Font, fonts_that_write
 
 ROOT = Path(__file__).parent
 
-# Where some kinds mostly lie, and their colours: these multiply the weights of the settings.
+# Usual places and colours of some kinds. They multiply the weights of the settings.
 KIND_LAYOUTS = dict(
     signature=dict(inside=1, corner=1, lower_right=8), ai_label=dict(lower_right=1),
     date_id=dict(corner=1), squares=dict(lower_right=40, corner=1),
@@ -60,20 +61,20 @@ def _table(**entries):
 class WatermarkSettings:
     """What the training photos look like. Ranges are (low, high), both included.
 
-    Weights are relative: {"logo": 3, "text": 1} draws a logo three times in four. A name that is
-    left out is never drawn. `scales`, `rotations_deg` and `edits` keep their defaults for names
-    that are left out. Lengths are fractions of the image's side.
+    Weights are relative: {"logo": 3, "text": 1} draws a logo three times in four. A missing name is
+    never drawn. In `scales`, `rotations_deg` and `edits` a missing name keeps its default. Lengths
+    are fractions of the image's side.
     """
 
     image_size: Annotated[int, multiple(32, 8192)] = 320  # side of the samples, px
-    # Side over the photo's short side. Above 1 the photo is mirrored at its edges.
+    # Side of the crop / short side of the photo. Above 1 the photo is mirrored at its edges.
     crop_range: Annotated[Range, rising(0.05, 4)] = (0.5, 1.15)
-    native_probability: Probability = 0.5  # the crop shows fine detail of a large photo:
+    native_probability: Probability = 0.5  # crop a large photo at full resolution:
     native_range: Annotated[Range, rising(0.5, 8)] = (1.0, 2.0)  # photo pixels per sample pixel
     flip_probability: Probability = 0.5  # mirror the photo (never the mark)
-    reduce_probability: Probability = 0.2  # shrink the photo before its crop: JPEG's blocks go
+    reduce_probability: Probability = 0.2  # shrink the photo first: no JPEG blocks
     reduce_range: Annotated[Range, rising(0.1, 1)] = (0.35, 0.6)
-    edit_probability: Probability = 0.08  # of each of these, done to the photo before any mark
+    edit_probability: Probability = 0.08  # of each edit of the photo, before the marks
     edits: Annotated[Mapping[str, Range | None], each(EDIT_BOUNDS)] = _table(  # None: never
         contrast=(0.6, 1.7), gamma=(0.6, 1.7), brightness=(0.6, 1.6), levels=(3, 16),
         sharpness=(0.3, 2.0), noise=(2, 20), bars=(0.01, 0.22), collage=(0.0, 0.03),
@@ -85,9 +86,9 @@ class WatermarkSettings:
     kinds: Annotated[Weights, weights(MARKS)] = _table(
         logo=6, text=5, lockup=4, signature=1, ai_label=1, date_id=2, squares=0.5,
     )  # fmt: skip
-    # What marks of the kinds text and lockup say. Empty: random words, names, dates (text.py).
+    # Texts of the kinds text and lockup. Empty: random words, names, dates (text.py).
     texts: Annotated[tuple[str, ...], filled_texts] = ()
-    text_styles: Annotated[tuple[str, ...], names(TEXTS)] = tuple(TEXTS)  # equally often
+    text_styles: Annotated[tuple[str, ...], names(TEXTS)] = tuple(TEXTS)  # all equally often
     layouts: Annotated[Weights, weights(LAYOUTS)] = _table(
         single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1,
         edge=1, lower_right=0.5,
@@ -95,7 +96,7 @@ class WatermarkSettings:
     # Layouts of single kinds, instead of `layouts`. None: `layouts` times KIND_LAYOUTS.
     kind_layouts: Annotated[ByKind, each(MARKS, weights(LAYOUTS))] = None
     mark_scale: Annotated[float, number(0.01, 100)] = 1.0  # enlarges all marks
-    # Long side of the mark over the image's width; in the layout diagonal, over its diagonal.
+    # Long side of the mark / image width; in the layout diagonal, / image diagonal.
     scales: Annotated[Mapping[str, Range], each(LAYOUTS, rising(0.01, 10))] = _table(
         single=(0.15, 1.3), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.1),
         grid=(0.12, 0.7), brick=(0.12, 0.7), centre=(0.2, 1.1), lower_right=(0.04, 0.25),
@@ -106,10 +107,10 @@ class WatermarkSettings:
         corner=(0, 0), centre=(0, 0), lower_right=(0, 0), edge=(0, 0), diagonal=(-5, 5),
         band=(0, 0),  # never turned
     )  # fmt: skip
-    upright_probability: Probability = 0.4  # rotation 0 whatever the range, as most real marks
-    stretch_range: Annotated[Range, rising(0.1, 10)] = (0.6, 1.6)  # width over height, times own
-    logo_stretch_range: Annotated[Range, rising(0.1, 10)] = (0.25, 4.0)  # that of plain logos
-    tile_gap_range: Annotated[Range, rising(0, 10)] = (0.1, 1.0)  # over the mark's long side
+    upright_probability: Probability = 0.4  # rotation 0, as most real marks have
+    stretch_range: Annotated[Range, rising(0.1, 10)] = (0.6, 1.6)  # factor on width / height
+    logo_stretch_range: Annotated[Range, rising(0.1, 10)] = (0.25, 4.0)  # the same for plain logos
+    tile_gap_range: Annotated[Range, rising(0, 10)] = (0.1, 1.0)  # fraction of the mark's long side
 
     colors: Annotated[Weights, weights(COLORS)] = _table(
         original=4, desaturated=1, white=4, black=3, grey=3, tint=4, warm=0.5,
@@ -125,7 +126,7 @@ class WatermarkSettings:
     opacity_range: Annotated[Range, rising(0, 1)] = (0.08, 1.0)
     opacity_power: Annotated[float, number(0.01, 100)] = 1.0  # above 1: more faint marks
     highest_opacity_probability: Probability = 0.12  # the highest opacity of the range
-    # White, without effect or with a shadow, opacity in the range: as far as the above allows.
+    # A white mark, plain or with a shadow, of this opacity, if the settings above allow it.
     usual_look_probability: Probability = 0.2
     usual_opacity_range: Annotated[Range, rising(0, 1)] = (0.3, 1.0)
 
@@ -135,12 +136,12 @@ class WatermarkSettings:
     blur_sigma_range_px: Annotated[Range, rising(0, 100)] = (0.3, 1.0)
     noise_probability: Probability = 0.15  # luminance noise
     noise_std_range: Annotated[Range, rising(0, 255)] = (1.0, 8.0)  # of 255 levels
-    jpeg_probability: Probability = 0.5  # recompress
+    jpeg_probability: Probability = 0.5  # recompress the image
     jpeg_quality_range: Annotated[Range, rising(1, 100)] = (35, 95)
-    enlarge_probability: Probability = 0.5  # all that at a smaller size, then enlarge the result
+    enlarge_probability: Probability = 0.5  # do the above at a smaller size, then enlarge
     enlarge_range: Annotated[Range, rising(1, 10)] = (1.0, 2.0)
-    negative_probability: Probability = 0.1  # a negative of the result, as `segment` views one
-    ignore_undecidable: bool = True  # False: such pixels are labelled by coverage, as elsewhere
+    negative_probability: Probability = 0.1  # invert the result, as one view of `segment`
+    ignore_undecidable: bool = True  # False: the mask is 1 from half coverage on, else 0
 
     def __post_init__(self):
         for item in fields(self):
@@ -150,11 +151,11 @@ class WatermarkSettings:
         check_all(self)
 
     def layouts_of(self, kind: str) -> Weights:
-        """Where marks of a kind lie."""
+        """Weights of the layouts of a kind."""
         return weights_of(kind, self.layouts, self.kind_layouts, KIND_LAYOUTS)
 
     def colors_of(self, kind: str) -> Weights:
-        """Which colours marks of a kind have."""
+        """Weights of the colours of a kind."""
         return weights_of(kind, self.colors, self.kind_colors, KIND_COLORS)
 
 
@@ -162,18 +163,18 @@ class WatermarkSettings:
 
 
 def make_layer(mark: MarkParams, shape: Shape) -> Layer:
-    """The mark as it lies on an image of shape (height, width)."""
+    """The mark at its place on an image of shape (height, width)."""
     length = mark.scale * (math.hypot(*shape) if mark.layout == "diagonal" else shape[1])
     stamp = MARKS[mark.kind](mark, max(4, length))
     return LAYOUTS[mark.layout](EFFECTS[mark.effect](paint(stamp, mark)), mark, shape)
 
 
 def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarray]:
-    """The marks on a photo, and every stage on the way; the same params give the same arrays.
+    """Draws the marks on a photo; gives all stages. The same params give the same arrays.
 
     Args:
         photo: uint8, H x W x 3, RGB, any size; left untouched.
-        params: from `draw_sample`; the fields in SCENE have no part here.
+        params: from `draw_sample`; the fields in SCENE are not used here.
 
     Returns:
         photo, composite (with marks), image (after recompression and the like): uint8,
@@ -203,11 +204,11 @@ class WatermarkDataset(Dataset):
 
     A sample is a pure function of (seed, epoch, index): `dataset[7]` is always the same sample,
     `dataset[3, 7]` takes its place in epoch 3 (`FreshSampler` asks for it). The photos come in
-    shuffled decks, so that each is shown as often as its weight says. As many samples in a row as
-    `marks_per_crop` says show the same crop with other marks: only the marks tell them apart.
+    shuffled rounds, and the weight of a photo says how often it comes. `marks_per_crop` samples in
+    a row show the same crop with different marks, so that they differ only in the marks.
 
     A sample is a dictionary of tensors:
-        image: uint8, 3 x S x S, RGB 0..255; a JPEG, as all that `segment` shows the network.
+        image: uint8, 3 x S x S, RGB 0..255; saved as a JPEG, as `segment` does with every view.
         mask: uint8, 1 x S x S, 1 = mark, 0 = none, IGNORE = undecidable (`honest_mask`).
         label: uint8, scalar, 1 = the photo carries a visible mark, 0 = it does not, or IGNORE.
     """
@@ -224,11 +225,11 @@ class WatermarkDataset(Dataset):
     ):
         """
         Args:
-            photos, logos: from `find_photos` and `find_images`. Marks without logos need none.
+            photos, logos: from `find_photos` and `find_images`. Kinds without logos need none.
             settings: what the samples look like.
             length: samples per epoch, 1 or more; by default one for each photo.
-            seed: of all randomness.
-            fonts: from `find_fonts`; by default those that matplotlib ships.
+            seed: decides all random numbers.
+            fonts: from `find_fonts`; by default the fonts of matplotlib.
             marks_per_crop: samples in a row that show the same crop, 1 or more.
         """
         if marks_per_crop < 1 or (length is not None and length < 1):
@@ -248,16 +249,16 @@ class WatermarkDataset(Dataset):
         return self.length
 
     def params(self, index) -> SampleParams:
-        """What was drawn for a sample: an index, or (epoch, index)."""
+        """The random parameters of a sample, given by its index or by (epoch, index)."""
         epoch, index = split_index(index, self.length)
         params, first = self._draw(epoch, index), index - index % self.marks_per_crop
-        if index == first:  # nothing to share: the usual case draws once
+        if index == first:  # shares no crop: one draw is enough
             return params
         scene = self._draw(epoch, first)
         return replace(params, **{name: getattr(scene, name) for name in SCENE})
 
     def _draw(self, epoch: int, index: int) -> SampleParams:
-        rng = Random(f"{self.seed} {epoch} {index}")  # hashed: neighbours have nothing in common
+        rng = Random(f"{self.seed} {epoch} {index}")  # hashed: samples are independent
         settings, crops = self.settings, math.ceil(self.length / self.marks_per_crop)
         number = self._shuffled.number(epoch * crops + index // self.marks_per_crop)
         params = draw_sample(settings, rng, len(self.photos), self.logos, self.fonts)
@@ -270,16 +271,16 @@ class WatermarkDataset(Dataset):
 
     @property
     def files(self) -> dict[str, list]:
-        """The files that samples are made of, as `splits.make_manifest` takes them."""
+        """The source files of the samples, as arguments of `splits.make_manifest`."""
         return dict(photos=self.photos, logos=self.logos, fonts=self.fonts)
 
     def with_mark(self, mark: OwnMark, settings: WatermarkSettings):
-        """The same photos with a mark of one's own."""
+        """A dataset of the same photos with your own mark."""
         files = (self.photos, mark.logos, mark.settings(settings))
         return WatermarkDataset(*files, self.length, self.seed, mark.fonts)
 
     def stages(self, index) -> dict[str, np.ndarray]:
-        """A sample taken apart; see `render_sample`."""
+        """All stages of a sample; see `render_sample`."""
         params = self.params(index)
         photo, *second = self._shuffled.read(params, self.settings.image_size)
         return render_sample(params, photo, self.settings.image_size, *second)
@@ -303,7 +304,7 @@ def make_datasets(
     marks_per_crop: int = 1,
     val_settings: WatermarkSettings | None = None,
 ) -> tuple[WatermarkDataset, WatermarkDataset]:
-    """Train and validation datasets that share neither a photo nor a logo, unless it is the only.
+    """Training and validation datasets without a common photo or logo, if there are two or more.
 
     Args:
         photos: folders, see `files.find_photos`; by default the sample photos of scikit-image.
@@ -312,10 +313,10 @@ def make_datasets(
         settings, seed: see `WatermarkDataset`; validation draws marks of its own from the seed.
         train_length, val_length: samples per epoch; by default one for each photo.
         val_fraction: share of photos and of logos kept for validation.
-        held_out: a manifest of files that neither may use, the benchmark's; None: no such files.
-        marks_per_crop: of the training samples; validation has a photo for each.
-        val_settings: of the validation samples. By default they are the default settings at the
-            training's image_size, whatever `settings` says: so trainings can be compared.
+        held_out: a manifest of the test set's files, which neither may use; None: no such files.
+        marks_per_crop: for training; each validation sample has its own crop.
+        val_settings: for validation. By default the default settings with the training's
+            image_size, whatever `settings` says, so that trainings can be compared.
     """
     settings = settings or WatermarkSettings()
     if val_settings is None:

@@ -1,4 +1,4 @@
-"""The watermark segmenter: loss, metrics, training step, and image in, mask out.
+"""The watermark segmenter: loss, metrics, training step, and prediction.
 
     model = WatermarkSegmenter.load("weights")
     result = model.segment("photo.jpg")
@@ -47,14 +47,14 @@ def segmentation_loss(
 ) -> Tensor:
     """Loss of all decidable pixels plus soft Dice of each image, averaged over marked images.
 
-    Dice weighs small marks like large ones but says nothing about clean photos; BCE does, but
-    little, as a false spot has few pixels: hence the third part, off unless it has a weight.
+    Dice gives small and large marks equal weight but ignores clean photos. BCE includes them, but a
+    small false mark adds little. `clean_weight` adds a third term for clean photos.
 
     Args:
         logits: float, N x 1 x H x W.
         mask: integer, N x 1 x H x W: 1, 0, or IGNORE for pixels without weight.
         pixel_loss: a name in PIXEL_LOSSES.
-        clean_weight: of how far clean images are marked, 0..1 each, 0.5 at CLEAN_LIMIT.
+        clean_weight: weight of the false marks on clean images: 0..1 each, 0.5 at CLEAN_LIMIT.
     """
     return add_means(segmentation_terms(logits, mask, pixel_loss, clean_weight))
 
@@ -71,9 +71,9 @@ def segmentation_terms(
     total = (probability + target).sum((1, 2, 3))
     marked = target.amax((1, 2, 3))
     dice = (1 - (2 * overlap + 1) / (total + 1)) * marked
-    clean = (1 - marked) * decided.amax((1, 2, 3))  # not those that fill up a batch
+    clean = (1 - marked) * decided.amax((1, 2, 3))  # without the padding of a batch
     share = probability.square().sum((1, 2, 3)) / decided.sum((1, 2, 3)).clamp(min=1)
-    false = share / (share + CLEAN_LIMIT) * clean  # squared: sure pixels count most
+    false = share / (share + CLEAN_LIMIT) * clean  # squared: certain pixels count most
     sums = torch.stack([pixels.sum(), dice.sum(), clean_weight * false.sum()])
     return torch.stack([sums, torch.stack([decided.sum(), marked.sum(), clean.sum()])], 1)
 
@@ -86,13 +86,13 @@ def score_terms(score_logit: Tensor, label: Tensor) -> Tensor:
 
 
 def add_means(terms: Tensor) -> Tensor:
-    """The means of terms, each given as sum and count (K x 2), added up; of no count: 0."""
+    """Sum of the means of K terms, each given as sum and count (K x 2); a count of 0 gives 0."""
     sums, counts = terms.unbind(1)
     return (sums / counts.clamp(min=1)).sum()
 
 
 class MeanLoss(Metric):
-    """`add_means` of all batches so far as if they were one, however the images are shared out."""
+    """`add_means` of all batches so far as one, whatever their sizes and processes."""
 
     def __init__(self, terms: int):
         super().__init__()
@@ -106,10 +106,10 @@ class MeanLoss(Metric):
 
 
 def keep_loss(logits: Tensor, before: Tensor) -> Tensor:
-    """How far probabilities moved: mean Kullback-Leibler divergence from those of `before`.
+    """Mean Kullback-Leibler divergence of the probabilities from those of `before`.
 
     Args:
-        logits, before: float, of equal shape; gradients flow to the first.
+        logits, before: float, of equal shape; only `logits` gets gradients.
 
     Source: Li and Hoiem, "Learning without Forgetting", ECCV 2016.
     """
@@ -119,12 +119,12 @@ def keep_loss(logits: Tensor, before: Tensor) -> Tensor:
 
 
 def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
-    """Share of the full learning rate: rising, constant, and falling to 0 over the last steps.
+    """Factor on the learning rate: it rises, stays at 1, and falls to 0 over the last steps.
 
     Args:
         step: from 0 on.
-        warmup, decay: length of the rise and of the fall, steps; 0: none.
-        total: steps of the training; math.inf where it has no end.
+        warmup, decay: number of steps of the rise and of the fall; 0: none.
+        total: steps of the training; math.inf if it has no end.
     """
     rise = min(1.0, (step + 1) / max(1, warmup))
     fall = min(1.0, max(0.0, total - step) / min(decay, total)) if decay else 1.0
@@ -132,10 +132,10 @@ def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
 
 
 class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
-    """Trains and runs the network. Batches are those of `dataset.WatermarkDataset`.
+    """Trains and runs the network. Batches come from `dataset.WatermarkDataset`.
 
-    `segment` and `export_onnx` are of `inference.deploy.TorchSegmenter`; `save`, `load`,
-    `from_pretrained` and `push_to_hub` of `inference.weights.SavedModel`.
+    `segment` and `export_onnx` come from `inference.deploy.TorchSegmenter`; `save`, `load`,
+    `from_pretrained` and `push_to_hub` from `inference.weights.SavedModel`.
     """
 
     def __init__(
@@ -160,22 +160,22 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
             encoder: a name that smp.encoders.get_encoder knows.
             encoder_weights: start of the encoder: "imagenet" (smp downloads it), a path to a
                 .safetensors file in smp's naming, or None (random).
-            bridge_channels: to which the encoder's deepest features are narrowed for the decoder.
+            bridge_channels: channels of the encoder's deepest features at the decoder's input.
             decoder_channels: width of each decoder block, deepest first.
             learning_rate, weight_decay: of AdamW. Norms and biases do not decay.
-            encoder_rate: the encoder's learning rate, as a fraction of that of the rest.
-            warmup_steps: over which the rate rises linearly; then it stays.
-            decay_steps: the last steps of the training, over which the rate falls linearly to 0;
-                0 leaves it constant, so that the training can be prolonged from its checkpoint.
+            encoder_rate: the encoder's learning rate, as a fraction of `learning_rate`.
+            warmup_steps: the first steps, over which the learning rate rises linearly.
+            decay_steps: the last steps, over which the learning rate falls linearly to 0. With 0 it
+                stays constant and you can continue the training from its checkpoint.
             score_weight: weight of the image score in the loss; with 0 its head learns nothing.
-            clean_weight: weight of what clean images have marked; 0.3 halves the number of photos
-                that are falsely marked, and misses more marks (log 50).
+            clean_weight: weight of the false marks on clean images; 0.3 halves the number of photos
+                with a false mark, and the network misses more marks (log 50).
             pixel_loss: a name in PIXEL_LOSSES, added to the Dice loss.
-            keep_weight: above 0, the training starts from a trained network and must not forget:
-                on the batch's general samples (`mixing.MixedDataset`) the answer of that network is
-                the target, with this weight, and batch norm is frozen, too.
-            freeze_batch_norm: batch norm keeps the statistics that it has. Right for a short
-                training of trained weights: those of a few small samples are worse.
+            keep_weight: above 0, the training starts from a trained network and keeps its output:
+                on the batch's general samples (`mixing.MixedDataset`) this output is the target,
+                with this weight. Batch norm is frozen.
+            freeze_batch_norm: batch norm keeps its statistics. Use it for a short training of
+                trained weights, because statistics of few samples are worse.
         """
         if pixel_loss not in PIXEL_LOSSES:
             raise ValueError(f"pixel_loss is {pixel_loss!r}; use {', '.join(PIXEL_LOSSES)}.")
@@ -187,7 +187,7 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         self.network = SegmentationNetwork(encoder, bridge_channels, decoder_channels)
         if encoder_weights is not None:
             load_encoder(self.network.encoder, encoder, encoder_weights)
-        # Part of the checkpoint, so that a resumed training keeps to the same answers.
+        # Part of the checkpoint, so that a resumed training has the same targets.
         self.teacher = copy.deepcopy(self.network).requires_grad_(False) if keep_weight else None
         self.mean_loss = MeanLoss(terms=4)
         self.image_iou, self.clean_marked = MeanMetric(), MeanMetric()
@@ -234,9 +234,9 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         return add_means(self._truth_terms(logits, score_logit, batch))
 
     def _adapting_loss(self, batch) -> Tensor:
-        """Own samples are judged by their truth, general ones by what the teacher answers.
+        """The target is the mask for own samples, and the teacher's output for general ones.
 
-        The teacher answers on any picture: mixed ones make many of the few photos at hand.
+        General images are mixed with each other: the teacher gives a target for any image.
         """
         general, image = batch["general"], batch["image"].float() / 255
         image[general] = mix_pictures(image[general])
@@ -276,10 +276,10 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         self._share_statistics()
 
     def _share_statistics(self) -> None:
-        """Gives every process the batch-norm statistics of the first, which are those saved.
+        """Gives every process the batch-norm statistics of the first process, which get saved.
 
-        Weights are equal in all processes, but these each has from its own samples. DDP shares them
-        too, but not at every validation: not after a step that only gathered gradients.
+        All processes have the same weights, but each has the statistics of its own samples. DDP
+        shares these too, but not after a step that only accumulated gradients.
         """
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
@@ -308,7 +308,7 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         self.log("val/score_auroc", self.auroc)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Raises ValueError if the checkpoint is of another network, or of another training."""
+        """Raises ValueError if the checkpoint belongs to another network or kind of training."""
         check_same_network(checkpoint.get("hyper_parameters", {}), self.hparams)
         taught = any(name.startswith("teacher.") for name in checkpoint["state_dict"])
         if taught != bool(self.hparams.keep_weight):
@@ -338,7 +338,7 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         return self.network.parameter_groups(*rates, settings.weight_decay)
 
     def _keep_own_rates(self) -> None:
-        """Sets rates and decay that this training asks for; a checkpoint brings its own."""
+        """Sets this training's learning rates and weight decay instead of the checkpoint's."""
         scheduler = self.lr_schedulers()
         groups = scheduler.optimizer.param_groups
         for group, own, share in zip(groups, self._groups(), scheduler.lr_lambdas):
