@@ -1,7 +1,7 @@
 """A page that finds watermarks in the browser: `python app.py`, then open the address it prints.
 
-Three tabs: one photo or clip, how visible a mark of your own is, many images. Everything runs on
-this machine, uploads are deleted, and without --share nothing is sent anywhere.
+The page has three tabs: one photo or clip, how visible your own mark is, and many images.
+Everything runs on this machine. Uploads are deleted. Without --share nothing is sent anywhere.
 """
 
 import argparse
@@ -40,16 +40,16 @@ from inference.segmenter import MIN_SCORE, THRESHOLD, Segmenter, decide
 
 UPLOAD_LIMIT = "200mb"  # of one file
 PREVIEW_PX = 1280  # longest side of a photo that is shown
-GALLERY_PX = 640  # of one of many
-MAX_PIXELS = 50_000_000  # of one photo, which takes some 18 bytes a pixel while it is looked at
-SESSIONS = 16  # of which the latest answer is kept, 4 bytes a pixel each
-MAX_WAITING = 64  # requests; a further one is told that the queue is full
+GALLERY_PX = 640  # longest side of a photo in the gallery
+MAX_PIXELS = 50_000_000  # of one photo; the network needs some 18 bytes a pixel
+SESSIONS = 16  # whose latest answers stay in memory, 4 bytes a pixel each
+MAX_WAITING = 64  # requests; one more gets the message that the queue is full
 MAX_FILES = 24  # of the tab for many images
 MAX_TEXT = 60  # characters of a mark
-SWEEP_S, KEEP_S = 60, 840  # how often files are looked at, and from which age on deleted
+SWEEP_S, KEEP_S = 60, 840  # how often old files are deleted, and from which age on
 EXAMPLES = {"Two marks": "example", "No mark": "example_clean", "Coins, no mark": "example_coins"}
 EXAMPLES = {name: Path(__file__).parent / f"docs/{file}.jpg" for name, file in EXAMPLES.items()}
-COLUMN_PX = 320  # least width: a phone shows one column
+COLUMN_PX = 320  # minimum width: a phone shows one column
 NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}  # of all events that run it
 TABLE = ["path", "score", "coverage", "error"]  # columns of the report that are shown
 SIZE = "The mark's longer side over the photo's shorter one"
@@ -58,7 +58,7 @@ SLIDERS = [  # (least, most, start, step), texts; in the order of `inference.seg
     ((0, 50, 0, 1), {"label": "Dilation (px)", "info": "Widens the mask"}),
     ((0, 1, MIN_SCORE, 0.01), {"label": "Min. score", "info": "Below it the mask is empty"}),
 ]
-NETWORK_THREAD = ThreadPoolExecutor(1)  # OpenVINO keeps memory for every thread that it has served
+NETWORK_THREAD = ThreadPoolExecutor(1)  # OpenVINO keeps memory for every thread that called it
 CSS = ".drop .wrap { padding-top: 28px; }"
 PASTE_JS = """() => document.addEventListener('paste', (event) => {
   const drop = [...document.querySelectorAll('.drop')].find((one) => one.offsetParent);
@@ -69,12 +69,12 @@ PASTE_JS = """() => document.addEventListener('paste', (event) => {
 })"""
 
 
-# --- What the events of the page call ----------------------------------------------------------
+# --- Functions that the events of the page call ------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the network says of one photo or clip of H x W pixels. Each visitor's latest is kept."""
+    """The result for a photo or clip of H x W pixels. The page keeps each visitor's latest."""
 
     name: str
     photo: np.ndarray  # uint8, h x w x 3, RGB, at most PREVIEW_PX long; a frame of a clip
@@ -84,7 +84,7 @@ class Answer:
 
 
 def ask(segmenter: Segmenter, path: str) -> Answer:
-    """Asks the network; ValueError if the photo or clip cannot be used."""
+    """Runs the network on a photo or clip; ValueError if it cannot use the file."""
     name = Path(path).stem
     if not is_clip(path):
         check_size(path)
@@ -103,7 +103,7 @@ def ask(segmenter: Segmenter, path: str) -> Answer:
 
 
 def check_size(path) -> None:
-    """Raises ValueError if a photo has more than MAX_PIXELS. What is broken, `read_image` finds."""
+    """Raises ValueError if a photo has more than MAX_PIXELS. Ignores broken files."""
     try:
         with open_photo(path) as image:
             pixels = image.width * image.height
@@ -120,12 +120,12 @@ def check_size(path) -> None:
 
 @contextmanager
 def explained(*paths):
-    """What can be wrong with a visitor's files becomes a sentence on the page."""
+    """Shows errors of a visitor's files as a sentence on the page."""
     try:
         yield
     except (OSError, ValueError) as error:
         text = str(error)
-        for path in filter(None, paths):  # a visitor knows its name alone
+        for path in filter(None, paths):  # a visitor knows only the file's name
             text = text.replace(str(path), Path(path).name)
         raise gr.Error(html.escape(text), duration=None, print_exception=False) from error
 
@@ -141,7 +141,7 @@ def find_upload(segmenter: Segmenter, path: str | None, *settings):
 
 
 def show(answer: Answer | None, *settings):
-    """Pictures to compare, score, a sentence, the mask and its file: all without the network."""
+    """Pictures to compare, score, a sentence, mask and mask file. Does not run the network."""
     if answer is None:
         gr.Warning("Choose a photo, or choose it again: its answer is no longer in memory.")
         return [gr.skip()] * 5
@@ -157,13 +157,13 @@ def show(answer: Answer | None, *settings):
 
 
 def look(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, size: float):
-    """A mark on a photo, what is found of it, a sentence, and the heat map."""
+    """A photo with the mark, the photo with the mask, a sentence, and the heat map."""
     from evaluation.figures import to_picture
     from evaluation.visibility import heat_map, try_mark  # slow to import: PyTorch
 
     photo, text = photo or EXAMPLES["No mark"], text or ""
     with explained(logo, photo):
-        if len(text) > MAX_TEXT:  # the page's own limit holds in browsers alone
+        if len(text) > MAX_TEXT:  # only browsers check the limit of the text field
             raise ValueError(f"The text has {len(text)} characters. Give {MAX_TEXT} at most.")
         for path in filter(None, (logo, photo)):
             check_size(path)
@@ -176,14 +176,14 @@ def look(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, si
 
 
 def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)):  # noqa: B008
-    """Overlays, table and ZIP file of a handful of images: highest score first."""
+    """Overlays, table and ZIP file of several images, highest score first."""
     with explained(), tempfile.TemporaryDirectory() as folder:
         if not paths or len(paths) > MAX_FILES:
             raise ValueError(f"{len(paths or [])} files came. Choose 1 to {MAX_FILES}.")
         photos, masks, report = (Path(folder, name) for name in ("photos", "masks", "report.jsonl"))
         photos.mkdir()
         records = [record for path in map(Path, paths) if (record := refused(path, photos))]
-        if len(records) < len(paths):  # a folder, in which no list of paths is followed
+        if len(records) < len(paths):  # a folder, where .txt lists of paths are ignored
             segment_files([photos], masks, Options(overlay=True), segmenter, True)
             records += map(json.loads, (masks / report.name).read_text().splitlines())
         records = [{**record, "path": Path(record["path"]).name} for record in records]
@@ -191,7 +191,7 @@ def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)
         report.write_text("".join(json.dumps(record) + "\n" for record in records))
         good = [record for record in records if record["error"] is None]
         gallery, data = [overlay_of(masks, one) for one in good], io.BytesIO()
-        with zipfile.ZipFile(data, "w") as archive:  # PNG files would not become smaller
+        with zipfile.ZipFile(data, "w") as archive:  # no compression: PNG has its own
             for file in (report, *(masks / one["mask"] for one in good)):
                 archive.write(file, file.name)
         file = save_bytes_to_cache(data.getvalue(), "masks.zip", get_upload_folder())
@@ -199,13 +199,13 @@ def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)
 
 
 def overlay_of(masks: Path, record: dict) -> tuple[np.ndarray, str]:
-    """The photo with its mask in red, and what stands below it."""
+    """The photo with its mask in red, and its caption."""
     rgb = read_image((masks / record["mask"]).with_suffix(".overlay.jpg"))
     return shrunk(rgb, GALLERY_PX), f"{record['score']:.2f} {record['path']}"
 
 
 def refused(path: Path, folder: Path) -> dict | None:
-    """The record of a file that is not looked at; any other is copied, under a name of its own."""
+    """The record of a file that is refused. Copies any other into `folder`, under a unique name."""
     name = path.name
     try:
         check_size(path)
@@ -224,7 +224,7 @@ def refused(path: Path, folder: Path) -> dict | None:
 
 
 def make_page(segmenter: Segmenter) -> gr.Blocks:
-    """The page, which `launch` starts."""
+    """The page; `launch` starts it."""
     page = gr.Blocks(
         title="Watermark segmentation", analytics_enabled=False, delete_cache=(SWEEP_S, KEEP_S)
     )
@@ -244,9 +244,9 @@ def make_page(segmenter: Segmenter) -> gr.Blocks:
 
 
 def drop(label: str, **options) -> gr.File:
-    """A place for any file: what cannot be used is explained after the upload."""
+    """A field that takes any file; the page explains after the upload why it cannot use one."""
     field = gr.File(label=label, height=170, elem_classes="drop", **options)
-    # `gr.File` itself leaves an empty file for each one that comes.
+    # `gr.File` itself leaves an empty file behind for each upload.
     field.preprocess = lambda got: getattr(got, "path", None) or (got and [f.path for f in got])
     return field
 
@@ -286,7 +286,7 @@ def photo_tab(segmenter: Segmenter) -> None:
             function, [given, *sliders], [answer, probability, *shown], show_progress_on=compare,
             api_name="find_upload" if given is photo else False, **NETWORK,
         )  # fmt: skip
-        for after in (answered.success, answered.failure):  # room for the next one
+        for after in (answered.success, answered.failure):  # empties the field for the next file
             after(lambda: None, None, photo, queue=False)
     gr.on(
         [slider.input for slider in sliders], show, [answer, *sliders], shown,
@@ -340,15 +340,15 @@ def main(arguments=None) -> None:
     )
     add = parser.add_argument
     add("--weights", default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
-    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")  # as a Space sets it
-    add("--host", default=host, help="address to listen at; 0.0.0.0: for the whole network")
+    host = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")  # a Space sets it
+    add("--host", default=host, help="address to listen at; 0.0.0.0: for the local network")
     add("--port", type=int, default=7860)
     add("--share", action="store_true", help="open it to the internet through Gradio's servers")
     options = parser.parse_args(arguments)
     matplotlib.use("Agg")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl+C
     try:
-        with tempfile.TemporaryDirectory() as folder:  # Gradio leaves files behind at its end
+        with tempfile.TemporaryDirectory() as folder:  # deletes the files that Gradio leaves
             os.environ["GRADIO_TEMP_DIR"] = folder
             page = make_page(load_segmenter(options.weights))
             launch(page, server_name=options.host, server_port=options.port, share=options.share)

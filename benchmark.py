@@ -1,13 +1,13 @@
-"""How fast this machine is; each command prints one table or two.
+"""Measures how fast this machine is. Each command prints one or two tables.
 
 python benchmark.py inference    `segment` on photos of 512 and 1,600 px, and the original network
-python benchmark.py samples      training samples, beside decoding the same photos and nothing else
-python benchmark.py training     training steps on new samples, beside steps on one cached batch
-python benchmark.py scan         segment.py and scan.py on a folder, as a user calls them
+python benchmark.py samples      training samples; for comparison, only decoding the same photos
+python benchmark.py training     training steps on new samples; for comparison, on one cached batch
+python benchmark.py scan         segment.py and scan.py on a folder, called as a user does
 
 A row has a name, images per second, and the ratio to the first row of its table. The original
-network is the one of the repository that this one rebuilds: smp's Unet with the encoder mit_b5, in
-fp32. It has random weights here, because only its speed counts.
+network, which this repository replaces, is smp's Unet with the encoder mit_b5 in fp32. It has
+random weights here, because only its speed counts.
 """
 
 import argparse
@@ -40,22 +40,22 @@ from samples.loading import make_loader
 
 ROOT = Path(__file__).parent
 SIZES_PX = ((512, 512), (1600, 1200))  # width and height of the photos to segment
-PHOTO_PX = (500, 375)  # of the photos that are written if none are given
-WARM_UP_STEPS = 3  # of a training: they allocate memory and choose kernels
-ENDLESS = 10**6  # samples of an epoch that no run comes to the end of
+PHOTO_PX = (500, 375)  # of the photos that this command writes if you give none
+WARM_UP_STEPS = 3  # not timed: they allocate memory and choose kernels
+ENDLESS = 10**6  # samples of an epoch, more than any run needs
 
 
 # --- Measuring ---------------------------------------------------------------------------------
 
 
 def images_per_s(function, images: int, seconds: float) -> float:
-    """Images per second of a function that handles so many in one call."""
+    """Images per second of a function that handles `images` of them in one call."""
     timer = Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
     return images / timer.blocked_autorange(min_run_time=seconds).mean
 
 
 def report(title: str, rates: dict[str, float]) -> dict[str, float]:
-    """Prints rates, images per second, with their ratios to the first one; returns them."""
+    """Prints and returns rates in images per second; prints their ratios to the first, too."""
     print(f"\n{title}")
     first = next(iter(rates.values()))
     for name, rate in rates.items():
@@ -64,7 +64,7 @@ def report(title: str, rates: dict[str, float]) -> dict[str, float]:
 
 
 def machine() -> dict:
-    """What the figures depend on."""
+    """The hardware and software that the numbers depend on."""
     info = Path("/proc/cpuinfo")  # Linux: "name : value" in each line
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
@@ -103,13 +103,13 @@ def original_network(device, width: int, height: int):
 
 
 def segmenters() -> dict:
-    """Name to segmenter, with the shipped weights, of each program that this machine can run."""
+    """Name to segmenter, with the shipped weights, for each backend that this machine has."""
     names = BACKENDS[1:] if find_spec("openvino") else ["torch"]
     return {name: load_segmenter(backend=name) for name in names}
 
 
 def benchmark_inference(options, folder: Path) -> dict:
-    """`segment` from pixels to mask, by each program; the original network from input to output."""
+    """Times `segment` with each backend, and one pass of the original network."""
     photo, device, programs = sample_photos()[0].read(), best_device(), segmenters()
     results = {}
     for width, height in SIZES_PX:
@@ -129,7 +129,7 @@ def training_samples(folder: Path, size: int):
 
 
 def benchmark_samples(options, folder: Path) -> dict:
-    """Training samples with default settings, by one process and by the workers of a loader."""
+    """Times training samples with default settings, in one process and in a loader's workers."""
     samples = training_samples(folder, options.size)
     paths = itertools.cycle([str(file.path) for file in samples.photos])
     numbers = itertools.count()
@@ -144,7 +144,7 @@ def benchmark_samples(options, folder: Path) -> dict:
 
 
 def training_rate(loader, seconds: float) -> float:
-    """Images per second of Lightning's Trainer, set up as train.py does, after WARM_UP_STEPS."""
+    """Images per second of Lightning's Trainer after WARM_UP_STEPS, with the setup of train.py."""
     times, images = [], 0
 
     def tick(trainer, model, outputs, batch, number):
@@ -165,7 +165,7 @@ def training_rate(loader, seconds: float) -> float:
 
 
 def benchmark_training(options, folder: Path) -> dict:
-    """A training on new samples, and the same steps on one batch that lies on the device."""
+    """Times training steps on new samples, and on one batch that stays on the device."""
     samples = training_samples(folder, options.size)
     batch = next(iter(make_loader(samples, options.batch_size)))
     batch = {name: value.to(best_device()) for name, value in batch.items()}
@@ -190,7 +190,7 @@ def run_command(name: str, source: Path, output: Path) -> float:
 
 
 def benchmark_scan(options, folder: Path) -> dict:
-    """Folders of photos by the two commands; a run on a single photo tells what the start takes."""
+    """Times the two commands on a folder. A run on a single photo gives the start-up time."""
     commands = ["segment.py", *(["scan.py"] if find_spec("ray") else [])]
     rates = {}
     with tempfile.TemporaryDirectory() as work:

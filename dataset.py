@@ -252,7 +252,7 @@ class WatermarkDataset(Dataset):
         """The random parameters of a sample, given by its index or by (epoch, index)."""
         epoch, index = split_index(index, self.length)
         params, first = self._draw(epoch, index), index - index % self.marks_per_crop
-        if index == first:  # shares no crop: one draw is enough
+        if index == first:  # the first of its crop: one draw is enough
             return params
         scene = self._draw(epoch, first)
         return replace(params, **{name: getattr(scene, name) for name in SCENE})

@@ -1,15 +1,15 @@
-"""Accuracy of a weights folder, and what makes trained weights ready to publish.
+"""Measures the accuracy of weights, and makes trained weights ready to publish.
 
-python evaluate.py field --clean DIR --marked DIR           your own photos, without any mask
+python evaluate.py field --clean DIR --marked DIR           your own photos, no masks needed
 python evaluate.py measure --photos DIR --logos DIR         the synthetic test set
 python evaluate.py measure --images DIR --masks DIR         photos whose masks you painted
 python evaluate.py average A B --output DIR                 the mean of trained networks
-python evaluate.py fit-score ... --weights DIR              the score, fitted on whole photos
-python evaluate.py calibrate ... --weights DIR              the score, made a probability
-python evaluate.py quantize ... --weights DIR               the network in 8-bit integers
+python evaluate.py fit-score ... --weights DIR              fit the score on whole photos
+python evaluate.py calibrate ... --weights DIR              turn the score into a probability
+python evaluate.py quantize ... --weights DIR               write the network in 8-bit integers
 
-`python evaluate.py measure --help` lists the options of a command. docs/accuracy.md says what the
-slices of the test set and the numbers mean.
+`python evaluate.py measure --help` lists the options of this command. docs/accuracy.md explains the
+slices of the test set and the numbers.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from samples.files import find_photos
 from samples.splits import TEST_PHOTOS
 
 COUNT = 100  # images of each slice
-CHANGES = {  # commands that write into the weights: function, purpose, and how many of what
+CHANGES = {  # commands that change the weights: function, purpose, default count, unit
     "fit-score": (fit_score, "fit the score on whole training photos", 4000, "photos"),
     "calibrate": (calibrate, "make the score a probability, on validation photos", 20,
                   "marked photos of each slice"),
@@ -84,8 +84,8 @@ def run_average(options) -> None:
 
 
 def change_weights(change, options) -> None:
-    """Calls a function that writes into the weights, and prints what it says."""
-    check_writable(options.weights)  # before the work whose result it gets
+    """Calls a function that changes the weights, and prints its result."""
+    check_writable(options.weights)  # before the long computation
     folders = options.photos, options.logos, options.fonts
     split = [options.val_fraction] if "val_fraction" in options else []
     print(change(options.weights, folders, *split, options.count, options.seed))
@@ -113,7 +113,7 @@ def add_measuring(add, output: str) -> None:
     add("--threshold", type=float, default=THRESHOLD,
         help=f"probability from which a pixel is marked (default: {THRESHOLD})")  # fmt: skip
     add("--fast", action="store_true", help="look at each image once: faster, less accurate")
-    add("--backend", choices=BACKENDS, default="auto", help="what computes")
+    add("--backend", choices=BACKENDS, default="auto", help="program that runs the network")
     add("--output", type=Path, default=Path(output), help=f"folder to write to ({output})")
 
 
@@ -127,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
         one.set_defaults(run=run)
         return one.add_argument
 
-    add = command("field", run_field, "how to set min_score for your own photos, without masks")
+    add = command("field", run_field, "choose min_score for your own photos, without masks")
     add("--clean", nargs="+", required=True, help="folders of your photos without marks")
     add("--marked", nargs="+", help="folders of your photos with marks")
     add_measuring(add, "field")
@@ -137,11 +137,11 @@ def make_parser() -> argparse.ArgumentParser:
     add_files(add, None, "images of each slice, each of another photo if there are enough", False)
     add("--large", nargs="+", help="folders of large photos, for the slices large-*")
     add("--print", nargs="+", help="folders of documents and print, for the slices print-*")
-    add("--manifest", help="use the photos, logos and, of --fonts, the fonts that this file lists, "
-        "no other")  # fmt: skip
+    add("--manifest", help="use only the photos, logos and, of --fonts, the fonts that this file "
+        "lists")  # fmt: skip
     add("--slices", nargs="+", choices=SLICES, metavar="SLICE", help=", ".join(SLICES))
     add("--images", help="folder of real images, instead of --photos")
-    add("--masks", help="folder of their masks, of the same names: white = mark")
+    add("--masks", help="folder of their masks, with the same names: white = mark")
     add("--save-images", action="store_true", help="write the test images and masks, too")
 
     add = command("average", run_average, "write the mean of trained networks")

@@ -1,10 +1,10 @@
 """Trains the segmenter: `python train.py fit --config configs/train.yaml --data.photos DIR`.
 
 Every argument of `WatermarkSegmenter`, `WatermarkData` and Lightning's Trainer can be given on the
-command line or in a YAML file. The run's folder under lightning_logs/ gets metrics for TensorBoard
-and as CSV and, from the callbacks in configs/, sample pictures, after every epoch `last.ckpt`
-(continue with `--ckpt_path .../last.ckpt`) and `weights/`, the averaged model.
-With configs/adapt.yaml it teaches a mark of your own to trained weights.
+command line or in a YAML file. A training writes into its own folder under lightning_logs/: metrics
+for TensorBoard and as CSV, sample pictures, and after every epoch `weights/` (the averaged model)
+and `last.ckpt` (continue with `--ckpt_path .../last.ckpt`).
+With configs/adapt.yaml it trains shipped weights on your own mark.
 `python train.py validate ... --init_from weights` measures a weights folder on validation samples.
 """
 
@@ -32,9 +32,9 @@ from samples.splits import TRAINED_ON, make_manifest, merge_manifests, read_mani
 class WatermarkData(pl.LightningDataModule):
     """Synthetic samples from folders of photos, logos and fonts; see `dataset.make_datasets`.
 
-    With `mark`, a folder (`own_mark.find_mark`), or `images` and `masks`, folders of painted pairs,
-    `own_share` of the training samples show these, looking as `own_settings` say, and all
-    validation samples do (`mixing.mix_in`).
+    `mark` is a folder (`own_mark.find_mark`). `images` and `masks` are folders of painted pairs. If
+    given, a share `own_share` of the training samples and all validation samples show them
+    (`mixing.mix_in`). `own_settings` say how the mark looks.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class WatermarkData(pl.LightningDataModule):
         self.own = dict(share=own_share, settings=own_settings, val_fraction=val_fraction)
         self.mark = find_mark(mark) if mark else None
         self.pairs = find_pairs(images, masks) if images else None
-        self.trained_before = make_manifest()  # files that the starting weights have seen
+        self.trained_before = make_manifest()  # training files of the start weights
 
     def setup(self, stage: str) -> None:
         if hasattr(self, "train_data"):  # the command line calls it early
@@ -88,9 +88,9 @@ class WatermarkData(pl.LightningDataModule):
             self.train_data, self.val_data = mixed
 
     def trained_on(self):
-        """The manifest of all files that the model has been trained on; validation's are not.
+        """The manifest of all training files, without the validation files.
 
-        None if the starting weights do not say theirs.
+        None if the training files of the start weights are unknown.
         """
         if self.trained_before is None:
             return None
@@ -115,7 +115,7 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser):
         parser.add_lightning_class_args(BeforeAfter, "before_after")
         parser.add_argument("--init_from", type=str | None, help="weights folder to start from")
-        # Our loaders share the samples out themselves: see `loading.FreshSampler`.
+        # Our sampler gives each process its samples: see `loading.FreshSampler`.
         parser.set_defaults({"trainer.use_distributed_sampler": False})
 
     def before_instantiate_classes(self):
@@ -124,7 +124,7 @@ class CLI(LightningCLI):
             trainer.precision = best_precision(trainer.accelerator)
 
     def before_fit(self):
-        self.datamodule.setup("fit")  # what is wrong with the data, it says before a folder is made
+        self.datamodule.setup("fit")  # raises errors of the data before the folder exists
         if self.config[self.subcommand].trainer.logger in (None, True):
             board = TensorBoardLogger(self.trainer.default_root_dir)
             table = CSVLogger(self.trainer.default_root_dir, version=board.version)
@@ -160,15 +160,15 @@ class CLI(LightningCLI):
             self.datamodule.trained_before = read_manifest(trained_on) if known else None
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: Lightning would let the checkpoint's settings override the command line's.
+        """Does nothing, so that the checkpoint's settings do not override the command line's.
 
         `WatermarkSegmenter.on_load_checkpoint` compares the two instead.
         """
 
 
 def train(arguments=None) -> CLI:
-    """Runs the arguments (by default the command line's); gives model, datamodule and trainer."""
-    errors = dict(exit_on_error=False)  # `main` says them in one sentence
+    """Runs a command (by default that of the command line); gives model, data and trainer."""
+    errors = dict(exit_on_error=False)  # `main` prints them in one sentence
     parsers = {**errors, "fit": errors, "validate": errors}
     how = dict(seed_everything_default=0, parser_kwargs=parsers, args=arguments)
     return CLI(WatermarkSegmenter, WatermarkData, **how)

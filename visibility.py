@@ -1,7 +1,7 @@
 """How visible a mark is to the network: `python visibility.py MARK --photos PHOTOS`.
 
 MARK is a folder of logos, or of .txt lines with their font (samples/own_mark.py). The mark is drawn
-on photos in every opacity and size; the answer is a table, a heat map and examples.
+on photos at every opacity and size. The output is a table, a heat map and examples.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main(arguments=None) -> None:
         photos = find_images(options.photos) if options.photos else sample_photos()
         grid = (options.opacities, options.sizes)
         cells = measure(segmenter, mark, photos, *grid, options.count, options.seed)
-        print(table(cells))  # which is not lost if the folder cannot be written
+        print(table(cells))  # before the folder is written, which can fail
         drawn = options.opacities, max(options.sizes), options.seed
         for photo in photos:  # the first one on which the mark fits
             try:

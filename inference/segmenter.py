@@ -1,18 +1,19 @@
-"""Image in; probability, mask and score out, for images of any size.
+"""Segments images of any size: gives probability, mask and score.
 
-The network sees several views of an image, each as a JPEG like the training photos. The mean of
-their probabilities counts:
+The network sees several views of an image, each saved as a JPEG like the training photos. The
+probability of a pixel is the mean over the views:
 
-- up to SMALL_PX: the image, and the image enlarged (to SMALL_PX, at most twofold) as it is,
-  mirrored, and as a negative;
-- up to NATIVE_PX: the image as it is and mirrored, and one or two reduced copies;
-- larger: the whole frame reduced to WHOLE_PX, as it is and mirrored, for marks across the frame;
+- up to SMALL_PX: the image; and, enlarged to SMALL_PX (at most twofold), the image, its
+  mirror image and its negative;
+- up to NATIVE_PX: the image, its mirror image, and one or two reduced copies;
+- larger: the whole frame reduced to WHOLE_PX and its mirror image, for large marks;
   overlapping tiles at native size and at half of it, for small marks; the same tiles of a copy at
-  a quarter of the size, and so on. At each pixel the higher value counts, but what only a reduced
-  view shows must be more certain. Tiles fade into each other, so that no seam appears.
+  a quarter of the size, and so on. Here the highest probability counts, but reduced views
+  need a higher one. Tiles fade into each other, so that no seam appears.
 
 With `fast` the network sees one view: the image, reduced to NATIVE_PX if it is larger.
-`refine` then compares the copies of a tiled mark (`repeats`) or the regions (`regions`).
+`refine` then corrects the result by the copies of a tiled mark (`repeats`) or by the other
+regions (`regions`).
 """
 
 import math
@@ -29,24 +30,24 @@ from inference.regions import lower_weak_regions, region_evidence
 from inference.repeats import find_shifts, share_repeats
 
 # Views by the longest side of the image
-SMALL_PX = 512  # up to this it is also seen enlarged
-MAX_ENLARGEMENT = 2.0  # JPEG's blocks grow with it, as in training
-ZOOMS = (0.75,)  # at which it is seen reduced
-LARGE_PX = 1024  # from this on at other zooms
+SMALL_PX = 512  # up to this size there is an enlarged view
+MAX_ENLARGEMENT = 2.0  # JPEG blocks grow, too, as in training
+ZOOMS = (0.75,)  # of the reduced views
+LARGE_PX = 1024  # from this size on, other reduced views
 LARGE_ZOOMS = (0.5, 0.6)
-NATIVE_PX = 1600  # longest side of an image that the network sees as it is
-WHOLE_PX = 1024  # longest side of a larger one that it sees reduced
+NATIVE_PX = 1600  # longest side of an image that is seen without tiles
+WHOLE_PX = 1024  # longest side of a larger image's reduced frame
 TILE_PX = 768  # longest side of a tile
 STRIDE = 32  # the encoder halves an image five times: sides are padded to multiples of this
-VIEW_QUALITY = 95  # of a view's JPEG: log 36
+VIEW_QUALITY = 95  # JPEG quality of a view: log 36
 OVERLAP_PX = 96  # of neighbouring tiles, at least
-LEVEL_ZOOM = 0.25  # size of one level of tiles against the one before
-TILE_ZOOM = 0.5  # size at which each level of tiles is seen once more
-REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: log 48
+LEVEL_ZOOM = 0.25  # size of a level of tiles, relative to the level before
+TILE_ZOOM = 0.5  # each level of tiles is seen again at this size
+REDUCED_CERTAINTY = 0.8  # this probability in a reduced view counts as 0.5: log 48
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.4  # default score below which nothing is marked: log 53
-LEAST_SCORE = 1e-7  # where the logit of a score ends
-METHOD = 14  # raise it with every change in the code that changes masks, scores, or files of them
+LEAST_SCORE = 1e-7  # scores are clipped to this before the logit
+METHOD = 14  # raise it when the code changes masks, scores, or their files
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
@@ -54,11 +55,11 @@ Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What is found in one image of H x W pixels."""
+    """The result for one image of H x W pixels."""
 
-    probability: np.ndarray  # float32, H x W, 0..1: the pixel shows a watermark
-    mask: np.ndarray  # bool, H x W: where probability and score reach their limits
-    score: float  # 0..1: the photo carries a visible watermark
+    probability: np.ndarray  # float32, H x W, 0..1, that the pixel shows a watermark
+    mask: np.ndarray  # bool, H x W: probability >= threshold; empty if score < min_score
+    score: float  # 0..1: probability that the photo carries a visible watermark
     coverage: float  # 0..1: share of the image's pixels in the mask
 
 
@@ -73,23 +74,22 @@ def check_limits(threshold: float, dilation_px: int, min_score: float) -> None:
 
 
 class Segmenter:
-    """Image in, mask out. A subclass says in `predicting` what runs the network."""
+    """Segments images. A subclass runs the network in `predicting`."""
 
-    # Whether the fastest way is several threads, each with a view of its own, or else one thread
-    # that gives many views at once.
+    # Whether several threads with one view each are faster than one thread with many views.
     one_core_each = False
 
     def predicting(self, threads: int | None = None) -> AbstractContextManager[Predict]:
-        """The network's answers, while the context lasts.
+        """A context that gives the function which runs the network.
 
         Args:
-            threads: None for one caller, who gets all cores; a number for so many callers at a
-                time, who get one core each (on other devices than the CPU they take turns).
+            threads: None for one caller, which gets all cores; a number for this many callers at a
+                time, which get one core each (on a GPU they take turns).
         """
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Changes with weights, device, precision and what runs the network; the rest is METHOD."""
+        """Changes with weights, device, precision and backend; METHOD stands for the code."""
         raise NotImplementedError
 
     def segment(
@@ -100,21 +100,21 @@ class Segmenter:
         min_score: float = MIN_SCORE,
         fast: bool = False,
     ) -> Segmentation:
-        """The watermark in one image.
+        """Segments one image.
 
         Args:
             image: a path, PIL image or array of any size and mode; see `reading.read_image`.
             threshold: probability from which a pixel belongs to the mask, 0..1.
             dilation_px: widen the mask by a disk of this radius.
-            min_score: a photo with a lower score, 0..1, gets an empty mask; 0 for always a mask.
-                The default spares most clean photos (log 53).
-            fast: look at the image once instead of several times: faster and less accurate.
+            min_score: a photo with a lower score, 0..1, gets an empty mask; 0 turns this off.
+                With the default most clean photos get an empty mask (log 53).
+            fast: use one view instead of several: faster and less accurate.
 
         Returns:
-            A `Segmentation` of the image's own size (after EXIF orientation).
+            A `Segmentation` of the image's size (after EXIF orientation).
 
         Raises:
-            FileNotFoundError, ValueError: the image cannot be read, or an argument is off.
+            FileNotFoundError, ValueError: the image cannot be read, or an argument is out of range.
         """
         check_limits(threshold, dilation_px, min_score)
         rgb = read_image(image)
@@ -126,7 +126,7 @@ class Segmenter:
 def decide(
     probability: np.ndarray, score: float, threshold: float, dilation_px: int, min_score: float
 ) -> Segmentation:
-    """The mask that probability and score of an image give."""
+    """Makes the mask of an image from its probability and score."""
     mask = probability >= threshold
     if score < min_score:
         mask[:] = False
@@ -157,7 +157,7 @@ def predict_any_size(
 
 
 def native_views(rgb: np.ndarray, fast: bool = False) -> list[np.ndarray]:
-    """What the network sees of an image up to NATIVE_PX; nothing of a larger one, unless `fast`.
+    """The views of an image up to NATIVE_PX; none of a larger one, unless `fast`.
 
     The second view, if there is one, is mirrored left to right.
     """
@@ -176,7 +176,7 @@ def native_views(rgb: np.ndarray, fast: bool = False) -> list[np.ndarray]:
 
 
 def refine(probability: np.ndarray, score: float) -> tuple[np.ndarray, float]:
-    """Probability map and score of an image, corrected by what its regions tell of each other."""
+    """Probability and score of an image, corrected by comparing its copies or regions."""
     if shifts := find_shifts(probability):
         probability = share_repeats(probability, shifts)
     else:
@@ -195,7 +195,7 @@ def judge_views(
 def join_views(
     answers: list[tuple[np.ndarray, float]], shape: tuple[int, int]
 ) -> tuple[np.ndarray, float]:
-    """Mean probability of views, the second of them mirrored, and score of their mean logit.
+    """Mean probability of the views (the second is mirrored), and score from their mean logit.
 
     Args:
         answers: probability (float32) and score of each, in the order of `native_views`.
@@ -209,7 +209,7 @@ def join_views(
 
 
 def _merge_reduced(probability: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Raises the probability to that of a reduced view, where this is higher once discounted."""
+    """Raises `probability`, in place, to a reduced view's, discounted by REDUCED_CERTAINTY."""
     odds_against = (1 - other) * REDUCED_CERTAINTY
     odds_for = other * (1 - REDUCED_CERTAINTY)
     other = odds_for / np.maximum(odds_for + odds_against, 1e-9)
@@ -218,18 +218,18 @@ def _merge_reduced(probability: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def recompressed(image: np.ndarray, quality: int = VIEW_QUALITY) -> np.ndarray:
-    """An image (uint8, H x W x 3, RGB) as JPEG of a quality, 1..100, shows it."""
+    """An image (uint8, H x W x 3, RGB) after JPEG compression of a quality, 1..100."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
 
 
 def pooled_score(whole: float, levels: list[list[float]]) -> float:
-    """The image's score from those of the whole frame and of the tiles of each level.
+    """The image's score from the scores of the whole frame and of the tiles of each level.
 
-    If there is a mark, then as likely one that the whole frame shows as one for tiles, and all
-    tiles of a level are alike. The odds are then the mean of the views' odds: one suspect
-    tile of a hundred counts less than one of two.
+    We assume that a mark is equally likely to show in the whole frame or in the tiles, and in each
+    tile of a level. The odds are then a weighted mean of the views' odds: a high score of one tile
+    in a hundred counts less than of one in two.
     """
     views = [(whole, 0.5)]
     for scores in levels:
@@ -239,7 +239,7 @@ def pooled_score(whole: float, levels: list[list[float]]) -> float:
 
 
 def _predict_level(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """Mean probability from tiles of the image as it is and at TILE_ZOOM; scores of the former."""
+    """Mean probability of the tiles at full size and at TILE_ZOOM; scores of full-size tiles."""
     probability, scores = _predict_tiles(predict, rgb)
     again, _ = _predict_tiles(predict, reduced(rgb, TILE_ZOOM))
     probability += resized(again, probability.shape)
@@ -263,7 +263,7 @@ def _predict_tiles(predict: Predict, rgb: np.ndarray) -> tuple[np.ndarray, list[
 def _strips(length: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Overlapping stretches of TILE_PX or less, with float32 weights that sum to 1 everywhere."""
     count = max(1, math.ceil((length - OVERLAP_PX) / (TILE_PX - OVERLAP_PX)))
-    needed = (length + (count - 1) * OVERLAP_PX) / count  # as small as so many tiles can be
+    needed = (length + (count - 1) * OVERLAP_PX) / count  # smallest tile that covers the length
     tile = min(TILE_PX, length, math.ceil(needed / STRIDE) * STRIDE)
     starts = np.linspace(0, length - tile, count).round().astype(int)
     ramp = np.minimum(np.arange(1, tile + 1), np.arange(tile, 0, -1))
