@@ -46,7 +46,7 @@ REDUCED_CERTAINTY = 0.8  # probability in a reduced view that counts like 0.5: l
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.4  # default score below which nothing is marked: log 53
 LEAST_SCORE = 1e-7  # where the logit of a score ends
-METHOD = 14  # raise it with every change in the code that changes masks, scores, or files of them
+METHOD = 15  # raise it with every change in the code that changes masks, scores, or files of them
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]
