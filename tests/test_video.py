@@ -258,5 +258,5 @@ def test_masks_of_frames_go_with_the_clip_that_they_are_of(tiny_model, tmp_path)
 def test_wrong_options_of_clips_are_explained(capsys):
     for given in (["--frames", "0"], ["--every", "0"]):
         with pytest.raises(SystemExit):
-            segment.parse(["clip.mp4", "--output", "masks", *given])
+            segment.main(["clip.mp4", "--output", "masks", *given])
         assert given[0][2:] + " is 0" in capsys.readouterr().err
