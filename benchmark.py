@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -199,9 +200,14 @@ def benchmark_scan(options, folder: Path) -> dict:
         paths = [file.path for file in find_images(folder)]
         (one / paths[0].name).write_bytes(paths[0].read_bytes())
         for name in commands:
-            run_command(name, one, Path(work) / f"{name} first")  # converts the network, once
-            start_s = run_command(name, one, Path(work) / f"{name} one")
-            all_s = run_command(name, folder, Path(work) / f"{name} all")
+            first, every = one, folder
+            if name == "scan.py":  # which reads archives; one of them keeps one core busy
+                first, every = (
+                    shutil.make_archive(f"{work}/{f.name}", "tar", f) for f in (one, folder)
+                )
+            run_command(name, first, Path(work) / f"{name} first")  # converts the network, once
+            start_s = run_command(name, first, Path(work) / f"{name} one")
+            all_s = run_command(name, every, Path(work) / f"{name} all")
             rates[f"{name}, start {start_s:.1f} s"] = (len(paths) - 1) / (all_s - start_s)
     return report(f"{len(paths)} photos, without the start:", rates)
 

@@ -1,27 +1,46 @@
-"""What the commands of this package share, `segment.py` and `scan.py`: how they begin and end."""
+"""What the commands share, `segment.py` and `scan.py`: their options, how they begin and end.
 
+An option is a field of a dataclass; its line there is also its line of the command's help.
+"""
+
+import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 
 from batch.files import UsageError
 from inference.folder import SHIPPED_WEIGHTS
-from inference.runtime import check_backend
+from inference.runtime import BACKENDS, check_backend
 from inference.segmenter import MIN_SCORE, THRESHOLD, check_limits
+
+
+def option(default, told: str, kind: type | None = None, **more):
+    """A field that is an option of the command line, too.
+
+    Args:
+        kind: of its value; None for a switch.
+        more: for `add_argument`.
+    """
+    if kind is None:
+        return field(default=default, metadata={"help": told, "action": "store_true"})
+    if kind is not str and default is not None:
+        told += f" (default: {default})"
+    more = {"metavar": kind.__name__.upper(), **more}
+    return field(default=default, metadata={"help": told, "type": kind, **more})
 
 
 @dataclass(frozen=True)
 class LookOptions:
     """How to look for watermarks."""
 
-    weights: str = str(SHIPPED_WEIGHTS)  # folder that `WatermarkSegmenter.save` wrote
-    threshold: float = THRESHOLD  # probability of a marked pixel, 0..1
-    min_score: float = MIN_SCORE  # below this score nothing is marked, 0..1
-    fast: bool = False  # look at each image once: see `Segmenter.segment`
-    rle: bool = False  # also the mask of each image as COCO RLE
-    device: str = "auto"  # "cpu", "cuda", "cuda:1", "mps"; auto: the best there is
-    backend: str = "auto"  # a name in BACKENDS; see `inference.load_segmenter`
+    weights: str = option(str(SHIPPED_WEIGHTS), "folder of a trained model (the shipped one)", str)
+    threshold: float = option(THRESHOLD, "probability from which a pixel is marked, 0..1", float)
+    min_score: float = option(MIN_SCORE, "an image with a lower score gets an empty mask", float)
+    fast: bool = option(False, "look at each image once: less accurate")
+    rle: bool = option(False, "also masks as COCO RLE, in the report or the rows")
+    device: str = option("auto", "cpu, cuda, cuda:1, mps (default: the best there is)", str)
+    backend: str = option("auto", f"what computes: {', '.join(BACKENDS)}", str, choices=BACKENDS)
 
     def __post_init__(self):
         check_limits(self.threshold, 0, self.min_score)
@@ -44,24 +63,61 @@ def checked(function: Callable, *arguments):
         raise UsageError(str(error)) from error
 
 
-def escape_odd_names() -> None:
-    """Lets names of files that are no UTF-8 be printed."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+@dataclass(frozen=True)
+class Summary:
+    """What a run did; printed at its end."""
+
+    images: int
+    marked: int
+    failed: int
+    done_before: int  # images that an earlier run had done
+    seconds: float
+    output: str  # where the report or the rows are
+    told: list[str]  # what else is to be said, a line each
+    records: list[dict] = field(default_factory=list, repr=False)  # of `segment_files`, all images
+
+    def __str__(self) -> str:
+        line = f"{self.images} images, {self.marked} marked, {self.failed} failed"
+        if self.done_before:
+            line += f", {self.done_before} of them done before"
+        rate = (self.images - self.done_before) / max(self.seconds, 1e-9)
+        return "\n".join([f"{line}; {rate:.2f} images/s. {self.output}", *self.told])
 
 
-def run_command(name: str, work: Callable, go_on: str) -> int:
-    """Prints what a run did, or in one sentence why it ended; returns the exit status.
+def parse(doc: str, kind: type[LookOptions], source: dict, arguments) -> tuple:
+    """Source, output and options of a command line.
 
     Args:
-        name: of the command.
-        work: gives the run's summary.
-        go_on: how a run that was stopped goes on.
+        doc: of the command.
+        kind: of the options.
+        source: how `argparse` is to take the source.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )  # fmt: skip
+    parser.add_argument("source", **source)
+    parser.add_argument("--output", required=True, metavar="DIR", help="where results go")
+    for one in fields(kind):
+        parser.add_argument("--" + one.name.replace("_", "-"), **one.metadata)
+    given = vars(parser.parse_intermixed_args(arguments))
+    source, output = given.pop("source"), given.pop("output")
+    try:
+        return source, output, kind(**given)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def run_command(name: str, work: Callable[[], Summary]) -> int:
+    """Prints what a run did, or in one sentence why it ended; returns the exit status.
 
     Returns:
         0 all went well; 1 something failed, or the output takes no more files; 2 wrong usage;
         130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):  # names of files may be no UTF-8
+        stream.reconfigure(errors="backslashreplace")
+    go_on = "What is done stays: the same command (without --overwrite) goes on."
     try:
         summary = work()
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""A folder of outputs: one run at a time, files whole or not at all, nothing outside it."""
+"""A folder of outputs: one run at a time, and files whole or not at all."""
 
 import errno
 import hashlib
@@ -32,18 +32,11 @@ def locked(output: Path) -> Iterator[None]:
     except Timeout:
         raise UsageError(f"Another run is writing to {output}. Wait for its end.") from None
     except OSError as error:
-        raise UsageError(
-            f"The output folder {output} cannot be written: {error.strerror}."
-        ) from error
+        raise UsageError(f"The output folder {output} cannot be written: {error}.") from error
     try:
         yield
     finally:
         lock.release()
-
-
-def lies_inside(output: Path, folder: str) -> bool:
-    """Whether a folder named from the output folder is in it, also once links are followed."""
-    return (output / folder).resolve().is_relative_to(output.resolve())
 
 
 def write_whole(data: bytes, name: str, output: Path, needed: bool = False) -> None:
@@ -66,12 +59,6 @@ def write_whole(data: bytes, name: str, output: Path, needed: bool = False) -> N
         temporary.unlink(missing_ok=True)
         kind = OutputError if needed or error.errno in FATAL else OSError
         raise kind(f"{output / name} cannot be written: {error.strerror}") from None
-
-
-def clear_partial(output: Path) -> None:
-    """Deletes what a run that was killed has left half-written."""
-    for path in output.glob(f"{PROGRESS}*.partial"):
-        path.unlink()
 
 
 def digest_of(data: bytes) -> str:

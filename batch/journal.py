@@ -9,19 +9,11 @@ import json
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from batch.files import (
-    OutputError,
-    UsageError,
-    clear_partial,
-    digest_at,
-    digest_of,
-    lies_inside,
-    write_whole,
-)
-from batch.inputs import NOTES, Input, input_among
+from batch.files import OutputError, UsageError, digest_at, digest_of, write_whole
+from batch.inputs import NOTES, Input
 from batch.rows import to_json
 
 ADVICE = "Give another output folder, or --overwrite to start afresh."
@@ -42,45 +34,39 @@ class Journal:
         self._forget()
         if self.path.is_symlink():
             raise UsageError(f"{self.path} is a link. {NOT_OURS}")
-        for note in self._notes():
-            self._remember(note)
+        for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():
+            try:
+                self._remember(json.loads(line))
+            except (AttributeError, KeyError, TypeError, ValueError):
+                continue  # torn by a kill, the empty end, or no note
 
     def _forget(self) -> None:
         self.keys, self.owners, self.done = set(), {}, {}
         self.digests = defaultdict(set)  # name to those of all that was written under it
 
-    def _notes(self) -> Iterator[dict]:
-        data = self.path.read_bytes() if self.path.exists() else b""
-        for line in data.split(b"\n"):
-            try:
-                note = json.loads(line)
-            except ValueError:  # torn by a kill, or the empty end
-                continue
-            if isinstance(note, dict) and {"stamp", "record"} <= set(note):
-                kinds = {"key": str, "path": str, "name": str, "files": dict}
-                if all(isinstance(note.get(name), kind) for name, kind in kinds.items()):
-                    yield note
-
     def _remember(self, note: dict) -> None:
         """Whoever wrote a note: it is of no file outside the folder."""
+        files = {name: d for name, d in note["files"].items() if self._lies_inside(name)}
+        told = {"stamp": note["stamp"], "record": note["record"], "files": files}
+        self.done[note["path"], note["name"]] = told
         self.keys.add(note["key"])
-        note["files"] = {n: d for n, d in note["files"].items() if self._lies_inside(n)}
-        for name, digest in note["files"].items():
+        for name, digest in files.items():
             self.owners[name] = note["path"]
             self.digests[name].add(digest)
-        self.done[note["path"], note["name"]] = note
 
     def _lies_inside(self, name: str) -> bool:
+        """Whether a name is of a file in the output folder, also once links are followed."""
         folder, file = os.path.split(name)
         if folder not in self.folders:
-            self.folders[folder] = lies_inside(self.output, folder)
+            inside = (self.output / folder).resolve().is_relative_to(self.output.resolve())
+            self.folders[folder] = inside
         return file not in ("", ".", "..") and self.folders[folder]
 
     def prepare(self, inputs: list[Input], endings, others: list[str], overwrite: bool) -> None:
         """UsageError if a file that the run will write is in use; nothing has changed then.
 
         Args:
-            others: names of files that belong to no single image; the report comes first.
+            others: names of files that belong to no single image.
             overwrite: delete what an earlier run has written here; files of others still stay.
         """
         wanted = {i.name + end: os.path.abspath(i.path) for i in inputs for end in endings}
@@ -88,22 +74,13 @@ class Journal:
         if both:
             raise UsageError(f"{both[0]} is the name of two outputs: rename {wanted[both[0]]}.")
         wanted |= dict.fromkeys(others, "")
-        self._refuse_files_of_others(wanted)
-        if overwrite:
-            self._start_afresh(inputs, wanted)
-        else:
-            self._refuse_other_runs(wanted, others[0])
-        clear_partial(self.output)
-        self.remove(n for n, path in self.owners.items() if not path and n not in wanted)
-
-    def _refuse_files_of_others(self, wanted: dict) -> None:
         for name in wanted:
             if not self._lies_inside(name):
                 raise UsageError(f"{self.output / name} is outside, where a link leads. {NOT_OURS}")
             if name not in self.owners and os.path.lexists(self.output / name):
                 raise UsageError(f"{self.output} has a {name} that no run wrote. {NOT_OURS}")
-
-    def _refuse_other_runs(self, wanted: dict, report: str) -> None:
+        if overwrite:
+            self._start_afresh(inputs, wanted)
         if self.keys - {self.key}:
             raise UsageError(
                 f"{self.output} has results of other options, weights, devices or programs. "
@@ -112,16 +89,18 @@ class Journal:
         for name, path in wanted.items():
             if self.owners.get(name, path) != path:
                 raise UsageError(f"{self.output / name} is of {self.owners[name]}. {ADVICE}")
-        if self._is_changed(report):
-            raise UsageError(f"{self.output / report} was changed since it was written. {ADVICE}")
+        for path in self.output.glob(".progress.*.partial"):  # of a run that was killed
+            path.unlink()
+        self.remove(n for n, path in self.owners.items() if not path and n not in wanted)
 
     def _start_afresh(self, inputs: list[Input], wanted: dict) -> None:
-        path = input_among(inputs, (self.output / name for name in self.owners))
-        if path is not None:
-            raise UsageError(
-                f"{path}, an input, is of an earlier run and would be deleted. Give another "
-                "output folder."
-            )
+        ours = {os.path.realpath(self.output / name) for name in self.owners}
+        for item in inputs:
+            if os.path.realpath(item.path) in ours:
+                raise UsageError(
+                    f"{item.path}, an input, is of an earlier run and would be deleted. Give "
+                    "another output folder."
+                )
         self.remove(name for name in self.owners if name not in wanted)
         for name in wanted:
             (self.output / name).unlink(missing_ok=True)
@@ -139,13 +118,13 @@ class Journal:
             if not self._is_changed(name):
                 (self.output / name).unlink(missing_ok=True)
 
-    def find(self, item: Input) -> dict | None:
+    def find(self, path: str, name: str) -> dict | None:
         """What was noted last of an image, also if that no longer holds."""
-        return self.done.get((os.path.abspath(item.path), item.name))
+        return self.done.get((path and os.path.abspath(path), name))
 
     def record_of(self, item: Input, stamp: list | None) -> dict | None:
         """The record of an image that is done; None if it is not, or has changed since."""
-        note = self.find(item)
+        note = self.find(item.path, item.name)
         if not note or note["record"]["error"] or note["stamp"] != stamp:
             return None
         for name, digest in note["files"].items():
@@ -157,23 +136,24 @@ class Journal:
         return {**note["record"], "path": item.path}
 
     def add(
-        self, path: str, name: str, stamp: list | None, record: dict | None, files: dict[str, bytes]
+        self, path: str, name: str, files: dict[str, bytes], stamp=None, record: dict | None = None
     ) -> None:
         """Notes that an image is done, and writes its outputs; from any thread.
 
         Args:
             path: of the image; "" for files of the whole run, which is worth nothing without them.
+            files: name to content; one that was changed by somebody else stays. What an earlier
+                note has of the image beside these is deleted.
             stamp: of the image before it was read.
-            files: name to content; one that was changed by somebody else stays.
 
         Raises:
             OutputError, OSError: see `files.write_whole`.
         """
-        kept = {name for name in files if self._is_changed(name)}
-        digests = {name: digest_of(data) for name, data in files.items()}
+        before, kept = self.find(path, name), {n for n in files if self._is_changed(n)}
+        self.remove(set(before["files"] if before else ()) - set(files))
         self._append(
-            {"path": path and os.path.abspath(path), "name": name, "stamp": stamp,
-             "files": digests, "record": record}
+            {"key": self.key, "path": path and os.path.abspath(path), "name": name, "stamp": stamp,
+             "files": {n: digest_of(data) for n, data in files.items()}, "record": record}
         )  # fmt: skip
         for file, data in files.items():
             if file not in kept:
@@ -181,7 +161,6 @@ class Journal:
         self.changed |= kept
 
     def _append(self, note: dict) -> None:
-        note = {"key": self.key, **note}
         try:
             with self.lock, open(self.path, "ab") as file:
                 file.write(b"\n" + to_json(note) + b"\n")  # a kill may have torn the line before

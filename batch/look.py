@@ -78,6 +78,9 @@ def look_at_all(
         results = look_at(images, partial(predict_by_size, predict, fast), budget, allow_huge)
         return [finish(s, list(islice(results, len(s.images)))) for s in window]
 
+    def share(sample: Sample) -> float:
+        return max(len(sample.images) / most, sample.bytes / WINDOW_BYTES)
+
     def weigh(window: list[Sample]) -> float:
         return max(BYTES_AT_ONCE / (4 * threads), sum(sample.bytes for sample in window))
 
@@ -85,28 +88,29 @@ def look_at_all(
     # One thread more than the network can serve: it decodes or writes meanwhile. The network ends
     # first, so that after an interrupt no thread goes on with its image.
     with cancelling_pool(threads + 1) as pool, shared_network(segmenter, threads) as predict:
-        for done in in_order(pool, one, windows(samples, most), BYTES_AT_ONCE, weigh):
+        for done in in_order(pool, one, runs(samples, share, 1), BYTES_AT_ONCE, weigh):
             yield from done
 
 
-def windows(samples: Iterable[Sample], most: int) -> Iterator[list[Sample]]:
-    """Samples in runs of at most so many images, and of WINDOW_BYTES; a larger one is alone."""
-    window, images, size = [], 0, 0
-    for sample in samples:
-        images, size = images + len(sample.images), size + sample.bytes
-        if window and (images > most or size > WINDOW_BYTES):
-            yield window
-            window, images, size = [], len(sample.images), sample.bytes
-        window.append(sample)
-    if window:
-        yield window
+def runs(items: Iterable, weigh: Callable, limit: float) -> Iterator[list]:
+    """The items in runs that weigh at most so much; a heavier one is alone."""
+    run, total = [], 0
+    for item in items:
+        weight = weigh(item)
+        if run and total + weight > limit:
+            yield run
+            run, total = [], 0
+        run.append(item)
+        total += weight
+    if run:
+        yield run
 
 
 def look_at(images: list, answer: Callable, budget: Budget, allow_huge: bool) -> Iterator:
     """A `Found` of each image, or why there is none; `answer`: photos to what is found in them."""
     opened = [_tried(open_image, image, allow_huge) for image in images]
-    for run, pixels in within_pixels(opened):
-        with budget.hold(pixels):
+    for run in runs(opened, pixels_of, WINDOW_PIXELS):
+        with budget.hold(sum(map(pixels_of, run))):
             start_s = time.monotonic()
             photos = [_tried(decode, image) for image in run]
             sound = [photo for photo in photos if not isinstance(photo, Exception)]
@@ -178,21 +182,8 @@ def is_out_of_reach(error: Exception) -> bool:
     return any(isinstance(reason, OSError) and reason.errno for reason in reasons)
 
 
-def within_pixels(opened: list) -> Iterator[tuple[list, int]]:
-    """The opened images or exceptions in runs of at most WINDOW_PIXELS, with their pixels.
-
-    An image that is larger is a run by itself.
-    """
-    run, pixels = [], 0
-    for image in opened:
-        more = 0 if isinstance(image, Exception) else image.width * image.height
-        if run and pixels + more > WINDOW_PIXELS:
-            yield run, pixels
-            run, pixels = [], 0
-        run.append(image)
-        pixels += more
-    if run:
-        yield run, pixels
+def pixels_of(opened: Image.Image | Exception) -> int:
+    return 0 if isinstance(opened, Exception) else opened.width * opened.height
 
 
 def predict_by_size(

@@ -6,17 +6,18 @@ finished image is noted at once in a journal; what is noted is not done again.
 
 import hashlib
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from batch.clips import CLIP_COLUMNS, segment_clip
-from batch.command import LookOptions, check_installed, checked
+from batch.command import LookOptions, Summary, check_installed, checked, option
 from batch.files import OutputError, file_stamp, locked
-from batch.inputs import EARLIER, Input, list_inputs
+from batch.inputs import Input, list_inputs
 from batch.journal import Journal
 from batch.look import Found, Results, Sample, is_out_of_reach, look_at_all
 from batch.rows import FOUND, WRITERS, failure, measures
@@ -45,27 +46,26 @@ GONE = "the file cannot be read now ({}); mask and numbers are those of an earli
 class Options(LookOptions):
     """How to segment and what to write."""
 
-    dilate: int = 0  # widen masks by this radius, px
-    together: bool = False  # images of equal size may share a mark: see pooling.py
-    frames: int = FRAMES  # of a clip that decide together, 1..MAX_FRAMES
-    every: float | None = None  # also a mask for the frame of every so many seconds of a clip
-    soft: bool = False  # masks with a feathered edge instead of 0 and 255 only
-    overlay: bool = False  # also NAME.overlay.jpg: the mask in red, at most 2,048 px
-    probability: bool = False  # also NAME.probability.png: 16 bit, 0..65535
-    report: str = "jsonl"  # a name in rows.WRITERS
-    workers: int | None = None  # images in work at once; None: one per core
-    overwrite: bool = False  # start afresh instead of going on
-    allow_huge: bool = False  # open images above Pillow's limit, 179 megapixels
+    dilate: int = option(0, "widen masks by this radius, px", int)
+    together: bool = option(False, "images of equal size may carry one mark at the same place")
+    frames: int = option(FRAMES, f"frames of a clip that decide together, 1..{MAX_FRAMES}", int)
+    every: float | None = option(None, "also a mask for a clip's frame of every S seconds", float)
+    soft: bool = option(False, "masks with a feathered edge instead of 0 and 255 only")
+    overlay: bool = option(False, "also NAME.overlay.jpg: the mask in red, at most 2,048 px")
+    probability: bool = option(False, "also NAME.probability.png: 16 bit, 0..65535")
+    report: str = option("jsonl", f"its format: {', '.join(WRITERS)}", str, choices=tuple(WRITERS))
+    workers: int | None = option(None, "images in work at once (default: one per core)", int)
+    overwrite: bool = option(False, "start afresh, deleting an earlier run's files")
+    allow_huge: bool = option(False, "open images above Pillow's limit, 179 megapixels")
 
     def __post_init__(self):
         super().__post_init__()
         check_limits(self.threshold, self.dilate, self.min_score)
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers is {self.workers}; give 1 or more.")
+        for name in ("workers", "every"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0.")
         if not 1 <= self.frames <= MAX_FRAMES:
             raise ValueError(f"frames is {self.frames}; give 1 to {MAX_FRAMES}.")
-        if self.every is not None and not self.every > 0:
-            raise ValueError(f"every is {self.every} s; give more than 0.")
         if self.report not in WRITERS:
             raise ValueError(f"report is {self.report!r}; use {', '.join(WRITERS)}.")
         if self.report == "parquet":
@@ -88,58 +88,6 @@ class Options(LookOptions):
         return hashlib.sha256(repr(chosen).encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a run did; printed at its end."""
-
-    records: list[dict] = field(repr=False)  # of all images, in input order; the report's lines
-    done_before: int  # images that an earlier run had done
-    seconds: float
-    report: Path
-    passed_over: Counter = field(default_factory=Counter)  # see `list_inputs`
-    changed: list[str] = field(default_factory=list)  # outputs that somebody changed; they stay
-
-    @property
-    def failed(self) -> list[dict]:
-        return [record for record in self.records if record["error"] is not None]
-
-    @property
-    def groups(self) -> list[str]:
-        """A line on each group of images of equal size that decided together."""
-        confidences = defaultdict(list)
-        for record in self.records:
-            if record.get("shared") is not None and record.get("frames") is None:
-                confidences[record["width"], record["height"]].append(record["shared"])
-        lines = [describe(*group) for group in confidences.items() if len(group[1]) >= MIN_IMAGES]
-        rest = sum(len(values) for values in confidences.values() if len(values) < MIN_IMAGES)
-        if rest:
-            lines.append(f"{rest} images of other sizes, fewer than {MIN_IMAGES} of each: alone")
-        return lines
-
-    @property
-    def marked(self) -> int:
-        return sum(bool(record["coverage"]) for record in self.records)
-
-    def __str__(self) -> str:
-        now = len(self.records) - self.done_before
-        line = f"{len(self.records)} images, {self.marked} marked, {len(self.failed)} failed"
-        if self.done_before:
-            line += f", {self.done_before} of them done before"
-        line += f"; {now / max(self.seconds, 1e-9):.2f} images/s. Report: {self.report}"
-        lines = [line, *self.groups]
-        others = Counter(self.passed_over)
-        folders = others.pop(EARLIER, 0)
-        if others:
-            counts = (f"{count} {ending}" for ending, count in others.most_common())
-            lines.append(f"passed over, by their ending no images: {', '.join(counts)}")
-        if folders:
-            lines.append(f"passed over, {EARLIER}: {folders}; photos in them must be named")
-        lines += [f"changed since it was written, left as it is: {n}" for n in self.changed]
-        damaged = (record for record in self.records if record.get("damage"))
-        lines += [f"damaged: {record['path']}: {record['damage']}" for record in damaged]
-        return "\n".join([*lines, *(f"failed: {r['path']}: {r['error']}" for r in self.failed)])
-
-
 def segment_files(
     sources, output, options: Options | None = None, segmenter=None, progress: bool = False
 ) -> Summary:
@@ -160,17 +108,17 @@ def segment_files(
         OutputError: the output folder takes no more files; what is done stays.
     """
     options, output, start_s = options or Options(), Path(output), time.monotonic()
-    passed_over, report = Counter(), f"report.{options.report}"
+    report = f"report.{options.report}"
     with locked(output):
-        inputs = list_inputs(sources, output, tuple(options.pictures()), passed_over)
+        inputs = list_inputs(sources, output, tuple(options.pictures()))
         if segmenter is None:
             segmenter = checked(load_segmenter, options.weights, options.device, options.backend)
         images = [item for item in inputs if not item.is_clip]
         groups = find_groups(images) if options.together else []
         batch = Batch(output, segmenter, options, groups)
-        others = [report, *(group.consensus for group in groups)]
-        batch.journal.prepare(inputs, tuple(options.pictures()), others, options.overwrite)
-        records = {item: batch.record_of(item) for item in inputs}
+        journal, others = batch.journal, [report, *(group.consensus for group in groups)]
+        journal.prepare(inputs, tuple(options.pictures()), others, options.overwrite)
+        records = {item: journal.record_of(item, batch.stamp_of(item)) for item in inputs}
         todo = [item for item, record in records.items() if record is None]
         with tqdm(total=len(todo), unit="image", disable=not progress) as bar:
             for item, record in batch.run(todo):
@@ -178,10 +126,28 @@ def segment_files(
                 bar.update()
         lines = [*records.values()]
         columns = [*COLUMNS, *(name for name in EXTRA_COLUMNS if any(name in r for r in lines))]
-        batch.journal.add("", report, None, None, {report: WRITERS[options.report](lines, columns)})
-    seconds, changed = time.monotonic() - start_s, sorted(batch.journal.changed)
-    before = len(inputs) - len(todo)
-    return Summary(lines, before, seconds, output / report, passed_over, changed)
+        journal.add("", report, {report: WRITERS[options.report](lines, columns)})
+    return Summary(
+        len(lines), sum(bool(record["coverage"]) for record in lines),
+        sum(record["error"] is not None for record in lines), len(lines) - len(todo),
+        time.monotonic() - start_s, f"Report: {output / report}",
+        told_of(lines, sorted(journal.changed)), lines,
+    )  # fmt: skip
+
+
+def told_of(records: list[dict], changed: list[str]) -> list[str]:
+    """Lines on the groups that decided together, on changed outputs, damaged and failed images."""
+    confidences = defaultdict(list)
+    for record in records:
+        if record.get("shared") is not None and record.get("frames") is None:
+            confidences[record["width"], record["height"]].append(record["shared"])
+    told = [describe(*group) for group in confidences.items() if len(group[1]) >= MIN_IMAGES]
+    rest = sum(len(values) for values in confidences.values() if len(values) < MIN_IMAGES)
+    if rest:
+        told.append(f"{rest} images of other sizes, fewer than {MIN_IMAGES} of each: alone")
+    told += [f"changed since it was written, left as it is: {name}" for name in changed]
+    told += [f"damaged: {r['path']}: {r['damage']}" for r in records if r.get("damage")]
+    return told + [f"failed: {r['path']}: {r['error']}" for r in records if r["error"] is not None]
 
 
 class Batch:
@@ -200,39 +166,24 @@ class Batch:
         stamp, (group, _) = file_stamp(item.path), self.places.get(item, (None, 0))
         return [*stamp, group.digest] if stamp and group else stamp
 
-    def record_of(self, item: Input) -> dict | None:
-        """Of an image that an earlier run has done."""
-        return self.journal.record_of(item, self.stamp_of(item))
-
     def run(self, todo: list[Input]) -> Iterator[tuple[Input, dict]]:
         """Images and their records, as they get done: first clips, then images of no group.
 
         Then one group after the other, since a shared mark takes 21 bytes a pixel.
         """
-        for item in filter(lambda item: item.is_clip, todo):
-            yield item, self.segment_clip(item)
         portions = {None: []}
-        for item in filter(lambda item: not item.is_clip, todo):
-            group, _ = self.places.get(item, (None, 0))
-            portions.setdefault(group and group.size, []).append(item)
+        for item in todo:
+            if item.is_clip:
+                how = item.path, item.name, self.segmenter, self.options
+                yield item, self.note(item, self.stamp_of(item), partial(segment_clip, *how))
+            else:
+                group, _ = self.places.get(item, (None, 0))
+                portions.setdefault(group and group.size, []).append(item)
         for size, items in portions.items():
             shared = self.find_shared_mark(self.places[items[0]][0]) if size else None
             samples = (self.sample_of(item, shared) for item in items)
             how = self.options.fast, self.options.allow_huge
             yield from look_at_all(samples, self.segmenter, self.threads, self.finish, *how)
-
-    def segment_clip(self, item: Input) -> dict:
-        """Writes the outputs of a clip, and notes them; its record."""
-        stamp, before = self.stamp_of(item), self.journal.find(item)
-        try:
-            record, files = segment_clip(item.path, item.name, self.segmenter, self.options)
-            self.journal.remove(set(before["files"] if before else ()) - set(files))
-            self.journal.add(item.path, item.name, stamp, record, files)
-        except OutputError:
-            raise
-        except (OSError, ValueError) as error:
-            return self.failed(item, stamp, error)
-        return record
 
     def sample_of(self, item: Input, shared: SharedMark | None) -> Sample:
         image = ValueError(item.error) if item.error else item.path
@@ -242,31 +193,39 @@ class Batch:
         """And its mask goes to the output folder."""
         with shared_network(self.segmenter, self.threads) as predict:
             shared = group.find_shared_mark(predict)
-        if shared is None:
-            self.journal.remove([group.consensus])  # of an earlier run with other images
-        else:
-            data = encode(mask_bytes(shared.mask), ".png")
-            self.journal.add("", group.consensus, None, None, {group.consensus: data})
+        files = {group.consensus: encode(mask_bytes(shared.mask), ".png")} if shared else {}
+        self.journal.add("", group.consensus, files)
         return shared
 
     def finish(self, sample: Sample, results: Results) -> tuple[Input, dict]:
         """Writes the outputs of one image, and notes them; the image and its record."""
-        (item, stamp, shared), [found], start_s = sample.origin, results, time.monotonic()
-        if isinstance(found, Exception):
-            return item, self.failed(item, stamp, found)
+        (item, stamp, shared), [found] = sample.origin, results
+        return item, self.note(item, stamp, partial(self.draw, item, found, shared))
+
+    def note(self, item: Input, stamp: list | None, make: Callable[[], tuple]) -> dict:
+        """Writes the files of an image and notes them; its record, also if it fails.
+
+        Args:
+            make: gives record and files, or raises.
+        """
         try:
-            record, files = self.draw(item, found, shared)
-            record["seconds"] = round(found.seconds + time.monotonic() - start_s, 3)
-            self.journal.add(item.path, item.name, stamp, record, files)
+            record, files = make()
+            self.journal.add(item.path, item.name, files, stamp, record)
+            return record
         except OutputError:
             raise
         except Exception as error:  # of this image alone, such as a file that cannot be replaced
-            return item, self.failed(item, stamp, error)
-        return item, record
+            return self.failed(item, stamp, error)
 
-    def draw(self, item: Input, found: Found, shared) -> tuple[dict, dict[str, bytes]]:
+    def draw(self, item: Input, found: Found | Exception, shared) -> tuple[dict, dict[str, bytes]]:
         """The record of an image, and name to content of its files."""
-        options, (_, number) = self.options, self.places.get(item, (None, 0))
+        if isinstance(found, Exception):
+            raise found
+        options, (_, number), start_s = (
+            self.options,
+            self.places.get(item, (0, 0)),
+            time.monotonic(),
+        )
         *answer, confidence = improved(found, shared, number)
         decided = decide(*answer, options.threshold, options.dilate, options.min_score)
         drawn = options.pictures().items()
@@ -274,17 +233,16 @@ class Batch:
         record = {"path": item.path, "mask": item.name + ".png", **measures(decided, options.rle)}
         if options.together:
             record["shared"] = round(confidence, 4)
+        record["seconds"] = round(found.seconds + time.monotonic() - start_s, 3)
         return record, files
 
     def failed(self, item: Input, stamp: list | None, error: Exception) -> dict:
         """The record of an image that failed; its outputs of an earlier, sound version go."""
         record = {"path": item.path, "mask": None, **failure(error), "seconds": 0.0}
         record["error"] = record["error"].removeprefix(f"{item.path} ")
-        before = self.journal.find(item)
+        before = self.journal.find(item.path, item.name)
         if is_out_of_reach(error) and before and before["files"]:
             reason = GONE.format(record["error"])
             return {**before["record"], "path": item.path, "error": reason}
-        self.journal.remove(before["files"] if before else ())
-        self.journal.remove(item.name + ending for ending in self.options.pictures())
-        self.journal.add(item.path, item.name, stamp, record, {})
+        self.journal.add(item.path, item.name, {}, stamp, record)
         return record

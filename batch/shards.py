@@ -1,129 +1,286 @@
-"""Which shards a source has: .tar and Parquet files, and folders of images in portions."""
+"""Shards of a source: which there are, the samples in them, and the chosen ones written again.
 
-import hashlib
+Ray Data reads such files, too, but loses a whole shard for one damaged member, and passes over
+links, names that begin with "__" and samples without a suffix without a word; here each of them has
+a row. A new format is one class and an entry in FORMATS.
+"""
+
+import io
 import posixpath
-from collections import defaultdict
-from dataclasses import dataclass
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import BinaryIO
 
-from pyarrow import fs
+import fsspec
+import pyarrow as pa
+from fsspec.implementations.dirfs import DirFileSystem
+from pyarrow import parquet
 
 from batch.files import UsageError
-from batch.stores import Store
+from batch.look import WINDOW, Sample
+from batch.rows import valid_text
 from inference.reading import IMAGE_SUFFIXES
 
 MANIFEST = "scan.json"  # in an output folder, which is no source
-FOLDER_IMAGES = 1000  # of one shard; a larger folder is several
-SIDE_SUFFIXES = (".json", ".txt")  # of files beside an image, which tell of it
+BUFFER_BYTES = 1 << 23  # of one read, which is a request of its own to an object store
+SAMPLE_BYTES = 256_000_000  # of one sample, encoded, that are read
+FLUSH_BYTES = 1 << 24  # of kept rows that are collected before they are written
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes", "content")
+SIDES = ("json", "txt")  # endings of files beside an image, which tell of it
+SIDE_SCHEMA = pa.schema([(side, pa.string()) for side in SIDES])
+LINK = "is a link inside the archive: pack the file itself (tar --dereference --hard-dereference)"
+TOO_LARGE = f"is beyond the {SAMPLE_BYTES // 10**6} MB of a sample that are read"
+
+
+class SourceError(ValueError):
+    """A shard cannot be read; what is done of it is dropped."""
+
+
+def open_folder(url: str) -> DirFileSystem:
+    """A folder by local path or URL, whatever fsspec opens; UsageError if it does not."""
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{url} cannot be opened: {error}. Install the package for it.") from error
+    return DirFileSystem(path, filesystem)
+
+
+@contextmanager
+def writing(folder: DirFileSystem, name: str) -> Iterator[BinaryIO]:
+    """A new file that is there, under its name, once the block has ended without an error."""
+    parent, file = posixpath.split(name)
+    temporary = posixpath.join(parent, f".{file}.partial")
+    folder.makedirs(parent, exist_ok=True)
+    try:
+        with folder.open(temporary, "wb") as stream:
+            yield stream
+        folder.mv(temporary, name)
+    except BaseException:
+        with suppress(OSError):
+            folder.rm(temporary)
+        raise
+
+
+def find_shards(url: str) -> tuple[DirFileSystem, list[str]]:
+    """The folder of a source, and the names of all shards in it, sorted.
+
+    A Parquet file beside a .tar file of the same name only tells of it (img2dataset writes such)
+    and is no shard. Hidden files and the outputs of earlier scans are passed over.
+
+    Raises:
+        UsageError: there is no shard.
+    """
+    source = open_folder(url)
+    if source.isfile("") and posixpath.splitext(source.path)[1] in FORMATS:
+        parent, name = posixpath.split(source.path)
+        return DirFileSystem(parent, source.fs), [name]
+    files = {*source.find("")}
+    outputs = {posixpath.dirname(name) for name in files if posixpath.basename(name) == MANIFEST}
+    hidden = tuple(posixpath.join(folder, "") for folder in outputs)
+    names = [name for name in files if not name.startswith((*hidden, ".")) and "/." not in name]
+    stems = {
+        suffix: {n.removesuffix(suffix) for n in names if n.endswith(suffix)} for suffix in FORMATS
+    }
+    stems[".parquet"] -= stems[".tar"]
+    found = sorted(stem + suffix for suffix in FORMATS for stem in stems[suffix])
+    if not found:
+        raise UsageError(
+            f"No shard in {url}: looked for .tar and .parquet files that no scan wrote. Give "
+            "images to segment.py, or pack them: tar --sort=name -cf photos.tar photos/"
+        )
+    return source, found
 
 
 @dataclass(frozen=True)
-class Shard:
-    """A part of the source that is worked through by one process and has one file of rows."""
+class Origin:
+    """What a shard tells of a sample."""
 
-    kind: str  # a name in formats.FORMATS
-    source: str  # file or folder, below the source; "" for the source itself
-    name: str  # of its outputs, without ending
-    stamp: str  # changes with its files
-    members: tuple[tuple[str, ...], ...] = ()  # of a folder: names of an image and what tells of it
-
-
-def list_shards(store: Store) -> list[Shard]:
-    """All shards of a source, sorted by name.
-
-    A Parquet file beside a .tar file or folder of the same name only tells of it (img2dataset
-    writes such) and is no shard. Hidden files and the outputs of earlier scans are passed over.
-
-    Raises:
-        UsageError: there is no such source, no shard in it, or two shards' rows would have the
-            same name.
-    """
-    try:
-        info = store.info()
-        found = _in_folder(store) if info.type == fs.FileType.Directory else _one_file(store, info)
-    except OSError as error:
-        raise UsageError(f"{store.url} cannot be listed: {error}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"A name in {store.url} is no UTF-8: {error.object!r}. Rename that file, or give its "
-            "folder to segment.py."
-        ) from error
-    if not found:
-        raise UsageError(
-            f"No shard in {store.url}: looked for .tar and .parquet files, and for images ending "
-            f"in {', '.join(IMAGE_SUFFIXES)}."
-        )
-    names = defaultdict(list)
-    for shard in found:
-        names[shard.name].append(shard.source)
-    for name, sources in names.items():
-        if len(sources) > 1:
-            raise UsageError(
-                f"{' and '.join(source or store.url for source in sources)} would both have the "
-                f"rows {name}.parquet. Rename one of {', '.join(filter(None, sources))}."
-            )
-    return sorted(found, key=lambda shard: shard.name)
+    keys: list[str | None]  # of its images
+    told: pa.Table  # the source's own columns, a row for each image
+    kept: object = field(default=None, repr=False)  # what is written again of samples to keep
+    odd: str | None = None  # what is wrong with the sample beside its images
 
 
-def _one_file(store: Store, info: fs.FileInfo) -> list[Shard]:
-    if info.type == fs.FileType.NotFound:
-        raise UsageError(f"{store.url} does not exist. Give a .tar or .parquet file, or a folder.")
-    name = posixpath.basename(store.path)
-    shard = _of_file("", name, info)
-    if shard is None:
-        raise UsageError(f"{store.url} is no shard. Give a .tar or .parquet file, or a folder.")
-    return [shard]
+Keep = Callable[[Sample, list[bool]], None]  # writes a sample of whose images these are to be kept
 
 
-def _of_file(source: str, name: str, info: fs.FileInfo) -> Shard | None:
-    stem, suffix = posixpath.splitext(name)
-    kind = {".tar": "tar", ".parquet": "parquet"}.get(suffix.lower())
-    return kind and Shard(kind, source, stem, _stamp([(name, info)]))
+def lost(reason: str, schema: pa.Schema) -> Sample:
+    """In place of samples that cannot be read."""
+    return Sample([ValueError(reason)], Origin([None], pa.Table.from_pylist([{}], schema)))
 
 
-def _stamp(files) -> str:
-    told = [(name, info.size, info.mtime_ns) for name, info in files]
-    return hashlib.sha256(repr(told).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+class BrokenTar(Exception):  # noqa: N818
+    """From here on a .tar file cannot be read."""
 
 
-def _in_folder(store: Store) -> list[Shard]:
-    files = {name: info for name, info in store.files().items() if not _is_hidden(name)}
-    outputs = [posixpath.dirname(n) + "/" for n in files if posixpath.basename(n) == MANIFEST]
-    if "/" in outputs:
-        raise UsageError(f"{store.url} is the output of a scan. Give what was scanned.")
-    files = {n: info for n, info in files.items() if not n.startswith(tuple(outputs))}
-    folders = _image_folders(files)
-    shards = [_of_file(name, name, info) for name, info in files.items()]
-    shards = [shard for shard in shards if shard]
-    told_of = {*folders, *(shard.name for shard in shards if shard.kind == "tar")}
-    shards = [s for s in shards if s.kind == "tar" or s.name not in told_of]
-    for folder, members in folders.items():
-        shards += _portions(store, folder, members, files)
-    return shards
+class Member(tarfile.TarInfo):
+    """A header that is cut off or damaged is an error, which tarfile takes for the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive):
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise BrokenTar(f"damaged or cut off: {error}") from error
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
+class TarShard:
+    """WebDataset: consecutive files with the same name up to the first dot are one sample."""
+
+    def __init__(self, source: DirFileSystem, name: str):
+        self.source, self.name, self.schema = source, name, SIDE_SCHEMA
+
+    def samples(self) -> Iterator[Sample]:
+        """Raises OSError if the store fails."""
+        problem, broken = "no image in it", []
+        with self.source.open(self.name, "rb") as stream:
+            members = self._members(stream, broken)
+            for key, sample in groupby(members, key=lambda member: split_key(member[0].name)[0]):
+                problem = None
+                yield self._sample(valid_text(key), list(sample))
+        if broken or problem:
+            reason = f"the rest cannot be read: {broken[0]}" if broken else problem
+            yield lost(reason, self.schema)
+
+    def _members(self, stream, broken: list) -> Iterator[tuple[tarfile.TarInfo, bytes | Exception]]:
+        """The files of the archive, with their content or why there is none, up to its damage."""
+        key, left = None, 0
+        try:
+            with tarfile.open(
+                fileobj=stream, mode="r|", tarinfo=Member, bufsize=BUFFER_BYTES
+            ) as archive:
+                for info in archive:
+                    archive.members = []  # it would remember all of them
+                    if info.isdir() or posixpath.basename(info.name).startswith("."):
+                        continue
+                    if split_key(info.name)[0] != key:
+                        key, left = split_key(info.name)[0], SAMPLE_BYTES
+                    if not info.isfile():
+                        yield info, ValueError(LINK)
+                    elif info.size > left:
+                        yield info, ValueError(TOO_LARGE)
+                    else:
+                        left -= info.size
+                        yield info, archive.extractfile(info).read()
+        except (BrokenTar, tarfile.TarError) as error:
+            broken.append(error)
+
+    def _sample(self, key: str, members: list) -> Sample:
+        images, told, odd = {}, {}, None
+        endings = [valid_text(split_key(info.name)[1]) for info, _ in members]
+        for ending, (info, data) in zip(endings, members):
+            if info.name.lower().endswith(IMAGE_SUFFIXES):
+                images[f"{key}.{ending}", len(images)] = data
+            elif isinstance(data, Exception):
+                odd = f".{ending} {data}"
+            elif ending in SIDES:
+                told[ending] = data.decode("utf-8", "backslashreplace")
+        size = sum(len(data) for _, data in members if isinstance(data, bytes))
+        keys = [key] if len(images) < 2 else [name for name, _ in images]
+        names = ", ".join(f".{ending}" for ending in endings)
+        found = [*images.values()] or [ValueError(f"no image, only {names}")]
+        told = pa.Table.from_pylist([told] * len(found), self.schema)
+        return Sample(found, Origin(keys, told, members, odd), size)
+
+    @contextmanager
+    def keeping(self, stream) -> Iterator[Keep]:
+        """Writes the samples of which all images are to be kept, with all their files."""
+        with tarfile.open(fileobj=stream, mode="w|", bufsize=BUFFER_BYTES) as archive:
+
+            def keep(sample: Sample, chosen: list[bool]) -> None:
+                for info, data in sample.origin.kept or () if all(chosen) else ():
+                    whole = tarfile.TarInfo(info.name)  # a sparse one would not read back
+                    whole.size, whole.mtime, whole.mode = len(data), info.mtime, info.mode
+                    archive.addfile(whole, io.BytesIO(data))
+                archive.members = []  # it would remember all of them
+
+            yield keep
 
 
-def _image_folders(files) -> dict[str, list[tuple[str, ...]]]:
-    """Folder to its images, each with the names of what tells of it."""
-    folders = defaultdict(list)
-    for path in files:
-        folder, name = posixpath.split(path)
-        stem, suffix = posixpath.splitext(name)
-        if suffix.lower() in IMAGE_SUFFIXES:
-            beside = (stem + side for side in SIDE_SUFFIXES)
-            beside = [side for side in beside if posixpath.join(folder, side) in files]
-            folders[folder].append((name, *beside))
-    return folders
+def split_key(name: str) -> tuple[str, str]:
+    """Key and ending of a file in a .tar: "a/b.seg.png" is ("a/b", "seg.png")."""
+    folder, name = posixpath.split(name)
+    stem, _, ending = name.partition(".")
+    return posixpath.join(folder, stem), ending
 
 
-def _portions(store: Store, folder: str, members, files) -> list[Shard]:
-    stem, shards = folder or posixpath.basename(store.path), []
-    for start in range(0, len(members), FOLDER_IMAGES):
-        portion = tuple(members[start : start + FOLDER_IMAGES])
-        paths = [posixpath.join(folder, name) for names in portion for name in names]
-        stamp = _stamp((path, files[path]) for path in paths)
-        number = start // FOLDER_IMAGES
-        shards.append(Shard("folder", folder, f"{stem}-{number:05}", stamp, portion))
-    return shards
+class ParquetShard:
+    """A table with a column of image files, bytes or HuggingFace's struct of bytes and path."""
+
+    def __init__(self, source: DirFileSystem, name: str):
+        """Raises SourceError: no column of images, or several; pa.ArrowException: no Parquet."""
+        self.file = parquet.ParquetFile(source.open(name, "rb"), pre_buffer=False)
+        self.whole = self.file.schema_arrow
+        self.image = find_image_column(self.whole)
+        self.others = [name for name in self.whole.names if name not in (self.image, "key")]
+        self.schema = pa.schema([self.whole.field(name) for name in self.others])
+
+    def samples(self) -> Iterator[Sample]:
+        """A few rows are one sample; raises OSError, pa.ArrowException if the file is damaged."""
+        first = 0
+        for batch in self.file.iter_batches(WINDOW):
+            table = pa.Table.from_batches([batch])
+            keys = [f"{first + row:09}" for row in range(len(table))]
+            if "key" in self.whole.names:
+                own = table["key"].to_pylist()
+                keys = [k if key is None else valid_text(str(key)) for k, key in zip(keys, own)]
+            images = [image_bytes(value) for value in table[self.image].to_pylist()]
+            yield Sample(images, Origin(keys, table.select(self.others), table), table.nbytes)
+            first += len(table)
+        if not first:
+            yield lost("no image in it", self.schema)
+
+    @contextmanager
+    def keeping(self, stream) -> Iterator[Keep]:
+        """Writes the kept rows with all their columns."""
+        waiting = [self.whole.empty_table()]
+
+        def keep(sample: Sample, chosen: list[bool]) -> None:
+            if sample.origin.kept is not None:
+                waiting.append(sample.origin.kept.filter(pa.array(chosen)))
+            if sum(table.nbytes for table in waiting) >= FLUSH_BYTES:
+                flush()
+
+        def flush() -> None:
+            writer.write_table(pa.concat_tables(waiting))
+            waiting.clear()
+
+        with parquet.ParquetWriter(stream, self.whole) as writer:
+            yield keep
+            flush()
+
+
+def find_image_column(schema: pa.Schema) -> str:
+    """The column with images, a known name before the only one with bytes; else SourceError."""
+    found = [field.name for field in schema if _holds_bytes(field.type)]
+    known = [name for name in IMAGE_COLUMNS if name in found]
+    if known or len(found) == 1:
+        return (known or found)[0]
+    columns = ", ".join(f"{f.name} ({f.type})" for f in schema) or "none"
+    raise SourceError(
+        f"has {len(found)} columns of bytes, among {columns}. Call the one with the image files, "
+        f"bytes or a struct with bytes and path, {IMAGE_COLUMNS[0]}."
+    )
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def image_bytes(value) -> bytes | Exception:
+    """The image file in a cell of an image column; or why there is none."""
+    if isinstance(value, dict):
+        path, value = value.get("path"), value["bytes"]
+        if value is None and path:
+            return ValueError(f"no bytes, only the path {path}")
+    return ValueError("no bytes") if value is None else value
+
+
+FORMATS = {".tar": TarShard, ".parquet": ParquetShard}

@@ -66,4 +66,4 @@ def improved(found: Found, shared: SharedMark | None, number: int) -> tuple:
     """
     if shared is None or shared.mask.shape != found.probability.shape:
         return found.probability, found.score, 0.0
-    return shared.improve(found.rgb, number, found.probability, found.score)
+    return shared.improve(found.rgb, found.probability, found.score)

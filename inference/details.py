@@ -17,8 +17,8 @@ CALM_SIGMA = 1 / 64  # of the blur that averages the variance; fraction of the l
 EXCESS_SIGMA_PX = 1.5  # of the blur that averages the strength of the mean
 MIN_AMPLITUDE = 0.25  # of the shared detail, which an image must show
 MAX_AGREEMENT = 20.0  # of an image with the mark
-MAX_LIKENESS = 0.35  # times 1 / sqrt(n): above it an image's scene is in the mean of n images
-SCENE_CELLS = 16  # along each side, over which scenes are compared
+SCENE_PX = 128  # side of the thumbnails by which scenes are compared
+SCENE_CELLS = 16  # along each side of them
 COMPARE_PX = 512  # longest side at which images are compared
 
 
@@ -128,41 +128,34 @@ def agreement(detail: Detail, others: Detail, mask: np.ndarray) -> float:
     return float((match[0, 0] - middle) / max(sigma, 1e-9))  # [0, 0] is in place
 
 
-def agreement_with_others(
-    details: DetailSum, averaged: frozenset[int], mask: np.ndarray, detail: Detail, number: int
-) -> float:
-    """The `agreement` of image `number` with the averaged images of other scenes.
+def scene_of(detail: Detail) -> np.ndarray:
+    """A thumbnail of the detail in standard deviations: float32, SCENE_PX x SCENE_PX x 3."""
+    return cv2.resize(detail.standardised, (SCENE_PX, SCENE_PX), interpolation=cv2.INTER_AREA)
 
-    Copies of the image would agree with it in the scene. As long as the mean resembles its scene,
-    the image is subtracted once more, until its copies are gone.
+
+def scene_likeness(scene: np.ndarray, others: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Correlation of a scene with each of several others outside the mark; 0: they are unrelated.
+
+    It is the median over SCENE_CELLS x SCENE_CELLS cells with much detail, so that a frame or a
+    second mark does not count. It is 1 if no cell lies outside the mark.
+
+    Args:
+        scene, others: from `scene_of`; n x SCENE_PX x SCENE_PX x 3 of the others.
+        mask: bool, H x W: where the mark is.
     """
-    others = details.without(detail) if number in averaged else details
-    limit = MAX_LIKENESS / np.sqrt(len(averaged))
-    for _ in averaged:
-        if others.weight.mean() < 0.5 * detail.weight.mean():
-            return 0.0  # no other image is left
-        mean = others.mean
-        if scene_likeness(detail, mean, mask) <= limit:
-            return agreement(detail, mean, mask)
-        others = others.without(detail)
-    return 0.0
-
-
-def scene_likeness(detail: Detail, others: Detail, mask: np.ndarray) -> float:
-    """Correlation of an image with the others outside the mark: 0 if the scenes are unrelated.
-
-    It is the median over SCENE_CELLS x SCENE_CELLS cells, so that a frame or a second mark does not
-    count. It is 1 if no cell lies outside the mark.
-    """
-    outside = cv2.dilate(mask.view(np.uint8), np.ones((9, 9), np.uint8)) == 0
-    one, other = (part.standardised * outside[..., None] for part in (detail, others))
-    cells = (SCENE_CELLS, SCENE_CELLS)
-    share, product, power, other_power = (
-        cv2.resize(np.float32(m), cells, interpolation=cv2.INTER_AREA)
-        for m in (outside, (one * other).sum(2), (one**2).sum(2), (other**2).sum(2))
-    )
-    open_cells = share > 0.25
+    near = cv2.dilate(mask.view(np.uint8), np.ones((9, 9), np.uint8)).astype(np.float32)
+    outside = cv2.resize(near, (SCENE_PX, SCENE_PX), interpolation=cv2.INTER_AREA) == 0
+    one, others = (_cells(part * outside[..., None]) for part in (scene[None], others))
+    power, other_power = (np.square(part).sum(2) for part in (one, others))
+    open_cells = (_cells(outside[None, ..., None]).mean(2) > 0.25) & (power >= power.mean() / 5)
     if not open_cells.any():
-        return 1.0
-    correlation = product / np.sqrt(np.maximum(power * other_power, 1e-12))
-    return float(np.median(correlation[open_cells]))
+        return np.ones(len(others))
+    correlation = (one * others).sum(2) / np.sqrt(np.maximum(power * other_power, 1e-12))
+    return np.median(correlation[:, open_cells[0]], 1)
+
+
+def _cells(pictures: np.ndarray) -> np.ndarray:
+    """n x SCENE_PX x SCENE_PX x c to n x cells x values of a cell."""
+    n, side = len(pictures), SCENE_PX // SCENE_CELLS
+    split = pictures.reshape(n, SCENE_CELLS, side, SCENE_CELLS, side, -1)
+    return split.transpose(0, 1, 3, 2, 4, 5).reshape(n, SCENE_CELLS**2, -1)

@@ -2,8 +2,9 @@
 
 1. The fine detail of the images is averaged (`details`). The scenes cancel out, the mark stays.
 2. The network looks at a picture of that mean, and finds the mark in it.
-3. Each image is compared with the mean of the others. Only images that carry the mark stay in the
-   mean. Steps 1 to 3 repeat until the same images stay.
+3. Each image is compared with the mean of the others. Images that carry the mark stay in the mean,
+   one of each scene: copies of a scene would agree on the scene. Steps 1 to 3 repeat until the same
+   images stay.
 4. In the images that carry the mark, the shared evidence improves the probability map. The other
    images keep their own.
 
@@ -15,19 +16,20 @@ the network's logits instead was worse than single images (log 14).
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from inference.details import (
-    DETAIL_PX,
     Detail,
     DetailSum,
-    agreement_with_others,
+    agreement,
     confidence_of,
     detail_of,
+    scene_likeness,
+    scene_of,
 )
-from inference.maps import logit, reduced, sigmoid
+from inference.maps import logit, sigmoid
 from inference.reading import read_image
 from inference.segmenter import (
     MIN_SCORE,
@@ -39,9 +41,10 @@ from inference.segmenter import (
     predict_any_size,
 )
 
-MIN_IMAGES = 3  # that share a mark
+MIN_IMAGES = 3  # of different scenes that share a mark
 MAX_POOLED = 32  # images of a group that are averaged; the others are only compared
 MIN_CONFIDENCE = 0.75  # from which an image counts as carrying the shared mark
+MAX_LIKENESS = 0.25  # of two scenes; above it they count as one
 MAX_ROUNDS = 3  # of finding the mark, then the images that carry it
 MIN_MARK_PX = 16  # of a shared mask
 CONTRAST = 4  # grey levels in the picture of the mean for one standard deviation
@@ -57,50 +60,50 @@ class SharedMark:
     probability: np.ndarray  # float32, H x W, 0..1
     mask: np.ndarray  # bool, H x W
     confidence: float  # 0..1: at least MIN_IMAGES images carry it
-    details: DetailSum  # of the images that are averaged
-    averaged: frozenset[int]  # numbers of these images
+    details: DetailSum  # of images of different scenes that carry it
+    scenes: np.ndarray  # of these images: see `details.scene_of`
 
-    def picture(self) -> np.ndarray:
-        """The mean of the images, as the network sees it: uint8, H x W x 3, RGB, on grey."""
-        return self.details.picture(CONTRAST)
+    def confidence_in(self, detail: Detail) -> float:
+        """Probability, 0..1, that an image carries the mark. Its own scene is left out."""
+        likeness = scene_likeness(scene_of(detail), self.scenes, self.mask)
+        others = self.details.without(detail) if likeness.max() > MAX_LIKENESS else self.details
+        if others.weight.mean() < 0.5 * detail.weight.mean():
+            return 0.0  # no other scene is left
+        return confidence_of(agreement(detail, others.mean, self.mask))
 
-    def confidence_in(self, rgb: np.ndarray, number: int) -> float:
-        """Probability, 0..1, that image `number` carries the mark."""
-        detail = detail_of(rgb)
-        return confidence_of(
-            agreement_with_others(self.details, self.averaged, self.mask, detail, number)
-        )
+    def evidence(self, own: np.ndarray) -> np.ndarray:
+        """Logits of the mark in an image that carries it, from the network's logits for it."""
+        # The limit lets an image keep a mark of its own, if it is sure of it.
+        shared = np.maximum(logit(self.probability), PRIOR_LOGIT)
+        return shared + OWN_WEIGHT * (own - PRIOR_LOGIT)
 
     def improve(
-        self, rgb: np.ndarray, number: int, probability: np.ndarray, score: float
+        self, rgb: np.ndarray, probability: np.ndarray, score: float
     ) -> tuple[np.ndarray, float, float]:
         """Adds the shared evidence to what the network finds in one image.
 
         Args:
-            rgb, number: the image, and its number.
+            rgb: the image.
             probability, score: what `predict_any_size` gives for it.
 
         Returns:
             Probability, score, and the confidence that the image carries the mark. Below
             MIN_CONFIDENCE the first two are returned as they are.
         """
-        confidence = self.confidence_in(rgb, number)
+        confidence = self.confidence_in(detail_of(rgb))
         if confidence < MIN_CONFIDENCE:
             return probability, score, confidence
-        # The limit lets an image keep a mark of its own, if it is sure of it.
-        evidence = np.maximum(logit(self.probability), PRIOR_LOGIT)
-        evidence += OWN_WEIGHT * (logit(probability) - PRIOR_LOGIT)
-        return sigmoid(evidence), max(score, confidence), confidence
+        return sigmoid(self.evidence(logit(probability))), max(score, confidence), confidence
 
 
 def predict_together(
-    predict: Predict, rgb: np.ndarray, shared: SharedMark | None, number: int
+    predict: Predict, rgb: np.ndarray, shared: SharedMark | None
 ) -> tuple[np.ndarray, float, float]:
     """`predict_any_size` and then `SharedMark.improve`; without a shared mark confidence is 0."""
     probability, score = predict_any_size(predict, rgb)
     if shared is None or shared.mask.shape != probability.shape:
         return probability, score, 0.0
-    return shared.improve(rgb, number, probability, score)
+    return shared.improve(rgb, probability, score)
 
 
 def spread(count: int) -> list[int]:
@@ -147,18 +150,20 @@ def _find_shared_by(
         mask = probability >= THRESHOLD
         if np.count_nonzero(mask) < MIN_MARK_PX:
             return None
-        shared, confidences = (details, frozenset(members), mask), {}
-        for number in numbers:
-            agreed = agreement_with_others(*shared, read_detail(number), number)
-            confidences[number] = confidence_of(agreed)
+        different = _of_different_scenes(read_detail, members, mask)
+        scenes = np.stack([scene_of(read_detail(number)) for number in different])
+        details = _sum_of(map(read_detail, different))
+        shared = SharedMark(probability, mask, 0, details, scenes)
+        confidences = {n: shared.confidence_in(read_detail(n)) for n in numbers}
         carriers = [n for n in numbers if confidences[n] >= MIN_CONFIDENCE]
-        if len(carriers) < MIN_IMAGES:
+        sure = sorted(confidences[n] for n in different)[-MIN_IMAGES:]
+        if len(sure) < MIN_IMAGES or sure[0] < MIN_CONFIDENCE:
             return None
-        if carriers == members:
+        shared = replace(shared, confidence=sure[0])
+        found, members = members, _of_different_scenes(read_detail, carriers, mask)
+        if found == members:
             break
-        members = carriers
-    confidence = sorted(confidences.values())[-MIN_IMAGES]
-    return SharedMark(probability, mask, confidence, *shared[:2])
+    return shared
 
 
 def _sum_of(details) -> DetailSum:
@@ -169,9 +174,21 @@ def _sum_of(details) -> DetailSum:
     return total
 
 
+def _of_different_scenes(read_detail, numbers: list[int], mask: np.ndarray) -> list[int]:
+    """The first image of each scene."""
+    chosen, scenes = [], []
+    for number in numbers:
+        scene = scene_of(read_detail(number))
+        if not chosen or scene_likeness(scene, np.stack(scenes), mask).max() <= MAX_LIKENESS:
+            chosen.append(number)
+            scenes.append(scene)
+    return chosen
+
+
 def _most_similar(read_detail, numbers: list[int]) -> list[int]:
     """The images with most of the strongest common component, at least MIN_IMAGES."""
-    small = np.stack([_thumbnail(read_detail(number).standardised) for number in numbers])
+    small = np.stack([scene_of(read_detail(number)).ravel() for number in numbers])
+    small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)
     similarity = small @ small.T
     np.fill_diagonal(similarity, 0)
     strongest = np.linalg.eigh(similarity)[1][:, -1]
@@ -179,12 +196,6 @@ def _most_similar(read_detail, numbers: list[int]) -> list[int]:
     order = np.argsort(-strongest)
     n_members = max(MIN_IMAGES, np.count_nonzero(strongest > strongest.max() / 2))
     return sorted(numbers[i] for i in order[:n_members])
-
-
-def _thumbnail(standardised: np.ndarray) -> np.ndarray:
-    """Detail at a small size, as a vector of length 1."""
-    small = reduced(standardised, min(0.5, DETAIL_PX / 2 / max(standardised.shape))).ravel()
-    return small / max(np.linalg.norm(small), 1e-9)
 
 
 @dataclass(frozen=True)
@@ -247,7 +258,7 @@ def segment_together(
             shared = find_shared(predict, arrays.__getitem__, averaged)
             confidences = []
             for number in numbers:
-                *result, confidence = predict_together(predict, arrays[number], shared, number)
+                *result, confidence = predict_together(predict, arrays[number], shared)
                 results[number] = decide(*result, threshold, dilation_px, min_score)
                 confidences.append(confidence)
             groups.append(Group(size, tuple(numbers), shared, tuple(confidences)))

@@ -7,16 +7,20 @@ cover, the mark jumps from place to place, and each frame has a mask of its own.
 `clips` reads the frames. Only the sampled ones are held.
 """
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from inference.clips import Animation, Film, open_clip
 from inference.maps import logit, resized, sigmoid
-from inference.pooling import MIN_CONFIDENCE, find_shared, predict_together, spread
+from inference.pooling import (
+    MIN_CONFIDENCE,
+    SharedMark,
+    find_shared,
+    predict_together,
+    spread,
+)
 from inference.segmenter import (
     LEAST_SCORE,
     MIN_SCORE,
@@ -31,7 +35,6 @@ MAX_FRAMES = 256  # all are held in memory, at most 12 MB each
 LATE_FRAMES = 2  # the last ones, which headers may count although there are none
 MIN_OVERLAP = 0.3  # IoU with the common mask, from which a frame shows the common mark
 JUMPING = 0.25  # share of frames with a mark elsewhere, from which each has its own mask
-THUMBNAIL_PX = 24  # side at which frames are compared
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,6 @@ class Frame:
     seconds: float  # from the start of the clip
     mask: np.ndarray  # bool, H x W
     score: float  # 0..1: the frame carries a visible watermark
-    coverage: float  # 0..1: share of the pixels in the mask
     shared: float  # 0..1: the frame carries the mark that the clip's frames share
 
 
@@ -84,10 +86,17 @@ def segment_video(
     if not 1 <= frames <= MAX_FRAMES:
         raise ValueError(f"Got {frames} frames; give 1 to {MAX_FRAMES}.")
     clip = open_clip(path)
-    sampled = _sample(clip, frames)
+    sampled, limits = _sample(clip, frames), (threshold, min_score)
+    looked, total, scores = [], 0, []
     with segmenter.predicting() as predict:
-        shared = find_shared(predict, lambda n: sampled[n][2], spread(len(sampled)))
-        looked, probability, score = _look(predict, sampled, shared, threshold, min_score)
+        shared = _find_shared(predict, sampled)
+        for picture in sampled:
+            frame, probability = _look(predict, shared, *picture, *limits)
+            looked.append(frame)
+            if shared is None or frame.shared >= MIN_CONFIDENCE:
+                total += logit(probability)
+                scores.append(logit(np.float64(frame.score), LEAST_SCORE))
+    probability, score = sigmoid(total / len(scores)), float(sigmoid(np.mean(scores)))
     found = decide(resized(probability, clip.shape), score, threshold, dilation_px, min_score)
     marked, common = [f for f in looked if f.mask.any()], probability >= threshold
     elsewhere = [frame for frame in marked if _overlap(frame.mask, common) < MIN_OVERLAP]
@@ -104,21 +113,6 @@ def segment_video(
     picture = pictures[(marked or looked)[len(marked) // 2].number]
     return VideoSegmentation(*vars(found).values(), len(looked), confidence, seen_s, each,
                              picture, clip.damage)  # fmt: skip
-
-
-def _look(
-    predict, sampled, shared, threshold: float, min_score: float
-) -> tuple[list[Frame], np.ndarray, float]:
-    """The frames; the mean probability and score of those that carry the mark if it is shared."""
-    looked, scores, total = [], [], 0
-    for n, (number, seconds, rgb) in enumerate(sampled):
-        probability, score, confidence = predict_together(predict, rgb, shared, n)
-        mask = decide(probability, score, threshold, 0, min_score).mask
-        looked.append(Frame(number, seconds, mask, score, float(mask.mean()), confidence))
-        if shared is None or confidence >= MIN_CONFIDENCE:
-            total += logit(probability)
-            scores.append(logit(np.float64(score), LEAST_SCORE))
-    return looked, sigmoid(total / len(scores)), float(sigmoid(np.mean(scores)))
 
 
 def segment_frames(
@@ -138,47 +132,41 @@ def segment_frames(
     if not every_s > 0:
         raise ValueError(f"Got a frame every {every_s} s; give more than 0.")
     clip = open_clip(path)
-    sampled = _sample(clip, FRAMES)
     with segmenter.predicting() as predict:
-        shared = find_shared(predict, lambda n: sampled[n][2], spread(len(sampled)))
-        place = {number: n for n, (number, *_) in enumerate(sampled)}
+        shared = _find_shared(predict, _sample(clip, FRAMES))
         step = max(1.0, every_s * clip.fps)
         for number in np.arange(0, clip.count, step).round().astype(int).tolist():
-            if (read := clip.read(number)) is None:
-                continue
-            found = predict_together(predict, read[1], shared, place.get(number, -1))
-            mask = decide(*found[:2], threshold, 0, min_score).mask
-            frame = Frame(number, read[0], mask, found[1], float(mask.mean()), found[2])
-            yield _enlarged(frame, clip.shape, dilation_px)
+            if read := clip.read(number):
+                frame, _ = _look(predict, shared, number, *read, threshold, min_score)
+                yield _enlarged(frame, clip.shape, dilation_px)
+
+
+def _find_shared(predict, sampled) -> SharedMark | None:
+    return find_shared(predict, lambda n: sampled[n][2], spread(len(sampled)))
+
+
+def _look(
+    predict, shared, number: int, seconds: float, rgb, threshold: float, min_score: float
+) -> tuple[Frame, np.ndarray]:
+    """One frame, and its probability."""
+    probability, score, confidence = predict_together(predict, rgb, shared)
+    mask = decide(probability, score, threshold, 0, min_score).mask
+    return Frame(number, seconds, mask, score, confidence), probability
 
 
 def _sample(clip: Film | Animation, frames: int) -> list[tuple[int, float, np.ndarray]]:
-    """Number, seconds and picture of frames spread over the clip, in order.
-
-    Of two in each stretch of the clip the one less like the frame before: after a cut, if any.
-    """
-    edges = np.linspace(0, clip.count, min(frames, clip.count) + 1)
-    chosen, last, missing = [], np.float32(128), []
-    for start, end in itertools.pairwise(edges):
-        best = None
-        for number in sorted({int(0.75 * start + 0.25 * end), int(0.25 * start + 0.75 * end)}):
-            if (read := clip.read(number)) is None:
-                missing.append(number)
-                continue
-            small = cv2.resize(read[1], (THUMBNAIL_PX,) * 2, interpolation=cv2.INTER_AREA)
-            difference = np.abs(small - np.float32(last)).mean()
-            if best is None or difference > best[0]:
-                best = difference, small, (number, *read)
-        if best:
-            last = best[1]
-            chosen.append(best[2])
-    if not chosen:
+    """Number, seconds and picture of frames spread evenly over the clip, in order."""
+    n = min(frames, clip.count)
+    numbers = ((np.arange(n) + 0.5) * clip.count / n).astype(int).tolist()
+    read = {number: clip.read(number) for number in numbers}
+    sampled = [(number, *found) for number, found in read.items() if found]
+    if not sampled:
         raise ValueError(f"{clip.path} has no frame that can be decoded; it may be damaged.")
-    missing = [number for number in missing if number < clip.count - LATE_FRAMES]
-    if missing and not clip.damage:
-        at_s = missing[0] / clip.fps
-        clip.damage = f"{len(missing)} sampled frames cannot be read, the first at {at_s:.1f} s."
-    return chosen
+    lost = [n for n in numbers if read[n] is None and n < clip.count - LATE_FRAMES]
+    if lost and not clip.damage:
+        at_s = lost[0] / clip.fps
+        clip.damage = f"{len(lost)} sampled frames cannot be read, the first at {at_s:.1f} s."
+    return sampled
 
 
 def _overlap(mask: np.ndarray, other: np.ndarray) -> float:
@@ -188,4 +176,4 @@ def _overlap(mask: np.ndarray, other: np.ndarray) -> float:
 def _enlarged(frame: Frame, shape: tuple[int, int], dilation_px: int) -> Frame:
     """A frame with its mask in the clip's own size, widened."""
     found = decide(resized(np.float32(frame.mask), shape), 1.0, 0.5, dilation_px, 0.0)
-    return Frame(frame.number, frame.seconds, found.mask, frame.score, found.coverage, frame.shared)
+    return replace(frame, mask=found.mask)

@@ -11,6 +11,7 @@ from dataset import add_watermark
 from evaluation.metrics import score_mask
 from inference import pooling
 from inference.details import DetailSum, agreement, confidence_of, detail_of
+from inference.maps import logit
 from inference.pooling import segment_together
 from model import WatermarkSegmenter
 from samples.drawing import SampleParams
@@ -108,6 +109,15 @@ def test_copies_of_a_photo_without_the_mark_do_not_agree_on_one(segmenter, sampl
     assert all(np.array_equal(own.mask, alone.mask) for own in found[6:])
 
 
+def test_print_in_a_scene_that_hardly_moves_is_no_shared_mark(segmenter, mark):
+    """Frames of a clip: the scene moves by a pixel, and its print with it."""
+    scene = np.tile(paint_scene(50), (1, 2, 1))[:, : SHAPE[1] + 8]
+    cv2.putText(scene, "OPEN", (40, 90), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (240,) * 3, 4, cv2.LINE_AA)
+    frames = [np.ascontiguousarray(scene[:, x : x + SHAPE[1]]) for x in range(8)]
+    (group,), _ = segment_together(segmenter, frames)
+    assert group.shared is None
+
+
 def test_a_frame_that_all_images_share_is_no_obstacle(segmenter, samples):
     images = [sample["image"].copy() for sample in samples]
     for image in images:
@@ -134,9 +144,7 @@ def test_images_of_other_sizes_make_groups_of_their_own(tiny_model, samples):
 def test_of_many_images_some_are_pooled_and_all_are_compared(segmenter, samples, monkeypatch):
     monkeypatch.setattr(pooling, "MAX_POOLED", 8)
     (group,), _ = segment_together(segmenter, [sample["image"] for sample in samples])
-    assert len(group.shared.averaged) <= 8 and len(group.confidences) == 10
-    left_out = [group.confidences[n] for n in range(10) if n not in group.shared.averaged]
-    assert left_out and min(left_out) > 0.75
+    assert len(group.confidences) == 10 and min(group.confidences) > 0.75
 
 
 def test_an_image_can_be_removed_from_a_sum():
@@ -166,15 +174,9 @@ def test_agreement_is_high_in_place_and_low_elsewhere(mark):
 
 
 def test_a_second_mark_that_only_one_image_carries_stays():
-    class Sure(pooling.SharedMark):
-        def confidence_in(self, rgb, number):
-            return 0.99
-
-    shared = Sure(np.float32([[0.9, 0.0, 0.0]]), None, 0.99, None, frozenset())
+    shared = pooling.SharedMark(np.float32([[0.9, 0.0, 0.0]]), None, 0.99, None, None)
     own = np.float32([[0.1, 0.995, 0.6]])  # sure of the second pixel, not of the third
-    probability, score, confidence = shared.improve(None, 0, own, 0.2)
-    assert (probability >= 0.5).tolist() == [[True, True, False]]
-    assert score == confidence == 0.99
+    assert (shared.evidence(logit(own)) >= 0).tolist() == [[True, True, False]]
 
 
 def test_confidence_by_hand():

@@ -1,156 +1,409 @@
-"""Scans that go on, are refused or killed: nothing is lost, nothing done twice."""
+"""Shards to rows: every format, what is broken, and scans that go on, are refused or killed."""
 
 import io
-import json
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import time
-from collections import Counter
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import paint_photo
 from PIL import Image
-from pyarrow import fs, parquet
-from shards import go, three, write_tar
+from pyarrow import parquet
 
 import scan as command
 from batch import scan as pipeline
+from batch import segment_files, shards
 from batch.files import UsageError
-from batch.look import open_image
-from batch.scan import Pool, ScanOptions, Summary, done_before, plan_pool
-from batch.scanner import Report, rows_name, scan_shard
-from batch.shards import list_shards
-from batch.stores import Store
+from batch.look import BYTES_AT_ONCE, open_image, predict_by_size, runs
+from batch.scan import ScanOptions, ShardScanner, rows_name, scan_shard
+from batch.shards import SourceError, find_shards, open_folder
 from inference.runtime import load_segmenter
+from inference.segmenter import NATIVE_PX, Segmenter, predict_any_size
 
 ROOT = Path(__file__).parents[1]
-NEEDS_RAY = pytest.mark.skipif(
-    not find_spec("ray"), reason="Ray is not installed: pip install -r requirements-scale.txt"
-)
 
 
-def test_what_is_done_is_known_by_whole_files_of_the_same_run(tmp_path):
-    source, output = three(tmp_path), Store(str(tmp_path / "out"))
-    shards = list_shards(Store(str(source)))
-    manifest = ScanOptions().manifest("in", "weights A")
-    assert done_before(output, shards, manifest) == {}
-    [report] = go(source, tmp_path / "out")
-    (tmp_path / "out/scan.json").write_text(json.dumps(manifest))
-    assert done_before(output, shards, manifest) == {"00": report}
-    other = ScanOptions(threshold=0.7).manifest("in", "weights B")
-    with pytest.raises(UsageError, match=r"weights weights A there, weights B now.*threshold 0.5"):
-        done_before(output, shards, other)
-    path = tmp_path / "out" / rows_name("00")
-    path.write_bytes(path.read_bytes()[:-9])
-    assert done_before(output, shards, manifest) == {}
-    go(source, tmp_path / "out")
-    os.utime(source / "00.tar", (1, 1))
-    changed, advice = "00.parquet, whose shard has changed since. ", "Delete that file, or give"
-    with pytest.raises(UsageError, match=changed + advice):
-        done_before(output, list_shards(Store(str(source))), manifest)
-    manifest = ScanOptions(keep_below=0.5).manifest("in", "weights A")
-    (tmp_path / "out/scan.json").write_text(json.dumps(manifest))
-    with pytest.raises(UsageError, match="Delete that file and what kept/ has of it, or give"):
-        done_before(output, list_shards(Store(str(source))), manifest)
-    (tmp_path / "out" / "scan.json").unlink()
-    with pytest.raises(UsageError, match=r"but no scan\.json"):
-        done_before(output, shards, manifest)
+class Colourful(Segmenter):
+    """Takes the range of a pixel's channels for the probability of a mark, its mean for the score.
+
+    A negative has the same range, so that all views agree.
+    """
+
+    def __init__(self):
+        self.calls = []
+
+    def fingerprint(self):
+        return "colourful"
+
+    @contextmanager
+    def predicting(self, threads=None):
+        def predict(views):
+            self.calls.append(len(views))
+            ranges = [(view.max(2) - view.min(2)) / np.float32(255) for view in views]
+            return [(found, float(found.mean())) for found in ranges]
+
+        yield predict
 
 
-def test_an_output_that_may_not_be_listed_is_refused(tmp_path, monkeypatch):
-    source, files = three(tmp_path), Store.files
+def png(level: int, width=4, height=2) -> bytes:
+    """A red photo whose score is level / 255."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), (level, 0, 0)).save(file, "PNG")
+    return file.getvalue()
 
-    def allowed(store, name=""):
-        if store.path != source.as_posix():
-            raise PermissionError(13, "AccessDenied")
-        return files(store, name)
 
-    monkeypatch.setattr(pipeline, "check_ray", lambda _: None)
-    monkeypatch.setattr(Store, "files", allowed)
-    with pytest.raises(UsageError, match=r"out cannot be read: .*AccessDenied.*another output"):
-        pipeline.scan(str(source), str(tmp_path / "out"))
+def add(archive, name, data=b"", **more):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    for field, value in more.items():
+        setattr(info, field, value)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            add(archive, name, data)
+    return path.read_bytes()
+
+
+def members(path) -> dict[str, bytes]:
+    with tarfile.open(path) as archive:
+        return {info.name: archive.extractfile(info).read() for info in archive}
 
 
 @pytest.fixture
-def refused(tmp_path, monkeypatch, capsys):
-    """Runs scan.py on what is below a new current folder; the sentence with status 2."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pipeline, "find_ray", lambda: True)
+def source(tmp_path) -> Path:
+    """One shard as img2dataset writes it: a dark photo, a bright one, one that is none."""
+    files = {}
+    for key, image in {"a": png(51), "b": png(204), "c": b"no picture"}.items():
+        files |= {f"{key}.png": image, f"{key}.json": b'{"n": 1}', f"{key}.txt": key.encode()}
+    write_tar(tmp_path / "in" / "00.tar", files)
+    return tmp_path / "in"
 
-    def call(*arguments, output="out"):
-        assert command.main([*map(str, arguments), "--output", str(output)]) == 2
-        [line] = capsys.readouterr().err.splitlines()
-        return line.removeprefix("scan.py: ")
+
+@pytest.fixture
+def go(score_of_the_head):
+    """Scans in this process, without Ray, what a scan would hand out."""
+
+    def call(source, output, **options) -> int:
+        (folder, names), target = find_shards(str(source)), open_folder(str(output))
+        options = ScanOptions(**options)
+        return sum(scan_shard(n, folder, target, Colourful(), 1, options) for n in names)
 
     return call
 
 
-def test_sources_without_photos_are_refused(tmp_path, refused):
-    assert refused("nowhere").startswith("nowhere does not exist. Give a .tar or")
+def rows(output, name="00") -> list[dict]:
+    return parquet.read_table(Path(output, rows_name(name))).to_pylist()
+
+
+def left_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_tar_becomes_a_row_for_each_sample(source, tmp_path, go):
+    assert go(source, tmp_path / "out", rle=True, keep_below=0.5) == 3
+    dark, bright, broken = rows(tmp_path / "out")
+    assert [*bright] == [
+        "key", "source", "width", "height", "score", "coverage", "boxes", "error", "rle", "json",
+        "txt",
+    ]  # fmt: skip
+    told = dict(source="00.tar", json='{"n": 1}', key="b", txt="b", width=4, height=2, score=0.8)
+    told |= dict(coverage=1, boxes=[[0, 0, 4, 2]], error=None)
+    assert bright | told == bright and bright["rle"]["size"] == [2, 4]
+    assert (dark["score"], dark["coverage"], dark["boxes"], dark["error"]) == (0.2, 0, [], None)
+    assert broken["error"] == "is not an image that Pillow can read" and broken["txt"] == "c"
+    assert broken["score"] is None and broken["width"] is None
+    kept = {"a.png": png(51), "a.json": b'{"n": 1}', "a.txt": b"a"}
+    assert members(tmp_path / "out/kept/00.tar") == kept
+    go(source, tmp_path / "none", keep_below=0.2)  # below, not at
+    assert members(tmp_path / "none/kept/00.tar") == {}
+
+
+@pytest.mark.parametrize("struct", [False, True])
+def test_a_parquet_file_keeps_its_columns(tmp_path, struct, go):
+    images = [png(51), None, png(204)]
+    if struct:
+        paths = ["x.png", "y.png", None]
+        images = [{"bytes": data, "path": path} for data, path in zip(images, paths)]
+    told = {"key": [7, 8, None], "width": [1, 2, 3], "tags": [["t"], [], None]}
+    table = pa.table({**told, "image": images}).replace_schema_metadata({"huggingface": "{}"})
+    parquet.write_table(table, tmp_path / "00.parquet")
+    go(tmp_path / "00.parquet", tmp_path / "out", keep_below=0.5)
+    found = rows(tmp_path / "out")
+    assert [row["key"] for row in found] == ["7", "8", "000000002"]
+    assert [row["score"] for row in found] == [0.2, None, 0.8]
+    assert found[1]["error"] == ("no bytes, only the path y.png" if struct else "no bytes")
+    assert [row["input_width"] for row in found] == [1, 2, 3] and found[0]["width"] == 4
+    assert [row["tags"] for row in found] == [["t"], [], None] and "image" not in found[0]
+    kept = parquet.read_table(tmp_path / "out/kept/00.parquet")
+    assert kept.equals(table.slice(0, 1)) and kept.schema.metadata == table.schema.metadata
+
+
+def test_shards_are_listed_once_and_metadata_beside_them_is_none(source):
+    shutil.copytree(source, source / ".hidden")
+    for name, columns in {"00": {"url": ["x"]}, "sub/01": {"image": [b""]}}.items():
+        (source / name).parent.mkdir(exist_ok=True)
+        parquet.write_table(pa.table(columns), source / f"{name}.parquet")
+    write_tar(source / "out/rows/a.tar", {})
+    (source / "out/scan.json").write_text("{}")
+    assert find_shards(str(source))[1] == ["00.tar", "sub/01.parquet"]
+    with pytest.raises(UsageError, match="that no scan wrote"):
+        find_shards(str(source / "out"))
+
+
+def test_urls_of_fsspec_are_read_and_written(source, tmp_path, go):
+    memory = open_folder("memory://bucket")
+    memory.makedirs("in")
+    memory.pipe_file("in/00.tar", (source / "00.tar").read_bytes())
+    go("memory://bucket/in", "memory://bucket/out", keep_below=0.5)
+    go(f"file://{source}", tmp_path / "out", keep_below=0.5)
+    for name in ("rows/00.parquet", "kept/00.tar"):
+        assert memory.cat_file(f"out/{name}") == (tmp_path / "out" / name).read_bytes()
+    assert sorted(memory.find("out")) == ["out/kept/00.tar", "out/rows/00.parquet"]
+
+
+# --- What is broken ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage, whole",
+    [
+        (lambda data: data[: 512 * 4 + 100], 2),  # in a header
+        (lambda data: data[: 512 * 5 + 3], 2),  # in a photo
+        (lambda data: data[: 512 * 4], 2),  # between two files: no end mark
+        (lambda data: data[: 512 * 4] + b"\xff" * 512 + data[512 * 5 :], 2),
+        (lambda data: b"", 0), (lambda data: b"no tar" * 500, 0),
+    ],
+)  # fmt: skip
+def test_a_broken_tar_costs_its_rest(tmp_path, damage, whole, go):
+    path = tmp_path / "in" / "00.tar"
+    path.parent.mkdir()
+    path.write_bytes(damage(write_tar(path, {f"{key}.png": png(204) for key in "abcdef"})))
+    assert go(tmp_path / "in", tmp_path / "out", keep_below=0.9) == whole
+    *found, last = rows(tmp_path / "out")
+    assert [row["key"] for row in found] == [*"abcdef"[:whole]]
+    assert last["key"] is None and last["error"].startswith("the rest cannot be read: ")
+    assert len(members(tmp_path / "out/kept/00.tar")) == whole
+
+
+def test_every_odd_member_of_a_tar_has_a_row(tmp_path, go, monkeypatch):
+    monkeypatch.setattr(shards, "SAMPLE_BYTES", 1000)
     (tmp_path / "in").mkdir()
-    assert refused("in").startswith("No shard in in: looked for .tar and .parquet files, and for")
-    (tmp_path / "notes.txt").write_text("x")
-    assert refused("notes.txt").startswith("notes.txt is no shard.")
+    with tarfile.open(tmp_path / "in/00.tar", "w") as archive:
+        add(archive, "a.png", png(51))
+        add(archive, "a.jpg", type=tarfile.LNKTYPE, linkname="a.png")
+        add(archive, "b.png", png(51))
+        add(archive, "b.txt", type=tarfile.SYMTYPE, linkname="a.txt")
+        add(archive, "c.json", b"{}")
+        add(archive, "c.txt", b"\xff")
+        add(archive, "__d.png", png(51))
+        add(archive, "__e__/f.png", png(51))
+        add(archive, "._g.png", b"")
+        add(archive, "h.png", png(51) + bytes(1000))
+    go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
+    found = {row["key"]: row for row in rows(tmp_path / "out")}
+    assert [*found] == ["a.png", "a.jpg", "b", "c", "__d", "__e__/f", "h"]
+    link = "is a link inside the archive: pack the file"
+    assert found["a.png"]["score"] == 0.2 and found["a.png"]["error"] is None
+    assert found["a.jpg"]["error"].startswith(link)
+    assert found["b"]["score"] == 0.2 and found["b"]["error"].startswith(f".txt {link}")
+    assert found["c"]["error"] == "no image, only .json, .txt" and found["c"]["txt"] == "\\xff"
+    assert found["h"]["error"].startswith("is beyond the ") and 2 * BYTES_AT_ONCE < 300_000_000
+    assert members(tmp_path / "out/kept/00.tar") == {"__d.png": png(51), "__e__/f.png": png(51)}
 
 
-def test_urls_that_no_package_opens_are_refused(refused):
-    assert refused("nonsense://x").startswith("No installed package opens nonsense://x: ")
-    assert "dropbox" in refused("dropbox://x")  # fsspec knows it, its package is not there
+def test_every_image_that_is_kept_was_looked_at(tmp_path, go):
+    files = {"c.jpg": png(51), "c.png": png(204), "d.seg.png": png(51), "d.png": png(51)}
+    write_tar(tmp_path / "in/00.tar", files)
+    go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
+    scores = {row["key"]: row["score"] for row in rows(tmp_path / "out")}
+    assert scores == {"c.jpg": 0.2, "c.png": 0.8, "d.seg.png": 0.2, "d.png": 0.2}
+    assert set(members(tmp_path / "out/kept/00.tar")) == {"d.seg.png", "d.png"}
 
 
-def test_urls_may_hold_any_letter(tmp_path):
-    folder = tmp_path / "my photös, 50 %"
-    with Store(f"file://{tmp_path}/my photös, 50 %25").writing("a b.txt") as stream:
-        stream.write(b"x")
-    assert (folder / "a b.txt").read_bytes() == b"x"
-    store = Store(f"file://{folder}".replace(" %", " %25"))
-    assert store.path == folder.as_posix() and [*store.files()] == ["a b.txt"]
-    assert isinstance(store.filesystem, fs.LocalFileSystem)
+@pytest.mark.skipif(not shutil.which("tar"), reason="which writes sparse files")
+@pytest.mark.parametrize("kind", ["gnu", "pax"])
+def test_kept_archives_read_back(tmp_path, kind, go):
+    (tmp_path / "in").mkdir()
+    data = png(51) + bytes(300_000)  # whose end is a hole
+    with open(tmp_path / "a.png", "wb") as file:
+        file.write(png(51))
+        file.truncate(len(data))
+    pack = ["tar", "--sparse", f"--format={kind}", "-cf", "in/00.tar", "a.png"]
+    subprocess.run(pack, cwd=tmp_path, check=True)
+    go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
+    assert members(tmp_path / "out/kept/00.tar") == {"a.png": data}
 
 
-def test_a_store_has_an_address_for_processes_elsewhere(tmp_path, monkeypatch):
+def test_a_broken_parquet_file_leaves_nothing(tmp_path, go):
+    path = tmp_path / "in/00.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"PAR1 no table")
+    with pytest.raises(SourceError, match="cannot be read"):
+        go(tmp_path / "in", tmp_path / "out")
+    parquet.write_table(pa.table({"url": ["x"], "a": [b""], "b": [b""]}), path)
+    with pytest.raises(SourceError, match="has 2 columns of bytes, among url"):
+        go(tmp_path / "in", tmp_path / "out")
+    table = pa.table({"image": [os.urandom(5000) for _ in range(99)]})
+    parquet.write_table(table, path, compression="gzip")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:9000] + bytes(99999) + whole[108999:])
+    with pytest.raises(SourceError, match="cannot be read"):
+        go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
+    assert not left_in(tmp_path / "out")
+
+
+@pytest.fixture
+def scanner(source, tmp_path, monkeypatch) -> ShardScanner:
+    """An actor, without Ray."""
+    monkeypatch.setattr(pipeline, "load_segmenter", lambda *_: Colourful())
+    return ShardScanner(*map(open_folder, (str(source), str(tmp_path / "out"))), ScanOptions())
+
+
+@pytest.mark.parametrize(
+    "error, problem",
+    [
+        (pa.ArrowNotImplementedError("nested columns"), "cannot be read: nested columns"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+    ],
+)
+def test_whatever_is_wrong_with_a_shard_costs_that_shard(
+    scanner, tmp_path, monkeypatch, error, problem
+):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr("batch.shards.TarShard.samples", refuse)
+    row = scanner({"shard": "00.tar"})
+    assert row == {"shard": "00.tar", "images": 0, "problem": problem, "stops": ""}
+    assert not left_in(tmp_path / "out")
+
+
+def test_a_device_that_is_not_there_ends_the_scan(scanner, monkeypatch):
+    monkeypatch.setattr(pipeline, "load_segmenter", load_segmenter)
+    scanner.options = ScanOptions(device="gpu")
+    assert scanner({"shard": "00.tar"})["stops"].startswith("No device 'gpu' here")
+
+
+def test_an_output_that_takes_no_file_is_told_and_left_clean(scanner, tmp_path):
+    resource = pytest.importorskip("resource")  # no file may grow above a limit: errno EFBIG
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+    try:
+        row = scanner({"shard": "00.tar"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert row["stops"].startswith("the output cannot be written: ")
+    assert not left_in(tmp_path / "out")
+
+
+# --- How photos reach the network --------------------------------------------------------------
+
+
+def test_photos_that_are_looked_at_together_get_what_each_gets_alone():
+    shapes = [(2, 4), (3, 3), (2, 4), (1, NATIVE_PX + 100), (3, 3), (1, 1200)]
+    photos = [np.zeros((*shape, 3), np.uint8) for shape in shapes]
+    for i, photo in enumerate(photos):
+        photo[..., 0] = 40 * i
+        photo[:, 0, 0] += 4  # left is not right
+    with Colourful().predicting() as predict:
+        for photo, (found, score) in zip(photos, predict_by_size(predict, False, photos)):
+            alone, score_alone = predict_any_size(predict, photo)
+            assert np.array_equal(found, alone) and score == score_alone
+
+
+def test_a_gpu_sees_several_photos_of_a_folder_at_once(tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(8):
+        (tmp_path / "in" / f"{number}.png").write_bytes(png(51))
+    gpu = Colourful()
+    segment_files([tmp_path / "in"], tmp_path / "out", segmenter=gpu)
+    assert gpu.calls == [8 * 4]  # a small photo has four views
+
+
+def test_what_is_in_hand_together_is_limited():
+    assert [*runs([8, 8, 1, 17, 0, 1], lambda weight: weight, 16)] == [[8, 8], [1], [17], [0, 1]]
+
+
+def test_a_photo_above_pillows_limit_says_what_opens_it(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"\(400 pixels\) .* segment.py --allow-huge opens it"):
+        open_image(png(0, 20, 20))
+
+
+# --- The command -------------------------------------------------------------------------------
+
+
+def test_calls_that_cannot_work_are_refused(source, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert Store("rows").below("kept").address == (tmp_path / "rows/kept").as_posix()
-    assert Store(tmp_path.as_uri()).address == tmp_path.as_posix()
 
+    def refused(*arguments, output="out"):
+        assert command.main([*map(str, arguments), "--output", str(output)]) == 2
+        return capsys.readouterr().err.removeprefix("scan.py: ")
 
-def test_stores_of_two_schemes_are_two_folders():
-    buckets = [Store(url).address for url in ("s3://b/x?region=r", "gs://anonymous@b/x")]
-    assert len(set(buckets)) == 2
-
-
-def test_outputs_of_other_runs_are_refused(tmp_path, refused):
-    source = three(tmp_path)
+    Path("empty").mkdir()
+    Path("notes.txt").write_text("x")
+    for nothing in ("nowhere", "empty", "notes.txt"):
+        assert refused(nothing).startswith(f"No shard in {nothing}: looked for .tar and .parquet")
+    assert refused("nonsense://x").startswith("nonsense://x cannot be opened: ")
+    assert refused(source, "--weights", "empty").startswith("No config.json in empty")
     assert "is both source and output" in refused(source, output=source)
-    assert refused(source, "--weights", tmp_path).startswith(f"No config.json in {tmp_path}")
-    go(source, "out")
-    assert "but no scan.json that says which run wrote it" in refused(source)
-    Path("out/scan.json").write_text("{}")
-    assert "out holds the rows of another run: source None there" in refused(source)
-    Path("out/scan.json").write_text("[]")
-    assert "out has a damaged scan.json" in refused(source)
-    assert refused("out", output="new").startswith("out is the output of a scan")
+    Path("out/rows").mkdir(parents=True)
+    for written in ("[", "{}"):
+        assert "out holds the rows of another run" in refused(source)
+        Path("out/scan.json").write_text(written)
+    monkeypatch.setattr(pipeline, "find_spec", lambda name: None)
+    assert "pip install -r requirements-scale.txt" in refused(source)
 
 
-def test_clusters_that_are_not_there_are_refused(tmp_path, refused):
-    with socket.socket() as taken:  # a port where nobody listens
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        for given in (address, f"ray://{address}"):
-            message = refused(three(tmp_path), "--address", given)
-            assert message.startswith(f"No Ray cluster at {given}: ")
-    assert refused("in", "--address", "head").startswith("No Ray cluster at head: ")
+def test_a_second_call_does_what_is_left_and_tells_all(
+    source, tmp_path, monkeypatch, capsys, score_of_the_head
+):
+    handed_out = []
+
+    def run(todo, *given):  # without Ray
+        handed_out.append(todo)
+        return [*map(ShardScanner(*given), ({"shard": name} for name in todo))]
+
+    monkeypatch.setattr(pipeline, "load_segmenter", lambda *_: Colourful())
+    monkeypatch.setattr(pipeline, "find_spec", lambda _: True)
+    monkeypatch.setattr(pipeline, "run", run)
+    (source / "bad.parquet").write_bytes(b"PAR1")
+    given = [str(source), "--output", str(tmp_path / "out")]
+    assert command.main(given) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("3 images, 1 marked, 2 failed; ")
+    assert "failed: bad.parquet: cannot be read: " in printed
+    write_tar(source / "01.tar", {"a.png": png(204)})
+    assert command.main(given) == 1
+    assert handed_out == [["00.tar", "bad.parquet"], ["01.tar", "bad.parquet"]]
+    printed = capsys.readouterr().out
+    assert printed.startswith("4 images, 2 marked, 2 failed, 3 of them done before; ")
+    assert "1 of 3 shards were done before" in printed
+    assert "failed: 00.tar: c: is not an image that Pillow can read" in printed
 
 
-def test_without_ray_it_says_how_to_get_it(tmp_path, refused, monkeypatch):
-    monkeypatch.setattr(pipeline, "find_ray", lambda: False)
-    assert "pip install -r requirements-scale.txt" in refused(three(tmp_path))
+def test_folders_of_two_schemes_are_two_folders(source, tmp_path):
+    urls = f"memory://{source}", str(source)
+    manifests = [ScanOptions().manifest(pipeline.address_of(open_folder(url))) for url in urls]
+    output = open_folder(str(tmp_path / "out"))
+    pipeline.begin(output, manifests[0])
+    pipeline.begin(output, manifests[0])
+    with pytest.raises(UsageError, match="of other photos, weights or options"):
+        pipeline.begin(output, manifests[1])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +411,7 @@ def test_without_ray_it_says_how_to_get_it(tmp_path, refused, monkeypatch):
     [
         (dict(threshold=2), "threshold 2"), (dict(keep_below=1.5), "keep_below is 1.5"),
         (dict(actors=0), "actors is 0"), (dict(gpus_per_actor=0), "gpus_per_actor is 0"),
-        (dict(backend="x"), "backend is 'x'"), (dict(dollars_per_hour=-1), "per_hour is -1"),
+        (dict(backend="x"), "backend is 'x'"),
     ],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options, message):
@@ -166,66 +419,27 @@ def test_options_out_of_range_are_refused(options, message):
         ScanOptions(**options)
 
 
-def machines(*resources) -> list[dict]:
-    return [{"Resources": {"CPU": cpu, "GPU": gpu}} for cpu, gpu in resources]
-
-
-def test_a_photo_above_pillows_limit_says_what_opens_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    data = io.BytesIO()
-    Image.new("RGB", (20, 20)).save(data, "png")
-    with pytest.raises(ValueError, match=r"\(400 pixels\) .* segment.py --allow-huge opens it"):
-        open_image(data.getvalue())
-
-
-@pytest.mark.parametrize(
-    "nodes, shards, options, expected",
-    [
-        ([(4, 0)], 99, {}, (4, 1, 0, "cpu")), ([(4, 0)], 2, {}, (2, 2, 0, "cpu")),
-        ([(4, 0)], 99, dict(actors=1), (1, 4, 0, "cpu")),
-        ([(4, 0)], 99, dict(actors=1, cpus_per_actor=1), (1, 1, 0, "cpu")),
-        ([(16, 2)], 99, {}, (2, 8, 1, "cuda")), ([(16, 1), (8, 0)], 99, {}, (1, 16, 1, "cuda")),
-        ([(16, 2)] * 3, 99, dict(gpus_per_actor=0.25), (24, 2, 0.25, "cuda")),
-        ([(16, 2)], 99, dict(device="cpu"), (16, 1, 0, "cpu")),
-        ([(16, 2)], 99, dict(backend="openvino-int8"), (16, 1, 0, "cpu")),
-    ],
-)  # fmt: skip
-def test_actors_take_equal_shares(nodes, shards, options, expected):
-    pool = plan_pool(machines(*nodes), shards, ScanOptions(**options))
-    assert (pool.actors, pool.cpus, pool.gpus, pool.device) == expected
-
-
-@pytest.mark.parametrize("options", [dict(actors=5), dict(device="cuda"), dict(cpus_per_actor=5)])
-def test_actors_without_room_are_refused(options):
-    with pytest.raises(UsageError, match="do not fit: Ray counts 4 cores and 0 GPUs on 1 machines"):
-        plan_pool(machines((4, 0)), 99, ScanOptions(**options))
-
-
-def test_the_summary_counts_names_and_prices():
-    before = Report("0", "", images=5000, marked=7, begin_s=1, end_s=2)
-    now = Report("1", "", 1000, 3, 2, ["1.tar: k: bad"], begin_s=100, end_s=110)
-    gone = Report("2", "", failed=1, problem="is no Parquet file")
-    pool = Pool(4, 2, 0, "cpu", machines=2)
-    summary = Summary([before, now, gone], 1, pool, 30, "out/rows", dollars_per_hour=0.9)
-    first, second, *failures = str(summary).splitlines()
-    assert first.startswith("6000 images in 3 shards, 10 marked, 3 failed; 1 shards were done")
-    assert second.startswith("100.00 images/s (actors: 4, cores each: 2, machines: 2), 30 s")
-    assert second.endswith("5.56 machine-hours per million images, 5.00 dollars at 0.9 an hour")
-    assert failures == [
-        "failed: 2: is no Parquet file", "failed: 1.tar: k: bad", 
-        "and 1 more: see the column error of the rows",
-    ]  # fmt: skip
-
-
 # --- With Ray ----------------------------------------------------------------------------------
+
+NEEDS_RAY = pytest.mark.skipif(
+    not find_spec("ray"), reason="Ray is not installed: pip install -r requirements-scale.txt"
+)
+SHARDS, PHOTOS = 12, 16
+BACKEND = "openvino" if find_spec("openvino") else "torch"  # which takes longer to import
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Address of a Ray that all tests of this file share."""
+    """Address of a Ray that the tests share."""
     import ray
 
-    pipeline.start_ray(None, num_cpus=3, log_to_driver=False)
+    for last in (False, False, True):  # it gives up after 30 s, too soon for a busy machine
+        try:
+            ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+            break
+        except Exception:
+            if last:
+                raise
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
 
@@ -235,10 +449,6 @@ def weights(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("weights")
     tiny_model.save(folder)
     return str(folder)
-
-
-SHARDS, PHOTOS = 12, 16
-BACKEND = "openvino" if find_spec("openvino") else "torch"  # which takes longer to import
 
 
 @pytest.fixture(scope="module")
@@ -261,12 +471,12 @@ def many(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(many, weights, tmp_path_factory) -> dict[str, list[dict]]:
     """Name to rows, made in this process."""
-    output = Store(str(tmp_path_factory.mktemp("undisturbed")))
-    segmenter = load_segmenter(weights, "cpu", BACKEND)
+    output = tmp_path_factory.mktemp("undisturbed")
+    segmenter, (folder, names) = load_segmenter(weights, "cpu", BACKEND), find_shards(str(many))
     options = ScanOptions(min_score=0, keep_below=0.9)
-    for shard in list_shards(Store(str(many))):
-        scan_shard(shard, Store(str(many)), output, segmenter, 1, options)
-    return all_rows(output.path)
+    for name in names:
+        scan_shard(name, folder, open_folder(str(output)), segmenter, 1, options)
+    return all_rows(output)
 
 
 def all_rows(output) -> dict[str, list[dict]]:
@@ -274,16 +484,16 @@ def all_rows(output) -> dict[str, list[dict]]:
     return {path.stem: parquet.read_table(path).to_pylist() for path in paths}
 
 
-def arguments(many, output, weights, *more) -> list[str]:
-    given = [many, "--output", output, "--weights", weights, "--min-score", 0, *more]
-    given += ["--keep-below", 0.9, "--device", "cpu", "--backend", BACKEND, "--cpus-per-actor", 1]
-    return [*map(str, given), "--actors", "2"]
+def arguments(many, output, weights) -> list[str]:
+    given = [many, "--output", output, "--weights", weights, "--min-score", 0, "--actors", 2]
+    given += ["--keep-below", 0.9, "--device", "cpu", "--backend", BACKEND]
+    return [*map(str, given)]
 
 
 def wait_for_rows(output, count: int) -> None:
-    end_s = time.monotonic() + 120
+    end_s = time.monotonic() + 600
     while len(list(Path(output, "rows").glob("*.parquet"))) < count:
-        assert time.monotonic() < end_s, "no rows within two minutes"
+        assert time.monotonic() < end_s, "no rows within ten minutes"
         time.sleep(0.005)
 
 
@@ -306,19 +516,17 @@ def test_a_killed_worker_costs_nothing(many, weights, undisturbed, cluster, tmp_
     killer.join()
     assert killed and killed[0] < SHARDS, "it ended before a worker could be killed"
     assert all_rows(tmp_path) == undisturbed
-    assert Counter(len(found) for found in undisturbed.values()) == {PHOTOS: SHARDS}
+    assert {len(found) for found in undisturbed.values()} == {PHOTOS}
     printed = capsys.readouterr().out
-    assert f"{SHARDS * PHOTOS} images in {SHARDS} shards" in printed
-    assert "failed: 03.tar: 003: " in printed and "machine-hours per million" in printed
-    assert not [*tmp_path.rglob(".partial/*")]
+    assert f"{SHARDS * PHOTOS} images, " in printed and "failed: 03.tar: 003: " in printed
+    assert not [*tmp_path.rglob("*.partial")]
 
 
 @NEEDS_RAY
 def test_a_killed_scan_goes_on(many, weights, undisturbed, cluster, tmp_path, capsys):
-    given = arguments(many, tmp_path, weights)
-    seen_from_there = arguments(os.path.relpath(many, tmp_path), ".", weights)
+    given = [*arguments(many, ".", weights), "--address", cluster]
     run = subprocess.Popen(
-        [sys.executable, str(ROOT / "scan.py"), *seen_from_there, "--address", cluster],
+        [sys.executable, str(ROOT / "scan.py"), *given],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
     )  # fmt: skip
     wait_for_rows(tmp_path, 2)
@@ -326,10 +534,10 @@ def test_a_killed_scan_goes_on(many, weights, undisturbed, cluster, tmp_path, ca
     assert run.wait() == -signal.SIGKILL, "it ended before it could be killed"
     left = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").glob("*.parquet")}
     assert len(left) < SHARDS
-    assert command.main(given) == 1
-    assert all_rows(tmp_path) == undisturbed
-    assert all(path.stat().st_mtime_ns == changed for path, changed in left.items())
-    capsys.readouterr()
-    assert command.main(given) == 1  # all is done; the broken photo is still told
-    printed = capsys.readouterr().out
-    assert f"{SHARDS} shards were done before" in printed and "failed: 03.tar: 003: " in printed
+    for _ in range(2):  # and once all is done; the broken photo is still told
+        assert command.main(arguments(many, tmp_path, weights)) == 1
+        assert all_rows(tmp_path) == undisturbed
+        assert all(path.stat().st_mtime_ns == changed for path, changed in left.items())
+        printed = capsys.readouterr().out
+        assert "shards were done before" in printed and "failed: 03.tar: 003: " in printed
+    assert f"{SHARDS} of {SHARDS} shards were done before" in printed

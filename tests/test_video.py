@@ -71,6 +71,17 @@ def test_a_mark_that_stands_still_gets_one_mask(segmenter, tmp_path):
     assert found.seen_s[0] < 0.5 and 1.8 < found.seen_s[1] < 2.4
 
 
+def test_a_large_opaque_mark_is_not_worse_than_in_a_frame_alone(segmenter, tmp_path):
+    frames, _ = paint_frames(8, text="")
+    truth = np.zeros(frames[0].shape[:2], np.uint8)
+    cv2.circle(truth, (96, 72), 55, 1, -1)
+    for frame in frames:
+        frame[truth == 1] = (200, 30, 60)
+    found = segment_video(segmenter, write_clip(tmp_path / "clip.avi", frames))
+    alone = [score_mask(segmenter.segment(frame).mask, truth).iou for frame in frames]
+    assert score_mask(found.mask, truth).iou > np.mean(alone) - 0.02
+
+
 def test_a_mark_that_comes_later_is_seen_later(segmenter, tmp_path):
     clean, _ = paint_frames(2, text="", seed=1)
     marked, _ = paint_frames(4)
@@ -247,5 +258,5 @@ def test_masks_of_frames_go_with_the_clip_that_they_are_of(tiny_model, tmp_path)
 def test_wrong_options_of_clips_are_explained(capsys):
     for given in (["--frames", "0"], ["--every", "0"]):
         with pytest.raises(SystemExit):
-            segment.parse(["clip.mp4", "--output", "masks", *given])
+            segment.main(["clip.mp4", "--output", "masks", *given])
         assert given[0][2:] + " is 0" in capsys.readouterr().err
