@@ -3,7 +3,7 @@
 python benchmark.py inference    `segment` on photos of 512 and 1,600 px, and the original network
 python benchmark.py samples      training samples; for comparison, only decoding the same photos
 python benchmark.py training     training steps on new samples; for comparison, on one cached batch
-python benchmark.py scan         segment.py and scan.py on a folder, called as a user does
+python benchmark.py scan         segment.py on a folder and scan.py on one archive of it
 
 A row has a name, images per second, and the ratio to the first row of its table. The original
 network, which this repository replaces, is smp's Unet with the encoder mit_b5 in fp32. It has
@@ -191,7 +191,7 @@ def run_command(name: str, source: Path, output: Path) -> float:
 
 
 def benchmark_scan(options, folder: Path) -> dict:
-    """Times the two commands on a folder. A run on a single photo gives the start-up time."""
+    """Times the two commands on the same photos. A run on one photo gives the start-up time."""
     commands = ["segment.py", *(["scan.py"] if find_spec("ray") else [])]
     rates = {}
     with tempfile.TemporaryDirectory() as work:
@@ -201,7 +201,7 @@ def benchmark_scan(options, folder: Path) -> dict:
         (one / paths[0].name).write_bytes(paths[0].read_bytes())
         for name in commands:
             first, every = one, folder
-            if name == "scan.py":  # which reads archives; one of them keeps one core busy
+            if name == "scan.py":  # it reads archives; one archive uses one core
                 first, every = (
                     shutil.make_archive(f"{work}/{f.name}", "tar", f) for f in (one, folder)
                 )
