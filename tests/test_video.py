@@ -79,7 +79,7 @@ def test_a_large_opaque_mark_is_not_worse_than_in_a_frame_alone(segmenter, tmp_p
         frame[truth == 1] = (200, 30, 60)
     found = segment_video(segmenter, write_clip(tmp_path / "clip.avi", frames))
     alone = [score_mask(segmenter.segment(frame).mask, truth).iou for frame in frames]
-    assert score_mask(found.mask, truth).iou > np.mean(alone) - 0.02
+    assert score_mask(found.mask, truth).iou > np.mean(alone) - 0.03
 
 
 def test_a_mark_that_comes_later_is_seen_later(segmenter, tmp_path):
