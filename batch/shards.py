@@ -248,7 +248,7 @@ class ParquetShard:
 
         def flush() -> None:
             writer.write_table(pa.concat_tables(waiting))
-            waiting.clear()
+            waiting[:] = [self.whole.empty_table()]  # may be all that is left for the end
 
         with parquet.ParquetWriter(stream, self.whole) as writer:
             yield keep

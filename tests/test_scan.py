@@ -234,7 +234,7 @@ def test_every_image_that_is_kept_was_looked_at(tmp_path, go):
     assert set(members(tmp_path / "out/kept/00.tar")) == {"d.seg.png", "d.png"}
 
 
-@pytest.mark.skipif(not shutil.which("tar"), reason="which writes sparse files")
+@pytest.mark.skipif(not shutil.which("tar"), reason="needs tar: Python writes no sparse files")
 @pytest.mark.parametrize("kind", ["gnu", "pax"])
 def test_kept_archives_read_back(tmp_path, kind, go):
     (tmp_path / "in").mkdir()
@@ -246,6 +246,15 @@ def test_kept_archives_read_back(tmp_path, kind, go):
     subprocess.run(pack, cwd=tmp_path, check=True)
     go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
     assert members(tmp_path / "out/kept/00.tar") == {"a.png": data}
+
+
+def test_kept_rows_that_end_with_a_full_portion(tmp_path, monkeypatch, go):
+    """Kept rows are written in portions; nothing may be left for the last one."""
+    monkeypatch.setattr("batch.shards.FLUSH_BYTES", 1)
+    parquet.write_table(pa.table({"image": [png(51)] * 20}), tmp_path / "00.parquet")
+    go(tmp_path / "00.parquet", tmp_path / "out", keep_below=0.5)
+    assert parquet.read_table(tmp_path / "out/kept/00.parquet").num_rows == 20
+    assert len(rows(tmp_path / "out")) == 20
 
 
 def test_a_broken_parquet_file_leaves_nothing(tmp_path, go):
@@ -507,7 +516,7 @@ def kill_one_actor(output, killed: list) -> None:
 
 
 @NEEDS_RAY
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="actors are found there")
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds actors in Linux's /proc")
 def test_a_killed_worker_costs_nothing(many, weights, undisturbed, cluster, tmp_path, capsys):
     killed = []
     killer = threading.Thread(target=kill_one_actor, args=(tmp_path, killed))
