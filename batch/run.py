@@ -21,7 +21,7 @@ from batch.inputs import Input, list_inputs
 from batch.journal import Journal
 from batch.look import Found, Results, Sample, is_out_of_reach, look_at_all
 from batch.rows import FOUND, WRITERS, failure, measures
-from batch.together import Group, find_groups, improved
+from batch.together import Group, find_groups
 from inference.devices import cpu_count
 from inference.parallel import shared_network
 from inference.pictures import (
@@ -157,13 +157,11 @@ class Batch:
         self.segmenter, self.options = segmenter, options
         self.threads = options.workers or cpu_count()
         self.journal = Journal(output, options.key(segmenter))
-        self.places = {
-            item: (group, number) for group in groups for number, item in enumerate(group.items)
-        }
+        self.groups = {item: group for group in groups for item in group.items}
 
     def stamp_of(self, item: Input) -> list | None:
         """What an image's outputs hold for: its own file and those of its group."""
-        stamp, (group, _) = file_stamp(item.path), self.places.get(item, (None, 0))
+        stamp, group = file_stamp(item.path), self.groups.get(item)
         return [*stamp, group.digest] if stamp and group else stamp
 
     def run(self, todo: list[Input]) -> Iterator[tuple[Input, dict]]:
@@ -177,10 +175,10 @@ class Batch:
                 how = item.path, item.name, self.segmenter, self.options
                 yield item, self.note(item, self.stamp_of(item), partial(segment_clip, *how))
             else:
-                group, _ = self.places.get(item, (None, 0))
+                group = self.groups.get(item)
                 portions.setdefault(group and group.size, []).append(item)
         for size, items in portions.items():
-            shared = self.find_shared_mark(self.places[items[0]][0]) if size else None
+            shared = self.find_shared_mark(self.groups[items[0]]) if size else None
             samples = (self.sample_of(item, shared) for item in items)
             how = self.options.fast, self.options.allow_huge
             yield from look_at_all(samples, self.segmenter, self.threads, self.finish, *how)
@@ -221,12 +219,10 @@ class Batch:
         """The record of an image, and name to content of its files."""
         if isinstance(found, Exception):
             raise found
-        options, (_, number), start_s = (
-            self.options,
-            self.places.get(item, (0, 0)),
-            time.monotonic(),
-        )
-        *answer, confidence = improved(found, shared, number)
+        options, start_s = self.options, time.monotonic()
+        answer, confidence = (found.probability, found.score), 0.0
+        if shared:
+            *answer, confidence = shared.improve(found.rgb, *answer)
         decided = decide(*answer, options.threshold, options.dilate, options.min_score)
         drawn = options.pictures().items()
         files = {item.name + end: encode(draw(decided, found.rgb), end) for end, draw in drawn}

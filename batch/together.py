@@ -11,7 +11,6 @@ from functools import cached_property
 
 from batch.files import file_stamp
 from batch.inputs import Input
-from batch.look import Found
 from inference.pooling import MIN_IMAGES, SharedMark, find_shared, spread
 from inference.reading import read_image, upright_size
 from inference.segmenter import Predict
@@ -56,14 +55,3 @@ def find_groups(inputs: list[Input]) -> list[Group]:
         except Exception:  # damaged files make Pillow's plugins raise anything; the run says what
             continue
     return [Group(size, found) for size, found in items.items() if len(found) >= MIN_IMAGES]
-
-
-def improved(found: Found, shared: SharedMark | None, number: int) -> tuple:
-    """Probability and score of an image with what its group shares, and the confidence in that.
-
-    Args:
-        number: of the image in its group.
-    """
-    if shared is None or shared.mask.shape != found.probability.shape:
-        return found.probability, found.score, 0.0
-    return shared.improve(found.rgb, found.probability, found.score)

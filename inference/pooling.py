@@ -90,6 +90,8 @@ class SharedMark:
             Probability, score, and the confidence that the image carries the mark. Below
             MIN_CONFIDENCE the first two are returned as they are.
         """
+        if self.mask.shape != probability.shape:
+            return probability, score, 0.0
         confidence = self.confidence_in(detail_of(rgb))
         if confidence < MIN_CONFIDENCE:
             return probability, score, confidence
@@ -100,10 +102,8 @@ def predict_together(
     predict: Predict, rgb: np.ndarray, shared: SharedMark | None
 ) -> tuple[np.ndarray, float, float]:
     """`predict_any_size` and then `SharedMark.improve`; without a shared mark confidence is 0."""
-    probability, score = predict_any_size(predict, rgb)
-    if shared is None or shared.mask.shape != probability.shape:
-        return probability, score, 0.0
-    return shared.improve(rgb, probability, score)
+    found = predict_any_size(predict, rgb)
+    return shared.improve(rgb, *found) if shared else (*found, 0.0)
 
 
 def spread(count: int) -> list[int]:
@@ -129,14 +129,20 @@ def find_shared(
 
     if len(numbers) * height * width <= CACHED_PX:
         read_detail = functools.cache(read_detail)
-    if shared := _find_shared_by(predict, read_detail, numbers, numbers):
+
+    @functools.cache  # small, of any image
+    def read_scene(number: int) -> np.ndarray:
+        return scene_of(read_detail(number))
+
+    readers = read_detail, read_scene
+    if shared := _find_shared_by(predict, *readers, numbers, numbers):
         return shared
-    similar = _most_similar(read_detail, numbers)
-    return None if similar == numbers else _find_shared_by(predict, read_detail, numbers, similar)
+    similar = _most_similar(read_scene, numbers)
+    return None if similar == numbers else _find_shared_by(predict, *readers, numbers, similar)
 
 
 def _find_shared_by(
-    predict, read_detail, numbers: list[int], members: list[int]
+    predict, read_detail, read_scene, numbers: list[int], members: list[int]
 ) -> SharedMark | None:
     """Finds the mark in the mean of the members, then the images that carry it, the next members.
 
@@ -150,9 +156,10 @@ def _find_shared_by(
         mask = probability >= THRESHOLD
         if np.count_nonzero(mask) < MIN_MARK_PX:
             return None
-        different = _of_different_scenes(read_detail, members, mask)
-        scenes = np.stack([scene_of(read_detail(number)) for number in different])
-        details = _sum_of(map(read_detail, different))
+        different = _of_different_scenes(read_scene, members, mask)
+        scenes = np.stack([*map(read_scene, different)])
+        if different != members:
+            details = _sum_of(map(read_detail, different))
         shared = SharedMark(probability, mask, 0, details, scenes)
         confidences = {n: shared.confidence_in(read_detail(n)) for n in numbers}
         carriers = [n for n in numbers if confidences[n] >= MIN_CONFIDENCE]
@@ -160,7 +167,7 @@ def _find_shared_by(
         if len(sure) < MIN_IMAGES or sure[0] < MIN_CONFIDENCE:
             return None
         shared = replace(shared, confidence=sure[0])
-        found, members = members, _of_different_scenes(read_detail, carriers, mask)
+        found, members = members, _of_different_scenes(read_scene, carriers, mask)
         if found == members:
             break
     return shared
@@ -174,20 +181,19 @@ def _sum_of(details) -> DetailSum:
     return total
 
 
-def _of_different_scenes(read_detail, numbers: list[int], mask: np.ndarray) -> list[int]:
+def _of_different_scenes(read_scene, numbers: list[int], mask: np.ndarray) -> list[int]:
     """The first image of each scene."""
-    chosen, scenes = [], []
+    chosen = []
     for number in numbers:
-        scene = scene_of(read_detail(number))
-        if not chosen or scene_likeness(scene, np.stack(scenes), mask).max() <= MAX_LIKENESS:
+        others = np.stack([*map(read_scene, chosen)]) if chosen else None
+        if others is None or scene_likeness(read_scene(number), others, mask).max() <= MAX_LIKENESS:
             chosen.append(number)
-            scenes.append(scene)
     return chosen
 
 
-def _most_similar(read_detail, numbers: list[int]) -> list[int]:
+def _most_similar(read_scene, numbers: list[int]) -> list[int]:
     """The images with most of the strongest common component, at least MIN_IMAGES."""
-    small = np.stack([scene_of(read_detail(number)).ravel() for number in numbers])
+    small = np.stack([read_scene(number).ravel() for number in numbers])
     small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)
     similarity = small @ small.T
     np.fill_diagonal(similarity, 0)
