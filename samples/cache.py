@@ -15,7 +15,7 @@ from inference.reading import DECODE_ERRORS
 VERSION = 1  # raise it when what is found out about files changes
 
 
-def look_at_all(paths: Sequence[Path], look: Callable, name: str, threads=None) -> list:
+def inspect_all(paths: Sequence[Path], look: Callable, name: str, threads=None) -> list:
     """What `look(path)` finds out about each file (JSON types), or the DECODE_ERROR that it raises.
 
     The table `name` in $WATERMARK_CACHE, by default in the user's cache folder, keeps what was

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from inference.reading import IMAGE_SUFFIXES, open_photo, read_image
-from samples.cache import look_at_all
+from samples.cache import inspect_all
 
 # Photographs in scikit-image's wheel. Left out: textures, drawings, documents, near-duplicates.
 SAMPLE_PHOTOS = """
@@ -101,7 +101,7 @@ def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
 def sort_out(paths, check=None) -> tuple[list[ImageFile], list[str]]:
     """The sound images among the paths, and "path (reason)" of the others; see `find_images`."""
     name = f"{check.__module__}.{check.__qualname__}" if check else "images"
-    found = list(zip(paths, look_at_all(paths, lambda path: _inspect(path, check), name)))
+    found = list(zip(paths, inspect_all(paths, lambda path: _inspect(path, check), name)))
     good = [ImageFile(path, *seen) for path, seen in found if not isinstance(seen, Exception)]
     return good, [f"{path} ({seen})" for path, seen in found if isinstance(seen, Exception)]
 

@@ -17,7 +17,7 @@ from fontTools import agl
 from fontTools.ttLib import TTFont, TTLibError
 from PIL import Image, ImageDraw, ImageFont
 
-from samples.cache import look_at_all
+from samples.cache import inspect_all
 from samples.files import list_paths
 
 SCRIPTS = {  # first and last code point
@@ -179,7 +179,7 @@ def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
         paths += [path for path in own if not path.name.startswith("LastResort")]
     if folder is not None:
         paths += list_paths(folder, FONT_SUFFIXES)
-    found = dict(zip(paths, look_at_all(paths, _look_at_font, "fonts", threads=1)))
+    found = dict(zip(paths, inspect_all(paths, _look_at_font, "fonts", threads=1)))
     fonts = [Font(path, *content) for path, content in found.items() if isinstance(content, list)]
     if not fonts:
         raise FileNotFoundError(
