@@ -33,7 +33,7 @@ from samples.compositing import BLEND_MODES, composite, honest_mask
 from samples.drawing import SCENE, ByKind, Range, SampleParams, Weights, draw_sample, weights_of
 from samples.files import ImageFile
 from samples.grid import write_grid
-from samples.layouts import LAYOUTS, Layer, Shape
+from samples.layouts import LAYOUTS, Shape
 from samples.loading import split_index, to_tensors
 from samples.marks import COLORS, EFFECTS, LOGO_KINDS, MARKS, MarkParams, paint
 from samples.own_mark import OwnMark
@@ -144,11 +144,11 @@ class WatermarkSettings:
     ignore_undecidable: bool = True  # False: the mask is 1 from half coverage on, else 0
 
     def __post_init__(self):
-        for item in fields(self):
-            given = getattr(self, item.name)
-            if item.name in ("scales", "rotations_deg", "edits") and isinstance(given, Mapping):
-                object.__setattr__(self, item.name, item.default_factory() | given)
         check_all(self)
+        for item in fields(self):
+            if item.name in ("scales", "rotations_deg", "edits"):
+                merged = item.default_factory() | getattr(self, item.name)
+                object.__setattr__(self, item.name, merged)
 
     def layouts_of(self, kind: str) -> Weights:
         """Weights of the layouts of a kind."""
@@ -162,8 +162,8 @@ class WatermarkSettings:
 # --- One sample: draw every random number, then apply them -------------------------------------
 
 
-def make_layer(mark: MarkParams, shape: Shape) -> Layer:
-    """The mark at its place on an image of shape (height, width)."""
+def make_layer(mark: MarkParams, shape: Shape) -> np.ndarray:
+    """The mark at its place on an image of shape (height, width): uint8, H x W x 4, as a stamp."""
     length = mark.scale * (math.hypot(*shape) if mark.layout == "diagonal" else shape[1])
     stamp = MARKS[mark.kind](mark, max(4, length))
     return LAYOUTS[mark.layout](EFFECTS[mark.effect](paint(stamp, mark)), mark, shape)
@@ -184,7 +184,7 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
     for mark in params.marks:
         layer = make_layer(mark, coverage.shape)
         after = composite(after, layer, mark.opacity, mark.blend_mode)
-        coverage[layer.window] = cv2.max(coverage[layer.window], layer.rgba[..., 3])
+        coverage = cv2.max(coverage, layer[..., 3])
     image, mask = degrade(after, params), honest_mask(photo, after, coverage)
     return dict(photo=photo, composite=after, image=image, coverage=coverage, mask=mask)
 
@@ -264,7 +264,7 @@ class WatermarkDataset(Dataset):
         params = draw_sample(settings, rng, len(self.photos), self.logos, self.fonts)
         (side, *place), short_px = params.crop, self.photos[number].short_px
         rng = Random(f"native {self.seed} {epoch} {index}")
-        if short_px and rng.random() < settings.native_probability:
+        if rng.random() < settings.native_probability:
             native_px = settings.image_size * rng.uniform(*settings.native_range)
             side = min(side, native_px / short_px)
         return replace(params, photo=number, crop=(side, *place))
