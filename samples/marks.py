@@ -254,8 +254,8 @@ def tinted(alpha: np.ndarray, rgb: Sequence[float]) -> np.ndarray:
 # --- Effects: pure functions, stamp to stamp ---------------------------------------------------
 
 
-def _pad(stamp: np.ndarray, pixels: int) -> np.ndarray:
-    return cv2.copyMakeBorder(stamp, pixels, pixels, pixels, pixels, cv2.BORDER_CONSTANT)
+def _pad(stamp: np.ndarray, pixels: int, color=(0, 0, 0, 0)) -> np.ndarray:
+    return cv2.copyMakeBorder(stamp, *[pixels] * 4, cv2.BORDER_CONSTANT, value=color)
 
 
 def over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
@@ -317,7 +317,7 @@ def hollow(stamp: np.ndarray) -> np.ndarray:
     """Only the contours, in the mark's own colours; strokes too thin for that stay whole."""
     width = _stroke_px(stamp)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
-    core = cv2.erode(_pad(stamp[..., 3], 1), kernel)[1:-1, 1:-1]  # beyond the edge nothing is
+    core = cv2.erode(stamp[..., 3], kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return cv2.multiply(stamp, cv2.merge([255 - core] * 4), scale=1 / 255)
 
 
@@ -332,10 +332,7 @@ def border(stamp: np.ndarray) -> np.ndarray:
     """In a box of lines in its mean colour, as a rubber stamp prints it."""
     width = 2 * _stroke_px(stamp)
     color = [*mean_rgb(stamp), 255]
-    stamp = _pad(stamp, 4 * width)
-    for lines in (stamp, stamp.swapaxes(0, 1)):
-        lines[:width] = lines[-width:] = color
-    return stamp
+    return _pad(_pad(stamp, 3 * width), width, color)
 
 
 EFFECTS = {
