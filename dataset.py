@@ -1,11 +1,11 @@
 """Makes training samples: photos with synthetic watermarks and their exact masks.
 
 `WatermarkSettings` says what samples look like. `drawing.draw_sample` draws every random number of
-a sample from these settings. `render_sample` applies them. To change the augmentation, change a
-default below or pass your own settings. To add a kind of mark, a layout, an effect, an edit or a
-blend mode, write a function, add it to its table (here, in samples/marks.py, layouts.py or
-photos.py), and give it a weight below. Add a kind that needs a logo, a seed or words to
-LOGO_KINDS, SEEDED_KINDS or text.WORDS, too.
+a sample from these settings. `photos.draw_scene` applies those of the photo, `add_watermark` the
+others. To change the augmentation, change a default below or pass your own settings. To add a kind
+of mark, a layout, an effect, an edit or a blend mode, write a function, add it to its table (in
+samples/marks.py, layouts.py, photos.py or compositing.py), and give it a weight below. Add a kind
+that needs a logo, a seed or words to LOGO_KINDS, SEEDED_KINDS or text.WORDS, too.
 
 `python dataset.py --grid new.png --before old.png` draws samples, so that you see a change.
 
@@ -37,9 +37,9 @@ from samples.layouts import LAYOUTS, Shape
 from samples.loading import split_index, to_tensors
 from samples.marks import COLORS, EFFECTS, LOGO_KINDS, MARKS, MarkParams, paint
 from samples.own_mark import OwnMark
-from samples.photos import EDIT_BOUNDS, ShuffledPhotos, degrade, photo_square
+from samples.photos import EDIT_BOUNDS, degrade, draw_scene, shuffled_photo
 from samples.splits import find_sides
-from samples.text import TEXTS, Font, fonts_that_write
+from samples.text import TEXTS, Font, find_fonts, fonts_that_write
 
 ROOT = Path(__file__).parent
 
@@ -189,13 +189,6 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
     return dict(photo=photo, composite=after, image=image, coverage=coverage, mask=mask)
 
 
-def render_sample(
-    params: SampleParams, photo: np.ndarray, size: int, second: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """A sample of size x size px: a crop (`second` shines through), then `add_watermark`."""
-    return add_watermark(photo_square(params, photo, size, second), params)
-
-
 # --- Torch -------------------------------------------------------------------------------------
 
 
@@ -235,8 +228,9 @@ class WatermarkDataset(Dataset):
         if marks_per_crop < 1 or (length is not None and length < 1):
             raise ValueError(f"length {length}, marks_per_crop {marks_per_crop}; use 1 or more.")
         self.photos, self.logos, self.seed = photos, logos, seed
-        self.marks_per_crop, self._shuffled = marks_per_crop, ShuffledPhotos(photos, seed)
+        self.marks_per_crop, self._weights = marks_per_crop, tuple(p.weight for p in photos)
         self.settings, self.length = settings or WatermarkSettings(), length or len(photos)
+        fonts = find_fonts() if fonts is None else fonts
         self.fonts = fonts_that_write("".join(self.settings.texts), fonts, "fonts")
         needs_logos = any(self.settings.kinds.get(kind) for kind in LOGO_KINDS)
         if not photos or not self.fonts or (needs_logos and not logos):
@@ -260,14 +254,14 @@ class WatermarkDataset(Dataset):
     def _draw(self, epoch: int, index: int) -> SampleParams:
         rng = Random(f"{self.seed} {epoch} {index}")  # hashed: samples are independent
         settings, crops = self.settings, math.ceil(self.length / self.marks_per_crop)
-        number = self._shuffled.number(epoch * crops + index // self.marks_per_crop)
+        place = epoch * crops + index // self.marks_per_crop
+        photo = shuffled_photo(place, self._weights, self.seed)
         params = draw_sample(settings, rng, len(self.photos), self.logos, self.fonts)
-        (side, *place), short_px = params.crop, self.photos[number].short_px
-        rng = Random(f"native {self.seed} {epoch} {index}")
+        (side, x, y), rng = params.crop, Random(f"native {self.seed} {epoch} {index}")
         if rng.random() < settings.native_probability:
             native_px = settings.image_size * rng.uniform(*settings.native_range)
-            side = min(side, native_px / short_px)
-        return replace(params, photo=number, crop=(side, *place))
+            side = min(side, native_px / self.photos[photo].short_px)
+        return replace(params, photo=photo, crop=(side, x, y))
 
     @property
     def files(self) -> dict[str, list]:
@@ -280,10 +274,9 @@ class WatermarkDataset(Dataset):
         return WatermarkDataset(*files, self.length, self.seed, mark.fonts)
 
     def stages(self, index) -> dict[str, np.ndarray]:
-        """All stages of a sample; see `render_sample`."""
+        """All stages of a sample; see `add_watermark`."""
         params = self.params(index)
-        photo, *second = self._shuffled.read(params, self.settings.image_size)
-        return render_sample(params, photo, self.settings.image_size, *second)
+        return add_watermark(draw_scene(params, self.photos, self.settings.image_size), params)
 
     def __getitem__(self, index) -> dict[str, torch.Tensor]:
         stages, ignore = self.stages(index), self.settings.ignore_undecidable

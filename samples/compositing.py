@@ -33,6 +33,8 @@ def composite(image: np.ndarray, layer: np.ndarray, opacity: float, blend_mode: 
     Source: W3C Compositing and Blending Level 1, section 5.
     """
     x, y, width, height = cv2.boundingRect(layer[..., 3])  # most marks are small
+    if not width:
+        return image  # nothing is drawn
     window = slice(y, y + height), slice(x, x + width)
     result = image.copy()
     *layer_planes, alpha = cv2.split(layer[window])

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import UnidentifiedImageError
 
@@ -22,10 +21,6 @@ SAMPLE_PHOTOS = """
     astronaut.png camera.png chelsea.png coffee.png coins.png hubble_deep_field.jpg ihc.png moon.png
     motorcycle_left.png rocket.jpg
 """.split()
-REDUCED = {
-    1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,25 +29,19 @@ class ImageFile:
 
     path: Path
     sha256: str  # of the file's bytes
-    plain_jpeg: bool = False  # RGB or grey JPEG: OpenCV decodes it as Pillow does, twice as fast
-    short_px: int = 0  # the shorter side; 0: unknown
+    short_px: int  # the shorter side
     weight: float = 1.0  # how often it is drawn, against other photos
 
     def read(self, zoom: float = 1.0) -> np.ndarray:
-        """The image as `read_image` gives it, apart from an orientation that XMP alone tells.
+        """The image as `read_image` gives it.
 
         Args:
             zoom: the size that is needed, over the image's own. A JPEG is decoded at 1/2, 1/4 or
                 1/8 of its size if that is enough: this is up to ten times as fast.
         """
-        if not self.plain_jpeg:
-            return read_image(self.path)
-        data = np.frombuffer(self.path.read_bytes(), np.uint8)
-        reduction = max(factor for factor in REDUCED if factor == 1 or factor * zoom <= 1)
-        image = cv2.imdecode(data, REDUCED[reduction])
-        if image is None:  # changed since it was found
-            raise ValueError(f"{self.path} can no longer be decoded: restore the file.")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        with open_photo(self.path) as image:
+            image.draft(None, tuple(max(1, round(zoom * side)) for side in image.size))
+            return read_image(image)
 
 
 def list_paths(folder, suffixes: tuple[str, ...]) -> list[Path]:
@@ -100,21 +89,20 @@ def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
 
 def sort_out(paths, check=None) -> tuple[list[ImageFile], list[str]]:
     """The sound images among the paths, and "path (reason)" of the others; see `find_images`."""
-    name = f"{check.__module__}.{check.__qualname__}" if check else "images"
+    name = check.__name__ if check else "photos"
     found = list(zip(paths, inspect_all(paths, lambda path: _inspect(path, check), name)))
     good = [ImageFile(path, *seen) for path, seen in found if not isinstance(seen, Exception)]
     return good, [f"{path} ({seen})" for path, seen in found if isinstance(seen, Exception)]
 
 
-def _inspect(path: Path, check) -> tuple[str, bool, int]:
-    """Hash, `plain_jpeg` and `short_px` of a file that is decoded, JPEGs at 1/8 of their size.
+def _inspect(path: Path, check) -> tuple[str, int]:
+    """Hash and `short_px` of a file that is decoded, JPEGs at 1/8 of their size.
 
     Raises one of DECODE_ERRORS if the file cannot be used.
     """
     data = path.read_bytes()
     try:
         with open_photo(BytesIO(data)) as image:
-            plain_jpeg = image.format == "JPEG" and image.mode in ("RGB", "L")
             short_px = min(image.size)
             image.draft("L", (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()
@@ -122,7 +110,7 @@ def _inspect(path: Path, check) -> tuple[str, bool, int]:
                 check(image)
     except UnidentifiedImageError:
         raise ValueError("not an image" if data else "empty file") from None
-    return hashlib.sha256(data).hexdigest(), plain_jpeg, short_px
+    return hashlib.sha256(data).hexdigest(), short_px
 
 
 def sample_photos() -> list[ImageFile]:

@@ -22,7 +22,7 @@ class OwnMark:
 
     logos: list[ImageFile]
     texts: tuple[str, ...]
-    fonts: list[Font]  # each can write every text
+    fonts: list[Font]  # they can write every text
 
     def __str__(self) -> str:
         logos = [logo.path.name for logo in self.logos]
@@ -57,7 +57,7 @@ def find_mark(folder) -> OwnMark:
             ".txt file with a line of text and, if it has one, its font (.ttf, .otf, .ttc)."
         )
     paths = list_paths(folder, FONT_SUFFIXES) or [shipped_folder() / DEFAULT_FONT]
-    fonts = fonts_that_write("".join(texts), [Font(path, {}) for path in paths], "the mark", True)
+    fonts = fonts_that_write("".join(texts), [Font(path, {}) for path in paths], "the mark")
     return OwnMark(logos, texts, fonts)
 
 

@@ -3,6 +3,7 @@
 Images are uint8, H x W x 3, RGB.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -18,8 +19,15 @@ from samples.files import ImageFile
 Crop = tuple[float, float, float]  # side, x, y: fractions of what is possible
 
 
-def draw_deck(weights: Sequence[float], seed: str) -> list[int]:
-    """Indices of files in random order, each as often as its weight says.
+def shuffled_photo(place: int, weights: tuple[float, ...], seed) -> int:
+    """Index of the photo at a place of an endless row: one shuffled deck after the other."""
+    deck, card = divmod(place, max(1, round(sum(weights))))
+    return _shuffle(weights, f"{seed} deck {deck}")[card]
+
+
+@functools.lru_cache(maxsize=4)  # of training and validation
+def _shuffle(weights: tuple[float, ...], seed: str) -> list[int]:
+    """Indices of photos in random order, each as often as its weight says.
 
     Of a weight of 2.5 there are two or three: the deck is as long as the weights are together.
     """
@@ -32,30 +40,9 @@ def draw_deck(weights: Sequence[float], seed: str) -> list[int]:
     return rng.permutation(numbers).tolist()
 
 
-class ShuffledPhotos:
-    """Photos in an endless row of decks, each read no larger than needed."""
-
-    def __init__(self, photos: list[ImageFile], seed: int | str):
-        self.photos, self.seed, self._deck, self._read = photos, seed, {}, {}
-
-    def number(self, place: int) -> int:
-        """Index of the photo at a place of the row; depends on nothing but the seed."""
-        weights = [photo.weight for photo in self.photos]
-        deck, card = divmod(place, max(1, round(sum(weights))))
-        if deck not in self._deck:
-            self._deck = {deck: draw_deck(weights, f"{self.seed} deck {deck}")}
-        return self._deck[deck][card]
-
-    def read(self, params, size: int) -> list[np.ndarray]:
-        """The photos of a sample; they are kept, for the next sample may show them again."""
-        zooms = {}
-        for scene in (params, params.exposure):
-            if scene:
-                shown_px = scene.crop[0] * self.photos[scene.photo].short_px * params.reduce
-                zooms[scene.photo, scene.crop[0]] = size / shown_px if shown_px else 1.0
-        if zooms.keys() != self._read.keys():
-            self._read = {key: self.photos[key[0]].read(zoom) for key, zoom in zooms.items()}
-        return list(self._read.values())
+@functools.lru_cache(maxsize=2)  # the next sample may show the same photos
+def _read(photo: ImageFile, zoom: float) -> np.ndarray:
+    return photo.read(zoom)
 
 
 def draw_crop(crop_range, rng: Random) -> Crop:
@@ -89,13 +76,17 @@ def _mirrored(photo: np.ndarray, side: int, crop) -> np.ndarray:
     return cv2.copyMakeBorder(photo, *borders, cv2.BORDER_REFLECT)
 
 
-def photo_square(params, photo: np.ndarray, size: int, second: np.ndarray | None) -> np.ndarray:
-    """What `drawing.SCENE` says, size x size px."""
-    square = crop_photo(reduced(photo, params.reduce), params.crop, params.flip, size)
-    if params.exposure:
-        share, second = params.exposure.share, reduced(second, params.reduce)
-        other = crop_photo(second, params.exposure.crop, not params.flip, size)
-        square = cv2.addWeighted(square, 1 - share, other, share, 0)
+def draw_scene(params, photos: Sequence[ImageFile], size: int) -> np.ndarray:
+    """What `drawing.SCENE` says, size x size px. Photos are read no larger than needed."""
+
+    def square_of(photo, crop, flip):
+        zoom = size / (crop[0] * photo.short_px * params.reduce)
+        return crop_photo(reduced(_read(photo, zoom), params.reduce), crop, flip, size)
+
+    square, second = square_of(photos[params.photo], params.crop, params.flip), params.exposure
+    if second:
+        other = square_of(photos[second.photo], second.crop, not params.flip)
+        square = cv2.addWeighted(square, 1 - second.share, other, second.share, 0)
     for edit in params.edits:
         square = EDITS[edit.name](square, edit.amount, Random(edit.seed))
     return square

@@ -31,6 +31,8 @@ SCRIPTS = {  # first and last code point
     "han": (0x4E00, 0x9FA5),
     "hangul": (0xAC00, 0xD7A3),
 }
+logging.getLogger("fontTools").setLevel(logging.ERROR)  # warns of harmless flaws, font by font
+
 FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
 LATIN = string.ascii_letters + string.digits
 SIGNS = ":'#_"  # of dates and file numbers
@@ -74,16 +76,11 @@ class Font:
 
 def glyph_names(path: Path) -> dict[int, str]:
     """Code point to glyph name of all that a font file can write; empty if it is broken."""
-    log = logging.getLogger("fontTools")
-    level = log.level
-    log.setLevel(logging.ERROR)  # hundreds of fonts have harmless flaws, each worth a warning
     try:
         with TTFont(path, lazy=True, fontNumber=0) as font:
             return dict(font.getBestCmap() or {})
     except (TTLibError, OSError, AssertionError, LookupError):  # as fontTools meets damage
         return {}
-    finally:
-        log.setLevel(level)
 
 
 def can_draw(path: Path) -> bool:
@@ -127,16 +124,18 @@ def draws_letters(path: Path) -> bool:
     Each must resemble its own model more than the models of others: on average, of the small
     letters, of the capitals and of the digits.
     """
-    shapes = _letter_shapes(path)
-    for group in LETTER_GROUPS:
-        margins = []
-        for model in _model_shapes():
-            alike = shapes[group] @ model[group].T
-            own, n = np.trace(alike), len(alike)
-            margins.append(own / n - (alike.sum() - own) / (n * n - n))
-        if max(margins) < LEAST_MARGIN:
-            return False
-    return True
+    shapes, models = _letter_shapes(path), _model_shapes()
+    return all(
+        max(_margin(shapes[group], model[group]) for model in models) >= LEAST_MARGIN
+        for group in LETTER_GROUPS
+    )
+
+
+def _margin(shapes: np.ndarray, models: np.ndarray) -> float:
+    """How much more each of n shapes resembles its own model than the others, on average."""
+    alike, n = shapes @ models.T, len(shapes)
+    own = np.trace(alike)
+    return own / n - (alike.sum() - own) / (n * n - n)
 
 
 def _look_at_font(path: Path) -> list | None:
@@ -189,26 +188,23 @@ def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
     return fonts
 
 
-def fonts_that_write(text: str, fonts: list[Font] | None, folder: str, each=False) -> list[Font]:
+def fonts_that_write(text: str, fonts: list[Font], folder: str) -> list[Font]:
     """Those of the fonts that have all letters of a text.
 
     Args:
-        fonts: None for those that matplotlib ships.
         folder: of what, for the error: where one can put another font.
-        each: whether all of them must.
 
     Raises:
-        ValueError: none has all letters, or, with `each`, one has not.
+        ValueError: none has all letters.
     """
-    fonts = find_fonts() if fonts is None else fonts
     letters = {ord(letter) for letter in text if not letter.isspace()}
-    if not letters:
+    if not letters or not fonts:
         return fonts
     missing = [letters - glyph_names(font.path).keys() for font in fonts]
     able = [font for font, lacks in zip(fonts, missing) if not lacks]
-    if len(able) == len(fonts) or (able and not each):
+    if able:
         return able
-    font, lacks = max(zip(fonts, missing), key=lambda pair: len(pair[1]))
+    font, lacks = min(zip(fonts, missing), key=lambda pair: len(pair[1]))
     some = " ".join(map(chr, sorted(lacks)[:10]))
     raise ValueError(
         f"The font {font.path.name} cannot write {some}. Put a font that has all "

@@ -110,6 +110,7 @@ def test_nothing_changes_at_opacity_0_or_outside_the_layer(blend_mode):
     layer[..., :3] //= 3  # dark grey of changing alpha
     image_before, layer_before = image.copy(), layer.copy()
     assert np.array_equal(composite(image, layer, 0.0, blend_mode), image)
+    assert np.array_equal(composite(image, np.zeros_like(layer), 1.0, blend_mode), image)
     result = composite(image, layer, 1.0, blend_mode)
     assert (result.shape, result.dtype) == (image.shape, np.uint8)
     changed = (result != image).any(axis=2)

@@ -8,8 +8,19 @@ import numpy as np
 import pytest
 from conftest import paint_photo
 
-from dataset import render_sample
-from samples.photos import EDITS, crop_photo, degrade
+from dataset import add_watermark
+from samples.photos import EDITS, crop_photo, degrade, draw_scene
+
+
+class Painted:
+    """A photo that is on no disk."""
+
+    def __init__(self, photo):
+        self.photo, self.short_px = photo, min(photo.shape[:2])
+
+    def read(self, zoom):
+        return self.photo
+
 
 # --- Crops --------------------------------------------------------------------------------------
 
@@ -96,7 +107,8 @@ def test_edits_are_done_to_the_photo_before_any_mark(make_dataset):
     edits = dict.fromkeys(EDITS) | dict(contrast=(1.5, 1.5), brightness=(0.5, 0.5))  # no others
     params = make_dataset(edit_probability=1.0, edits=edits).params(3)
     photo = np.repeat(np.uint8([0, 102, 153, 255]), 8)[None, :, None].repeat(32, 0).repeat(3, 2)
-    stages = render_sample(replace(params, crop=(1.0, 0.0, 0.0), flip=False), photo, 32)
+    params = replace(params, photo=0, crop=(1.0, 0.0, 0.0), flip=False)
+    stages = add_watermark(draw_scene(params, [Painted(photo)], 32), params)
     # 1.5 times the distance from the middle (.4 to .35, .6 to .65), then half of it
     assert stages["photo"][0, ::8, 0].tolist() == [0, 45, 83, 128]
     unmarked = stages["coverage"] == 0
@@ -152,6 +164,7 @@ def test_another_photo_can_shine_through(make_dataset, reduce):
     assert 0.3 <= share <= 0.7
     one = crop_photo(photos[0], params.crop, False, 64).astype(float)
     other = crop_photo(photos[1], params.exposure.crop, True, 64).astype(float)
-    shown = render_sample(replace(params, reduce=reduce), photos[0], 64, photos[1])["image"]
+    params = replace(params, photo=0, exposure=replace(params.exposure, photo=1), reduce=reduce)
+    shown = draw_scene(params, [Painted(photo) for photo in photos], 64)
     assert np.abs(shown - ((1 - share) * one + share * other)).max() <= (1 if reduce == 1 else 30)
     assert make_dataset(**settings).params(3).exposure is None
