@@ -16,6 +16,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from inference.maps import reduced
 from samples.marks import MarkParams, in_opposite, mean_rgb, over, tinted
 
 Shape = tuple[int, int]  # of an image: height, width
@@ -127,10 +128,7 @@ def band(stamp: np.ndarray, mark: MarkParams, shape: Shape) -> np.ndarray:
     """
     height, width = shape
     thickest, thinnest = (max(1, round(part * height)) for part in BAND_RANGE[::-1])
-    zoom = min(1, thickest / BAND_ROOM / stamp.shape[0])
-    if zoom < 1:
-        size = (max(1, round(zoom * stamp.shape[1])), max(1, round(zoom * stamp.shape[0])))
-        stamp = cv2.resize(stamp, size, interpolation=cv2.INTER_AREA)
+    stamp = reduced(stamp, min(1, thickest / BAND_ROOM / stamp.shape[0]))
     strip_px = int(np.clip(math.ceil(BAND_ROOM * stamp.shape[0]), thinnest, thickest))
     x, y = (min(1, max(0, 2 * at - 0.5)) for at in mark.center)  # half of all touch an edge
     strip = in_opposite(stamp, np.full((strip_px, width), 255, np.uint8))

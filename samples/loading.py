@@ -33,9 +33,8 @@ def to_tensors(image: np.ndarray, mask: np.ndarray) -> dict[str, torch.Tensor]:
 
     The image is the JPEG that the network is given of every view (`segmenter.recompressed`).
     """
-    image = recompressed(image)
     return {
-        "image": torch.from_numpy(np.stack(cv2.split(image))),  # 3 x S x S
+        "image": torch.from_numpy(recompressed(image)).permute(2, 0, 1).contiguous(),
         "mask": torch.from_numpy(mask)[None],
         "label": torch.tensor(image_label(mask), dtype=torch.uint8),
     }

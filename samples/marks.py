@@ -124,6 +124,11 @@ def stretch_stamp(stamp: np.ndarray, long_px: float, stretch: float) -> np.ndarr
     return cv2.resize(stamp, size, interpolation=cv2.INTER_LINEAR)
 
 
+def _in_white(alpha: np.ndarray, mark: MarkParams) -> np.ndarray:
+    """A stamp of white strokes from their coverage (uint8, h x w), stretched as the mark says."""
+    return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
+
+
 def logo_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     """The logo at a size."""
     full_px = max(load_logo(mark.logo).shape)
@@ -144,7 +149,7 @@ def text_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     canvas = Image.new("L", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))))
     draw, font = ImageDraw.Draw(canvas), _font(mark.font, size_px)
     draw.text((-left, -top), mark.text, 255, font, spacing=size_px / 8, align="center")
-    return stretch_stamp(cv2.merge([np.asarray(canvas)] * 4), max(canvas.size), mark.stretch)
+    return _in_white(np.asarray(canvas), mark)
 
 
 def _text_box(mark: MarkParams, size_px: int):
@@ -173,7 +178,7 @@ def lockup_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     drawn = word.shape[1] / width  # more than asked for where MIN_FONT_PX holds
     icon = logo_stamp(replace(mark, stretch=1), max(4, icon_px * drawn))
     joined = _join(icon[..., 3], word[..., 3], round(0.35 * height * drawn), mark.stacked)
-    return stretch_stamp(cv2.merge([joined] * 4), max(joined.shape), mark.stretch)
+    return _in_white(joined, mark)
 
 
 def _join(first: np.ndarray, second: np.ndarray, gap_px: int, stacked: bool) -> np.ndarray:
@@ -192,8 +197,8 @@ def ai_label_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     """What generators of images leave: a line of text or, without text, sparkles; in white."""
     if mark.text:
         return text_stamp(mark, long_px)
-    alpha = draw_sparkles(max(MIN_SPARKLE_PX, long_px), SPARKLES[mark.seed % len(SPARKLES)])
-    return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
+    stars = SPARKLES[mark.seed % len(SPARKLES)]
+    return _in_white(draw_sparkles(max(MIN_SPARKLE_PX, long_px), stars), mark)
 
 
 def draw_sparkles(long_px: float, stars: Sequence[tuple[float, float, float]]) -> np.ndarray:
@@ -215,8 +220,7 @@ def draw_sparkles(long_px: float, stars: Sequence[tuple[float, float, float]]) -
 
 def signature_stamp(mark: MarkParams, long_px: float) -> np.ndarray:
     """A handwritten name in white, never smaller than MIN_SIGNATURE_PX."""
-    alpha = draw_signature(mark.seed, max(MIN_SIGNATURE_PX, long_px))
-    return stretch_stamp(cv2.merge([alpha] * 4), max(alpha.shape), mark.stretch)
+    return _in_white(draw_signature(mark.seed, max(MIN_SIGNATURE_PX, long_px)), mark)
 
 
 def squares_stamp(mark: MarkParams, long_px: float) -> np.ndarray:

@@ -54,8 +54,7 @@ def split_by_hash(files: list[ImageFile], val_fraction: float, what="images"):
 def find_sides(photos, logos, fonts, val_fraction: float, held_out):
     """Photos and logos to train with, those to validate with, and fonts for both.
 
-    Args:
-        photos, logos, fonts, held_out: see `dataset.make_datasets`.
+    Its arguments are those of `dataset.make_datasets`.
     """
     logos = find_images(logos, check_logo) if logos else []
     files = dict(photos=find_photos(photos), logos=logos, fonts=find_fonts(fonts))
@@ -104,10 +103,6 @@ def merge_manifests(first: Manifest, second: Manifest) -> Manifest:
 
 def leave_out(files: dict[str, list], manifest) -> dict[str, list]:
     """Kind to files, without those that a manifest lists; says how many those were.
-
-    Args:
-        files: kind to files.
-        manifest: its path.
 
     Raises:
         ValueError: nothing is left of a kind.

@@ -162,17 +162,6 @@ def test_a_range_of_one_value_gives_that_value(make_dataset, setting, field, val
     assert {getattr(item, field) for item in drawn} == {value}
 
 
-@pytest.mark.parametrize(
-    "name, plain", [("enlarge", 1), ("reduce", 1), ("edit", ()), ("negative", False)]
-)
-def test_a_later_setting_changes_nothing_else_that_is_drawn(make_dataset, name, plain):
-    """So that the samples of older weights can be made again."""
-    never, always = (make_dataset(**{f"{name}_probability": p}).params(3) for p in (0, 1))
-    field = "edits" if name == "edit" else name
-    assert getattr(never, field) == plain != getattr(always, field)
-    assert replace(always, **{field: plain}) == never
-
-
 # --- Datasets and loaders -----------------------------------------------------------------------
 
 
@@ -182,12 +171,6 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(make_dataset):
     assert images_of(make_dataset(), [(0, index) for index in range(8)]) == once
     assert not set(images_of(make_dataset(seed=1), range(8))) & set(once)
     assert not set(images_of(data, [(1, index) for index in range(8)])) & set(once)
-
-
-@pytest.mark.parametrize("index", [-1, 16, (0, 16)])
-def test_indices_out_of_range_are_refused(make_dataset, index):
-    with pytest.raises(IndexError, match=r"out of range 0\.\.15"):
-        make_dataset()[index]
 
 
 def test_datasets_without_photos_or_needed_logos_are_refused(photos, logos, fonts):

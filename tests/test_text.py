@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from fontTools.ttLib import TTFont
-from PIL import ImageFont
 
 from samples.text import (
     LATIN,
@@ -60,20 +59,6 @@ def test_fonts_below_a_folder_are_added_but_hidden_and_broken_ones(tmp_path, all
     assert [font.path.name for font in found[len(all_fonts) :]] == ["mine.TTF"]
     with pytest.raises(FileNotFoundError, match=r"No folder at .*nowhere"):
         find_fonts(tmp_path / "nowhere")
-
-
-def test_fonts_that_pillow_cannot_draw_are_passed_over(monkeypatch, tmp_path, all_fonts):
-    for name in ("good.ttf", "small.ttf", "large.ttf"):
-        shutil.copy(all_fonts[0].path, tmp_path / name)
-    real = ImageFont.truetype
-
-    def stubborn(path, size_px):
-        if size_px == {"small.ttf": 10, "large.ttf": 40}.get(Path(path).name):
-            raise OSError("invalid opcode")
-        return real(path, size_px)
-
-    monkeypatch.setattr(ImageFont, "truetype", stubborn)
-    assert names_of(find_fonts(tmp_path, shipped=False)) == {"good"}
 
 
 def test_a_font_with_an_endless_space_is_passed_over(tmp_path, all_fonts):
