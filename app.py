@@ -168,11 +168,9 @@ def look(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, si
         for path in filter(None, (logo, photo)):
             check_size(path)
         mark = segmenter, logo, text, read_image(photo), opacity, size
-        trial = NETWORK_THREAD.submit(try_mark, *mark).result()
-    found = trial.found
+        image, found, cells = NETWORK_THREAD.submit(try_mark, *mark).result()
     said = f"Score **{found.score:.2f}**; **{found.coverage:.1%}** of the pixels are found."
-    pictures = trial.image, overlay(trial.image, found.mask)
-    return *pictures, said, to_picture(heat_map(trial.cells))
+    return image, overlay(image, found.mask), said, to_picture(heat_map(cells))
 
 
 def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)):  # noqa: B008

@@ -26,8 +26,7 @@ from evaluation.averaging import average
 from evaluation.field import look_at, write_field
 from evaluation.quantization import quantize
 from evaluation.score import calibrate, fit_score
-from evaluation.test_files import find_test_files, real_pairs, synthetic_slices
-from evaluation.testset import SLICES
+from evaluation.testset import SLICES, find_test_files, real_pairs, synthetic_slices
 from inference.folder import SHIPPED_WEIGHTS, check_writable
 from inference.runtime import BACKENDS, load_segmenter
 from inference.segmenter import THRESHOLD
@@ -58,29 +57,24 @@ def run_field(options) -> None:
 
 
 def run_measure(options) -> None:
-    slices = slices_to_measure(options)
+    slices = slices_to_measure(**vars(options))
     segmenter = load_segmenter(options.weights, backend=options.backend)
     settings = dict(threshold=options.threshold, fast=options.fast)
     results = evaluate_slices(slices, segmenter, settings, options.output, options.save_images)
     write_results(results, options.weights, vars(options), options.output)
 
 
-def slices_to_measure(options) -> dict:
-    if options.images and options.masks:
-        for name in (*FILES, "slices", "count"):
-            if getattr(options, name) is not None:
-                raise ValueError(f"--images and --masks are evaluated as they are: no --{name}.")
-        return real_pairs(options.images, options.masks, options.weights)
-    photos = any(getattr(options, kind) for kind in TEST_PHOTOS)
-    if options.images or options.masks or not (options.logos and photos):
-        raise ValueError("Give --photos and --logos, or --images and --masks.")
-    files = {name: getattr(options, name) for name in FILES}
-    files = find_test_files(**files, weights=options.weights)
-    return synthetic_slices(options.slices or SLICES, options.count or COUNT, options.seed, files)
-
-
-def run_average(options) -> None:
-    print(average(options.folders, options.output))
+def slices_to_measure(images, masks, weights, slices, count, seed, **options) -> dict:
+    files = {name: options[name] for name in FILES}
+    if images and masks and not (any(files.values()) or slices or count):
+        return real_pairs(images, masks, weights)
+    if images or masks or not (files["logos"] and any(files[kind] for kind in TEST_PHOTOS)):
+        raise ValueError(
+            "Give --photos and --logos, or --images and --masks. The latter are measured as they "
+            "are, without --slices, --count and options that name other files."
+        )
+    files = find_test_files(**files, weights=weights)
+    return synthetic_slices(slices or SLICES, count or COUNT, seed, files)
 
 
 def change_weights(change, options) -> None:
@@ -117,7 +111,7 @@ def add_measuring(add, output: str) -> None:
     add("--output", type=Path, default=Path(output), help=f"folder to write to ({output})")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def main(arguments=None) -> None:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -137,14 +131,14 @@ def make_parser() -> argparse.ArgumentParser:
     add_files(add, None, "images of each slice, each of another photo if there are enough", False)
     add("--large", nargs="+", help="folders of large photos, for the slices large-*")
     add("--print", nargs="+", help="folders of documents and print, for the slices print-*")
-    add("--manifest", help="use only the photos, logos and, of --fonts, the fonts that this file "
-        "lists")  # fmt: skip
+    add("--manifest", help="use only the photos, logos and, of --fonts, the fonts that it lists")
     add("--slices", nargs="+", choices=SLICES, metavar="SLICE", help=", ".join(SLICES))
     add("--images", help="folder of real images, instead of --photos")
     add("--masks", help="folder of their masks, with the same names: white = mark")
     add("--save-images", action="store_true", help="write the test images and masks, too")
 
-    add = command("average", run_average, "write the mean of trained networks")
+    add = command("average", lambda options: print(average(options.folders, options.output)),
+                  "write the mean of trained networks")  # fmt: skip
     add("folders", nargs="+", metavar="FOLDER", help="weights; one given twice weighs twice")
     add("--output", type=Path, required=True, help="folder for the mean")
 
@@ -155,11 +149,7 @@ def make_parser() -> argparse.ArgumentParser:
         if change is not quantize:
             add("--val-fraction", type=float, required=True,
                 help="share of the files that the training kept for validation")  # fmt: skip
-    return parser
-
-
-def main(arguments=None) -> None:
-    options = make_parser().parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
         options.run(options)
     except (OSError, ValueError) as error:

@@ -14,7 +14,6 @@ from evaluation.visibility import (
     OPACITIES,
     PHOTOS_PER_CELL,
     SIZES,
-    DoesNotFit,
     examples,
     measure,
     table,
@@ -47,20 +46,14 @@ def main(arguments=None) -> None:
     try:
         segmenter, mark = load_segmenter(options.weights), find_mark(options.mark)
         print(f"The mark: {mark}")
-        photos = find_images(options.photos) if options.photos else sample_photos()
+        files = find_images(options.photos) if options.photos else sample_photos()
+        photos = [file.read() for file in files[: options.count]]
         grid = (options.opacities, options.sizes)
         cells = measure(segmenter, mark, photos, *grid, options.count, options.seed)
         print(table(cells))  # before the folder is written, which can fail
+        largest = max(photos, key=lambda photo: min(photo.shape[:2]))  # the mark fits, if on any
         drawn = options.opacities, max(options.sizes), options.seed
-        for photo in photos:  # the first one on which the mark fits
-            try:
-                figure = examples(segmenter, mark, photo.read(), *drawn)
-                break
-            except DoesNotFit as error:
-                refused = error
-        else:
-            raise refused
-        write_cells(cells, figure, options.output)
+        write_cells(cells, examples(segmenter, mark, largest, *drawn), options.output)
     except (OSError, ValueError) as error:
         sys.exit(f"visibility.py: {error}")
     print(f"Everything is in {options.output}/.")

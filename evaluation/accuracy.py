@@ -4,8 +4,6 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,7 +14,8 @@ import torch
 
 from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import auroc, bootstrap, expected_calibration_error, score_mask
-from evaluation.tables import markdown
+from evaluation.tables import cell, table
+from evaluation.testset import TestImage
 from inference.folder import WEIGHTS
 from inference.pictures import encode
 from inference.segmenter import Segmenter
@@ -24,15 +23,31 @@ from model import CLEAN_LIMIT
 from samples.loading import image_label
 from samples.pairs import Case
 
+IMITATIONS = ("LOGO-L", "LOGO-H", "LOGO-gray", "CLWD")
+NAMES = {"clean": "clean thumbnails", **{name: f"{name}-like" for name in IMITATIONS}}
+ORDER = (  # of the rows: first what a user meets, then the imitations of published test sets
+    "large-corner", "large-text", "large-real-look", "print-text", "text", "tiled", "faint",
+    "opaque", "blend", "recompressed", "real-look", *IMITATIONS,
+    "print-clean", "large-clean", "clean", "clean-reduced", "clean-edited",
+)  # fmt: skip
 
-@dataclass(frozen=True)
-class TestImage:
-    """One image of the test set, which is made when it is needed."""
-
-    __test__ = False  # pytest takes this class for a test otherwise
-
-    photo: str  # images of one photo are not independent of each other
-    make: Callable[[], Case]
+# Columns: key in results.json, to the title, the statistic, and what of the images it is of.
+AUROC = {"auroc": ("AUROC", lambda score, label: auroc(score, label == 1), "score", "label")}
+MARKED_COLUMNS = {
+    "iou": ("IoU", np.mean, "iou"),
+    "f1": ("F1", np.mean, "f1"),
+    "pooled_iou": ("pooled IoU", lambda both, union: both.sum() / max(1, union.sum()),
+                   "intersection_px", "union_px"),
+    **AUROC,
+    "alpha_iou": ("IoU, alpha > 0", np.mean, "alpha_iou"),
+    "alpha_f1": ("F1, alpha > 0", np.mean, "alpha_f1"),
+}  # fmt: skip
+CLEAN_COLUMNS = {
+    "images_marked": ("images marked", lambda share: (share > CLEAN_LIMIT).mean(),
+                      "marked_fraction"),
+    "area_marked": ("pixels marked", np.mean, "marked_fraction"),
+    **AUROC,
+}  # fmt: skip
 
 
 # --- Measuring ---------------------------------------------------------------------------------
@@ -45,7 +60,6 @@ def evaluate_slices(
     """Measures test images, and draws the best, the median and the worst of each slice.
 
     Args:
-        slices: name to its images.
         settings: arguments of `Segmenter.segment`.
         output: gets the pictures and, with `save_images`, the test set.
 
@@ -56,10 +70,10 @@ def evaluate_slices(
     gallery.mkdir(parents=True, exist_ok=True)
     for name, images in slices.items():
         start_s, outcomes[name] = time.monotonic(), []
-        for image in images:
-            case = image.make()
+        for photo, make in images:
+            case = make()
             digest.update(case.image.tobytes() + case.mask.tobytes())
-            outcomes[name].append(measure(case, image.photo, segmenter, settings))
+            outcomes[name].append(measure(case, photo, segmenter, settings))
             if save_images:
                 save_case(case, output)
         figure = draw_typical(images, outcomes[name], segmenter, settings)
@@ -130,27 +144,24 @@ def write_results(results: dict, weights: Path, options: dict, output: Path) -> 
 def summarise(slices: dict[str, list[dict]]) -> dict:
     """All numbers of the tables; those with an interval are (value, low, high).
 
-    Of each slice (name to what `measure` returned): the mask metrics of its marked images, the
-    false alarms on its clean ones, and the AUROC of the score: of its marked images against all
-    clean ones, or, where it has none, of all marked ones against its own.
+    Of each slice (name to what `measure` returned): MARKED_COLUMNS and CLEAN_COLUMNS. AUROC
+    compares its marked images with all clean ones, or, where it has none, all marked ones with its
+    own.
     """
     marked, clean = by_label([outcome for outcomes in slices.values() for outcome in outcomes])
-    table, score = {}, {}
+    rows, score = {}, {}
     for name, outcomes in slices.items():
         own_marked, own_clean = by_label(outcomes)
         row = {"marked": len(own_marked), "clean": len(own_clean)}
         row["undecided"] = len(outcomes) - row["marked"] - row["clean"]
-        row |= mask_rows(own_marked) if own_marked else {}
-        row |= clean_rows(own_clean) if own_clean else {}
-        if marked and clean:
-            row["auroc"] = score_auroc(own_marked + clean if own_marked else marked + own_clean)
-        table[name] = row
+        rows[name] = row | numbers(own_clean, CLEAN_COLUMNS, marked)
+        rows[name] |= numbers(own_marked, MARKED_COLUMNS, clean)
     if marked and clean:
         scores, labels = np.array([(o["score"], o["label"]) for o in marked + clean]).T
         # No interval: resampling makes this one larger, so that it would not hold the value.
         error = expected_calibration_error(scores, labels == 1)
-        score = {"auroc": score_auroc(marked + clean), "calibration_error": error}
-    return {"slices": table, "score": score}
+        score = {**numbers(marked, AUROC, clean), "calibration_error": error}
+    return {"slices": rows, "score": score}
 
 
 def by_label(outcomes: list[dict]) -> tuple[list[dict], list[dict]]:
@@ -158,26 +169,48 @@ def by_label(outcomes: list[dict]) -> tuple[list[dict], list[dict]]:
     return tuple([outcome for outcome in outcomes if outcome["label"] == kind] for kind in (1, 0))
 
 
-def _interval(statistic, outcomes: list[dict], *columns: str) -> tuple[float, float, float]:
-    arrays = ([outcome[column] for outcome in outcomes] for column in columns)
-    return bootstrap(statistic, *arrays, photos=[outcome["photo"] for outcome in outcomes])
+def numbers(own: list[dict], columns: dict, others: list[dict]) -> dict:
+    """Key to (value, low, high) of images of one kind; AUROC needs the `others`, of both kinds."""
+    row = {}
+    for key, (_, statistic, *names) in columns.items():
+        images = own + others * (key in AUROC)
+        if own and (others or key not in AUROC):
+            arrays = ([image[name] for image in images] for name in names)
+            photos = [image["photo"] for image in images]
+            row[key] = bootstrap(statistic, *arrays, photos=photos)
+    return row
 
 
-def mask_rows(marked: list[dict]) -> dict[str, tuple[float, float, float]]:
-    columns = ("iou", "f1", "alpha_iou", "alpha_f1")
-    rows = {column: _interval(np.mean, marked, column) for column in columns}
-    rows["pooled_iou"] = _interval(
-        lambda both, union: both.sum() / max(1, union.sum()), marked, "intersection_px", "union_px"
-    )
-    return rows
+def markdown(results: dict) -> str:
+    """The tables of results.json, with 95 % bootstrap intervals in brackets."""
+    order = dict(zip(ORDER, range(len(ORDER))))
+    slices = sorted(results["slices"].items(), key=lambda row: order.get(row[0], len(order)))
+    rows = [(NAMES.get(name, name), row) for name, row in slices]
+    test_set, model = (results[f"{kind}_sha256"][:16] for kind in ("test_set", "model"))
+    program = results["program"].rsplit(" ", 1)[0]  # the last word is a hash
+    parts = [
+        f"Test set {test_set}, model {model} (SHA-256), run by {program}.",
+        "In brackets: 95 % bootstrap intervals over photos.",
+    ]
+    if ious := [row["iou"][0] for _, row in rows if row["marked"]]:
+        parts += ["Marked images. AUROC: of the score, against all clean photos.",
+                  one_table("marks", rows, "marked", MARKED_COLUMNS),
+                  f"Mean IoU of {len(ious)} slices: {np.mean(ious):.3f}."]  # fmt: skip
+    if any(row["clean"] for _, row in rows):
+        parts += ["Clean photos. Marked: more than 0.1 % of the pixels. AUROC: against all marked "
+                  "images.", one_table("clean photos", rows, "clean", CLEAN_COLUMNS)]  # fmt: skip
+    parts += [f"{name}: {row['undecided']} images left out, because their mark is too small or "
+              "faint to decide." for name, row in rows if row["undecided"]]  # fmt: skip
+    if score := results["score"]:
+        parts += [f"Score over all slices: AUROC {cell(score['auroc'])}, expected calibration "
+                  f"error {score['calibration_error']:.2f}. Clean and marked photos weigh the same "
+                  "in the error."]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
 
 
-def clean_rows(clean: list[dict]) -> dict[str, tuple[float, float, float]]:
-    """False alarms: share of images, and share of their pixels."""
-    share = "marked_fraction"
-    images = _interval(lambda fraction: (fraction > CLEAN_LIMIT).mean(), clean, share)
-    return {"images_marked": images, "area_marked": _interval(np.mean, clean, share)}
-
-
-def score_auroc(outcomes: list[dict]) -> tuple[float, float, float]:
-    return _interval(lambda score, label: auroc(score, label == 1), outcomes, "score", "label")
+def one_table(title: str, rows, kind: str, columns: dict) -> str:
+    """Of the slices that have images of a kind; `marked` shares of clean ones are in percent."""
+    titles = (title, "images", *(column for column, *_ in columns.values()))
+    lines = [(name, row[kind], *(cell(row.get(key), "_marked" in key) for key in columns))
+             for name, row in rows if row[kind]]  # fmt: skip
+    return table(titles, lines)

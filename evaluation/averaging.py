@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
-import torch
+from torch.optim.swa_utils import AveragedModel
 
 from inference.weights import load_network, save_network
 from samples.splits import TRAINED_ON, merge_manifests, read_manifest, write_manifest
@@ -23,27 +23,22 @@ def average(folders: Sequence, output: Path) -> str:
 
     Returns:
         A sentence that says what was written.
-
-    Raises:
-        FileNotFoundError, ValueError: a folder cannot be read, or holds another network.
     """
     if len(folders) < 2:
         raise ValueError(f"A mean needs two folders or more; only {folders[0]} was given.")
     networks = [load_network(folder) for folder in folders]
-    mean, states = networks[0], [network.state_dict() for network in networks]
+    mean = AveragedModel(networks[0], use_buffers=True)
     for folder, network in zip(folders, networks):
-        if network.names != mean.names:
+        if network.names != networks[0].names:
             raise ValueError(
-                f"{folder} holds the network {network.names}, {folders[0]} holds {mean.names}: "
-                "only weights of the same network have a mean."
+                f"{folder} holds the network {network.names}, {folders[0]} holds "
+                f"{networks[0].names}: only weights of the same network have a mean."
             )
-    # `load_state_dict` turns the values to the network's own types
-    mean.load_state_dict({name: torch.stack([state[name].double() for state in states]).mean(0)
-                          for name in states[0]})  # fmt: skip
+        mean.update_parameters(network)
     lists = [Path(folder) / TRAINED_ON for folder in folders]
     silent = [str(path.parent) for path in lists if not path.is_file()]
     manifests = [] if silent else list(map(read_manifest, lists))  # `output` may be one of them
-    save_network(mean, output)
+    save_network(mean.module, output)
     said = f"{output}: the mean of {len(folders)} networks"
     if manifests:
         write_manifest(reduce(merge_manifests, manifests), output / TRAINED_ON)

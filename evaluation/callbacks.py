@@ -1,6 +1,5 @@
 """What a training prints, draws and saves on its way."""
 
-import copy
 import math
 import time
 from itertools import chain
@@ -15,13 +14,14 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import score_mask
 from evaluation.tables import table
-from evaluation.test_files import synthetic_slices
-from evaluation.testset import MARKED, SLICES
+from evaluation.testset import MARKED, SLICES, synthetic_slices
 from evaluation.visibility import measure
 from inference.folder import SHIPPED_WEIGHTS
 from samples.files import sample_photos
 from samples.loading import image_label
 from samples.splits import TRAINED_ON, write_manifest
+
+OPACITIES, SIZES = (0.1, 0.2, 0.4, 0.8), (0.3, 0.6)  # of one's own mark, before and after
 
 
 def run_folder(trainer) -> Path:
@@ -30,8 +30,7 @@ def run_folder(trainer) -> Path:
 
 
 class ProgressLines(pl.Callback):
-    """Prints step, loss, images/s and the time left, at most every `every_s` seconds, and every
-    validation."""
+    """Prints step, loss, images/s and time left every `every_s` seconds, and each validation."""
 
     def __init__(self, every_s: float = 30.0):
         self.every_s = every_s
@@ -61,30 +60,26 @@ class ProgressLines(pl.Callback):
 
 
 class SamplePictures(pl.Callback):
-    """Every `every_s` seconds, a picture of what the model makes of the first validation samples.
+    """After each validation, a picture of what the model makes of the first `count` samples of it.
 
     It goes to samples/ in the run's folder, and to TensorBoard if that is one of the loggers.
     """
 
-    def __init__(self, every_s: float = 300.0, count: int = 4):
-        self.every_s, self.count, self.last_s = every_s, count, -math.inf
+    def __init__(self, count: int = 4):
+        self.count = count
 
-    def setup(self, trainer, model, stage):
-        self.folder = run_folder(trainer) / "samples"
-
-    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
-        if not trainer.is_global_zero or time.monotonic() - self.last_s < self.every_s:
+    def on_validation_end(self, trainer, model):
+        folder, data = run_folder(trainer) / "samples", trainer.datamodule.val_data
+        if not trainer.is_global_zero or trainer.state.fn != "fit":
             return
-        self.last_s = time.monotonic()
-        data = trainer.datamodule.val_data
         samples = map(data.stages, range(min(self.count, len(data))))
         rows = [four_columns(s["image"], s["mask"], model.segment(s["image"])) for s in samples]
         figure = picture_grid(rows, COLUMNS)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.folder / f"{trainer.global_step:07d}.png")
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{trainer.global_step:07d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("samples", figure, trainer.global_step, close=False)
+                logger.experiment.add_figure("samples", figure, trainer.global_step)
         plt.close(figure)
 
 
@@ -100,7 +95,7 @@ class AveragedWeights(EMAWeightAveraging):
             start_share: of the weights that the training started from, in those that are
                 validated, saved and left in the model: their mean with what was learnt forgets far
                 less than that (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
-            arguments: of EMAWeightAveraging.
+            arguments: of EMAWeightAveraging, such as `decay`.
         """
         if not 0 <= start_share < 1:
             raise ValueError(f"start_share is {start_share}; it must lie from 0 to below 1.")
@@ -130,8 +125,8 @@ class AveragedWeights(EMAWeightAveraging):
 
     def on_validation_epoch_start(self, trainer, model):
         super().on_validation_epoch_start(trainer, model)
-        self.learnt = copy.deepcopy(model.network.state_dict())
-        self._mix_in_start(model)
+        self.learnt = [value.detach().clone() for value in model.network.parameters()]
+        self._mix(model, self.start, self.start_share)
 
     def on_validation_epoch_end(self, trainer, model):
         if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero:
@@ -139,17 +134,17 @@ class AveragedWeights(EMAWeightAveraging):
             trained_on = trainer.datamodule.trained_on()
             if trained_on is not None:
                 write_manifest(trained_on, self.folder / TRAINED_ON)
-        model.network.load_state_dict(self.learnt)
+        self._mix(model, self.learnt, 1)
         super().on_validation_epoch_end(trainer, model)
 
     def on_train_end(self, trainer, model):
         super().on_train_end(trainer, model)
-        self._mix_in_start(model)
+        self._mix(model, self.start, self.start_share)
 
-    def _mix_in_start(self, model):
-        if self.start_share:
-            for learnt, start in zip(model.network.parameters(), self.start):
-                learnt.data.lerp_(start.to(learnt.device), self.start_share)
+    def _mix(self, model, others, share: float):
+        if share and others:  # none if only validated
+            for value, other in zip(model.network.parameters(), others):
+                value.data.lerp_(other.to(value.device), share)
 
 
 class BeforeAfter(pl.Callback):
@@ -161,21 +156,14 @@ class BeforeAfter(pl.Callback):
     photos. The table goes to before_after.md in the run's folder, too.
     """
 
-    def __init__(
-        self,
-        opacities: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8),
-        sizes: tuple[float, ...] = (0.3, 0.6),
-        count: int = 6,
-        photos: int = 0,
-    ):
+    def __init__(self, count: int = 6, photos: int = 0):
         """
         Args:
             count: images for each opacity and size, and for each slice.
             photos: how many validation photos are looked at for false marks, at most; they must be
                 clean. General marks then lie on scikit-image's photos. 0: none.
         """
-        self.opacities, self.sizes, self.count, self.before = opacities, sizes, count, None
-        self.photos = photos
+        self.count, self.photos, self.before = count, photos, None
 
     def state_dict(self):
         return {"before": self.before}
@@ -185,35 +173,32 @@ class BeforeAfter(pl.Callback):
 
     def setup(self, trainer, model, stage):
         self.folder, data = run_folder(trainer), trainer.datamodule
-        own = data and (data.mark or data.pairs or self.photos)
-        self.acts = trainer.is_global_zero and bool(own)
+        self.acts = trainer.is_global_zero and bool(data.mark or data.pairs or self.photos)
 
     def on_fit_start(self, trainer, model):
-        if self.acts and self.before is None:
-            data = trainer.datamodule
-            if data.mark or data.pairs:
-                print(f"Own: {data.mark or ''} {len(data.pairs or ())} pairs", flush=True)
-            print("Measuring before the training ...", flush=True)
-            self.before = self.rows(model, data)
+        if self.acts and self.before is None:  # a checkpoint brings its own
+            self.before = self.rows(model, trainer.datamodule, "before")
         trainer.strategy.barrier()
 
     def on_train_end(self, trainer, model):  # after AveragedWeights, and still on the device
         if self.acts:
-            print("Measuring after the training ...", flush=True)
-            after = self.rows(model, trainer.datamodule)
+            after = self.rows(model, trainer.datamodule, "after")
             rows = [(n, f"{old:.3f}", f"{after[n]:.3f}") for n, old in self.before.items()]
             text = table(("not trained on", "before", "after"), rows)
             (self.folder / "before_after.md").write_text(text + "\n")
             print(text, f"The new weights: {self.folder / 'weights'}", sep="\n", flush=True)
         trainer.strategy.barrier()
 
-    def rows(self, model, data: pl.LightningDataModule) -> dict[str, float]:
+    def rows(self, model, data: pl.LightningDataModule, when: str) -> dict[str, float]:
         """Name to mean IoU, or to a share of photos."""
+        print(f"Measuring {when} the training ...", flush=True)
         rows, general = {}, data.general_val_data
         if data.mark:
-            for opacity in self.opacities:
-                grid = ((opacity,), self.sizes, self.count)
-                ious = [cell.iou for cell in measure(model, data.mark, general.photos, *grid)]
+            print(f"Your mark: {data.mark}", flush=True)
+            photos = [photo.read() for photo in general.photos[: self.count]]
+            cells = measure(model, data.mark, photos, OPACITIES, SIZES, self.count)
+            for opacity in OPACITIES:
+                ious = [cell.iou for cell in cells if cell.opacity == opacity]
                 rows[f"IoU of the mark at opacity {opacity}"] = float(np.nanmean(ious))
         if data.pairs:
             cases = [vars(pair.read()) for pair in data.val_data.pairs]
@@ -221,11 +206,10 @@ class BeforeAfter(pl.Callback):
                 rows["IoU of the pairs"] = mean_iou(model, marked)
         if self.photos:
             clean = general.photos[: self.photos]
-            false = [model.segment(photo.path).mask.any() for photo in clean]
+            share = f"share of {len(clean)} clean photos with a false mark"
+            rows[share] = float(np.mean([model.segment(p.path).mask.any() for p in clean]))
             samples = map(general.stages, range(len(general)))
             marked = [sample for sample in samples if image_label(sample["mask"]) == 1]
-            share = f"share of {len(clean)} clean photos with a false mark"
-            rows[share] = float(np.mean(false))
             rows[f"IoU of {len(marked)} marks on such photos"] = mean_iou(model, marked)
         photos = sample_photos() if self.photos else general.photos
         files = {"photos": photos, "logos": general.logos, "fonts": general.fonts}

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from evaluation.figures import SHEET_PX, contact_sheet
+from evaluation.figures import contact_sheet
 from evaluation.metrics import auroc, bootstrap
 from evaluation.tables import cell, table
 from inference.pictures import overlay_picture, shrunk
@@ -24,6 +24,7 @@ from inference.segmenter import MIN_SCORE
 FALSE_ALARMS = (0.01, 0.02, 0.05, 0.1)  # shares of clean photos for which min_score is chosen
 STEPS = 1000  # from 0 to 1, of which a min_score is chosen
 WORST = 12  # photos of either kind on the contact sheet
+SHEET_PX = 320  # longest side of a photo on it
 TITLES = ("false alarms at most", "min_score", "clean photos with a false mark",
           "marked photos found")  # fmt: skip
 
@@ -74,12 +75,11 @@ def summarise(photos: list[Photo]) -> dict:
     """AUROC, and for each `min_score` the share of either kind with a mask; (value, low, high)."""
     clean, marked = by_kind(photos)
     wanted = {"default": MIN_SCORE, **{f"{s:.0%}": min_score_for(clean, s) for s in FALSE_ALARMS}}
-    rows = {}
-    for name, score in wanted.items():
-        rows[name] = {"min_score": score}
+    rows = {name: {"min_score": score} for name, score in wanted.items()}
+    for row in rows.values():
         for kind, some in (("false_alarms", clean), ("recall", marked)):
-            if some and score is not None:
-                rows[name][kind] = bootstrap(np.mean, [photo.found(score) for photo in some])
+            if some and row["min_score"] is not None:
+                row[kind] = bootstrap(np.mean, [photo.found(row["min_score"]) for photo in some])
     summary = {"clean": len(clean), "marked": len(marked), "thresholds": rows}
     if marked:
         scores, labels = np.array([(photo.score, photo.marked) for photo in photos]).T
@@ -92,23 +92,19 @@ def field_table(summary: dict) -> str:
     rows = []
     for name, row in summary["thresholds"].items():
         score = "too few clean photos" if row["min_score"] is None else f"{row['min_score']:g}"
-        rows.append(
-            (name, score, cell(row.get("false_alarms"), True), cell(row.get("recall"), True))
-        )
-    counts = f"{summary['clean']} clean and {summary['marked']} marked photos."
-    if "auroc" in summary:
-        counts += f" AUROC of the score: {cell(summary['auroc'])}."
+        rows.append((name, score, *(cell(row.get(k), True) for k in ("false_alarms", "recall"))))
+    rank = f" AUROC of the score: {cell(summary['auroc'])}." if "auroc" in summary else ""
+    counts = f"{summary['clean']} clean and {summary['marked']} marked photos.{rank}"
     return f"{counts}\n\n{table(TITLES, rows)}\n"
 
 
 def curve(photos: list[Photo]) -> Figure:
     """Share of photos with a mask over `min_score`, of either kind."""
-    scores = np.linspace(0, 1, 201)
     figure, axis = plt.subplots(figsize=(5.5, 3.6), dpi=100, layout="constrained")
     for some, label in zip(by_kind(photos), ("clean photos: false mark", "marked photos: found")):
         if some:
-            shares = [np.mean([photo.found(score) for photo in some]) for score in scores]
-            axis.plot(scores, shares, label=label)
+            scores = [photo.score if photo.coverage else -1 for photo in some]
+            axis.ecdf(scores, complementary=True, label=label)
     axis.axvline(MIN_SCORE, color="0.7", linewidth=1, label="default")
     axis.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="min_score", ylabel="share of photos")
     axis.grid(alpha=0.3)
@@ -133,7 +129,7 @@ def worst_sheet(segmenter, photos: list[Photo], settings: dict) -> Figure:
         pictures.append(shrunk(overlay_picture(found, rgb), SHEET_PX))
         what = "missed" if photo.marked else "false alarm"
         captions.append(f"{what}, {photo.score:.2f}\n{Path(photo.path).name[:24]}")
-    return contact_sheet(pictures, captions, columns=min(6, len(photos)), width=13, dpi=80)
+    return contact_sheet(pictures, captions, dpi=130)
 
 
 def write_field(segmenter, photos: list[Photo], settings: dict, output: Path) -> None:

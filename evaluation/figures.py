@@ -10,7 +10,6 @@ from PIL import Image
 from inference.pictures import overlay
 from samples import IGNORE
 
-SHEET_PX = 320  # longest side of an image on a contact sheet
 COLUMNS = ("image", "truth", "probability", "overlay")
 
 
@@ -28,43 +27,33 @@ def picture_grid(rows, titles, row_names=None, width: float = 8.0, dpi: int = 60
     """Pictures in rows and columns; floats in 0..1 and bytes in 0..255 are drawn as grey levels.
 
     Args:
-        rows: lists of H x W or H x W x 3 arrays, each as long as `titles`.
-        titles: above the columns.
+        rows: lists of H x W or H x W x 3 arrays; the last one may be shorter.
+        titles: above the columns, or, if there are more, above each picture.
         row_names: to the left of the rows.
         width: of the figure, inches.
     """
-    cell = width / len(titles)
-    heights = [cell * max(p.shape[0] / p.shape[1] for p in row) for row in rows]
+    columns = len(rows[0])
+    heights = [width / columns * max(p.shape[0] / p.shape[1] for p in row) for row in rows]
+    lines = len(titles) / columns * (1 + max(title.count("\n") for title in titles))
     figure, axes = plt.subplots(
-        len(rows), len(titles), figsize=(width, sum(heights) + 0.3), dpi=dpi, squeeze=False,
-        height_ratios=heights, layout="constrained",
+        len(rows), columns, figsize=(width, sum(heights) + 0.15 + 0.15 * lines), dpi=dpi,
+        squeeze=False, height_ratios=heights, layout="constrained",
     )  # fmt: skip
-    for axis, title in zip(axes[0], titles):
-        axis.set_title(title, fontsize=9)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], frame_on=False)
     for axis, picture in zip(axes.flat, [picture for row in rows for picture in row]):
         axis.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1)
-        axis.set(xticks=[], yticks=[], frame_on=False)
+    for axis, title in zip(axes.flat, titles):
+        axis.set_title(title, fontsize=9)
     for axis, name in zip(axes[:, 0], row_names or ()):
         axis.set_ylabel(name, fontsize=8)
     return figure
 
 
-def contact_sheet(
-    pictures, captions, columns: int = 6, width: float = 8.0, dpi: int = 72
-) -> Figure:
-    """Pictures (uint8, H x W x 3 or H x W), row by row in square cells, each below its caption."""
-    rows, cell = -(-len(pictures) // columns), width / columns
-    text = 0.1 + 0.15 * max(caption.count("\n") + 1 for caption in captions)  # height, inches
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width, rows * (cell + text)), dpi=dpi, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, picture, caption in zip(axes.flat, pictures, captions):
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        axis.set_title(caption, fontsize=8)
-    return figure
+def contact_sheet(pictures, captions, columns: int = 6, dpi: int = 72) -> Figure:
+    """Pictures (uint8, H x W x 3 or H x W), row by row, each below its caption."""
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    return picture_grid(rows, captions, dpi=dpi)
 
 
 def to_picture(figure: Figure, dpi: int = 110) -> Image.Image:

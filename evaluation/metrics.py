@@ -1,7 +1,8 @@
 """Accuracy of masks and scores, as `evaluate.py` reports it.
 
 A truth is uint8, H x W: 1 = mark, 0 = none, IGNORE = undecidable, without weight. A predicted mask
-is bool, H x W.
+is bool, H x W. A score is float, N, 0..1, of N photos whose label (bool, N) says whether they are
+marked.
 """
 
 from typing import NamedTuple
@@ -37,12 +38,7 @@ def score_mask(predicted: np.ndarray, truth: np.ndarray) -> MaskScores:
 def auroc(score: np.ndarray, label: np.ndarray) -> float:
     """Probability that a marked photo has a higher score than a clean one; ties count half.
 
-    Args:
-        score: float, N, 0..1.
-        label: bool, N.
-
-    Returns:
-        NaN if one kind is missing.
+    NaN if one kind is missing.
     """
     if label.all() or not label.any():
         return float("nan")
@@ -54,9 +50,7 @@ def expected_calibration_error(score: np.ndarray, label: np.ndarray) -> float:
     """Mean distance of stated and actual probability of "marked", over CALIBRATION_BINS bins.
 
     torchmetrics cannot do this: clean and marked photos weigh the same here, however many they are.
-
-    Args:
-        score, label: see `auroc`; both kinds must occur.
+    Both kinds must occur.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
@@ -65,9 +59,7 @@ def expected_calibration_error(score: np.ndarray, label: np.ndarray) -> float:
     return float(np.abs(np.bincount(bins, weight * (score - label))).sum())
 
 
-def bootstrap(
-    statistic, *columns, photos=None, rounds: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
+def bootstrap(statistic, *columns, photos=None, rounds: int = 1000) -> tuple[float, float, float]:
     """A statistic of images and its 95 % percentile interval: (value, low, high).
 
     Args:
@@ -76,7 +68,7 @@ def bootstrap(
         photos: the photo behind each image. Photos are drawn at random, and each brings all of its
             images, because these are not independent. None: each image has a photo of its own.
     """
-    rng, columns = np.random.default_rng(seed), [np.asarray(column) for column in columns]
+    rng, columns = np.random.default_rng(0), [np.asarray(column) for column in columns]
     photos = np.arange(len(columns[0])) if photos is None else np.asarray(photos)
     images_of = [np.flatnonzero(photos == photo) for photo in np.unique(photos)]
     values = []

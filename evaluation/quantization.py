@@ -37,9 +37,6 @@ def quantize(folder, folders, count: int, seed: int) -> str:
 
     Returns:
         A sentence that says what was written.
-
-    Raises:
-        FileNotFoundError, ValueError: the weights, the folders or the package NNCF are missing.
     """
     _, weights = check_folder(folder)
     paths = [Path(folder) / name for name in INT8]

@@ -7,12 +7,16 @@ are taken over, so on whole photos the score of such a training ranks worse than
 the slices of `testset.py`. What the strongest region adds to the score stays as it is. Clean and
 marked photos weigh the same: a score of 0.5 says that either is as likely, where half of all photos
 are marked. Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999.
+
+Both take folders of photos, logos and fonts and the `val_fraction` as in the training, whose
+validation files they tell apart by it; see `dataset.make_datasets`.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,7 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dataset import WatermarkSettings, add_watermark, make_datasets
 from evaluation.metrics import expected_calibration_error
-from evaluation.testset import CLEAN, MARKED, SLICES, fit_photo, render_case
+from evaluation.testset import CLEAN, MARKED, SLICES, render_case
 from inference.maps import logit, sigmoid
 from inference.regions import region_evidence
 from inference.runtime import load_segmenter
@@ -87,8 +91,6 @@ def fit_score(weights, folders, val_fraction: float, count: int, seed: int) -> s
     """Writes a score head fitted on training photos into a weights folder; says what it gained.
 
     Args:
-        folders: of photos, logos and fonts, as in the training; see `dataset.make_datasets`.
-        val_fraction: as in the training, whose validation files stay unseen.
         count: photos; half of them carry marks.
     """
     model = WatermarkSegmenter.load(weights)
@@ -114,8 +116,9 @@ def whole_photos(data, count: int) -> Iterator[tuple[np.ndarray, int]]:
         side = LARGE_PX if rng.random() < LARGE_PROBABILITY else rng.randint(*SIDES_PX)
         photo = data.photos[params.photo].read()
         zoom = side / max(photo.shape[:2])
-        size = tuple(max(1, round(length * zoom)) for length in photo.shape[1::-1])
-        stages = add_watermark(fit_photo(photo, size), params)
+        size = [max(1, round(length * zoom)) for length in photo.shape[1::-1]]
+        method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+        stages = add_watermark(cv2.resize(photo, size, interpolation=method), params)
         yield stages["image"], image_label(stages["mask"])
 
 
@@ -128,27 +131,22 @@ def collect_features(model: WatermarkSegmenter, photos) -> tuple[Tensor, Tensor,
     Raises:
         ValueError: the photos are not of both kinds.
     """
-    rows, seen = [], []
+    maxima, logits, labels = [], [], []
 
     def note(head, inputs, score_logit):
-        seen.append((inputs[1].amax((2, 3))[0].float().cpu(), score_logit[0].float().cpu()))
+        maxima.append(inputs[1].amax((2, 3))[0].float().cpu())
+        logits.append(score_logit[0].float().cpu())
+        labels.append(float(label))
 
     hook = model.network.score_head.register_forward_hook(note)
-    try:
-        with model.predicting() as predict:
-            for image, label in photos:
-                if label == IGNORE:
-                    continue
-                seen.clear()
-                for view in native_views(image):
-                    predict([view])
-                rows += [(*features, torch.tensor(float(label))) for features in seen]
-    finally:
-        hook.remove()
-    if len({label.item() for *_, label in rows}) < 2:
+    with model.predicting() as predict:
+        for image, label in photos:
+            for view in native_views(image) if label != IGNORE else ():
+                predict([view])
+    hook.remove()
+    if len(set(labels)) < 2:
         raise ValueError("The score needs marked and clean photos to be fitted on: raise --count.")
-    maxima, logits, labels = map(torch.stack, zip(*rows))
-    return maxima, logits, labels
+    return torch.stack(maxima), torch.stack(logits), torch.tensor(labels)
 
 
 def fit_linear(maxima: Tensor, logits: Tensor, label: Tensor):
@@ -174,8 +172,6 @@ def calibrate(weights, folders, val_fraction: float, count: int, seed: int) -> s
     """Writes scale and shift into a weights folder; says what they are and what they changed.
 
     Args:
-        folders: of photos, logos and fonts, as in the training; see `dataset.make_datasets`.
-        val_fraction: as in the training.
         count: marked photos of each slice.
     """
     segmenter, model = load_segmenter(weights), WatermarkSegmenter.load(weights)

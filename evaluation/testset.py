@@ -13,24 +13,41 @@ CLWD; the papers' photos (COCO). CLWD's own truth is a summed difference above 1
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from dataset import WatermarkSettings, add_watermark
 from inference.maps import reduced
 from samples.drawing import Range, SampleParams, draw_sample
-from samples.files import ImageFile
+from samples.files import ImageFile, find_images, find_photos
 from samples.layouts import turned_size
 from samples.loading import image_label
-from samples.marks import MarkParams, load_logo
-from samples.pairs import Case
+from samples.marks import MarkParams, check_logo, load_logo
+from samples.pairs import Case, pair_files
 from samples.photos import EDITS, crop_photo
-from samples.text import Font
+from samples.splits import (
+    TEST_PHOTOS,
+    TRAINED_ON,
+    check_disjoint,
+    make_manifest,
+    pick_listed,
+    read_manifest,
+)
+from samples.text import Font, find_fonts
 
 MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
 PROTOCOL_PX = 256  # side of the images of LOGO-* and CLWD
+
+
+class TestImage(NamedTuple):
+    """One image of the test set, which is made when it is needed."""
+
+    photo: str  # images of one photo are not independent of each other
+    make: Callable[[], Case]
 
 
 @dataclass(frozen=True)
@@ -181,11 +198,80 @@ def draw_case(name: str, rng: Random, logos, fonts) -> SampleParams:
     return replace(params, marks=tuple(kind.adjust(mark, rng) for mark in params.marks))
 
 
-def fit_photo(photo: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The middle of a photo, at a size (width, height)."""
-    zoom = max(side / own for side, own in zip(size, photo.shape[1::-1]))
-    scaled = [max(side, round(own * zoom)) for side, own in zip(size, photo.shape[1::-1])]
-    method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-    photo = cv2.resize(photo, scaled, interpolation=method)
-    x, y = ((own - side) // 2 for side, own in zip(size, scaled))
-    return photo[y : y + size[1], x : x + size[0]]
+# --- Which files --------------------------------------------------------------------------------
+
+
+def find_test_files(
+    photos=None, logos=None, fonts=None, manifest=None, weights=None, **sources
+) -> dict[str, list]:
+    """Photos, logos and fonts to test with, by kind; without the kinds of photos not given.
+
+    Args:
+        photos: a folder or several.
+        sources: `large` and `print`, folders of photos for the slices of those names.
+        logos, fonts: folders; by default matplotlib's fonts.
+        manifest: use the photos, logos and, of `fonts`, the fonts that it lists, and no other.
+        weights: folder of the network to test; see `refuse_trained`.
+    """
+    folders = {"photos": photos, **sources}
+    files = {kind: find_photos(folder) for kind, folder in folders.items() if folder}
+    files["logos"] = find_images(logos, check_logo)
+    files["fonts"] = find_fonts(fonts, shipped=fonts is None)
+    if manifest:
+        listed = read_manifest(manifest)
+        for kind in [kind for kind in files if fonts or kind != "fonts"]:
+            what = f"{kind} photos" if kind in ("large", "print") else kind
+            files[kind] = pick_listed(files[kind], listed.get(kind, []), what)
+    if weights:
+        refuse_trained(files, weights)
+    return files
+
+
+def refuse_trained(files: dict[str, list], weights) -> None:
+    """Raises ValueError if the network in a weights folder was trained on a photo or logo.
+
+    Fonts that were trained on only make a note: without --fonts there are no others.
+    """
+    path = Path(weights) / TRAINED_ON
+    if not path.exists():
+        print(f"No {path}: nobody can tell whether these files were trained on.")
+        return
+    photos = [photo for kind in TEST_PHOTOS for photo in files.get(kind, [])]
+    trained_on, tested = read_manifest(path), make_manifest(**{**files, "photos": photos})
+    check_disjoint({**tested, "fonts": []}, trained_on, path)
+    if known := len(set(tested["fonts"]) & set(trained_on["fonts"])):
+        print(f"{known} of {len(tested['fonts'])} fonts were trained on; --fonts takes others.")
+
+
+def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> dict:
+    """Slice name to its images: `count` of each, on one photo after the other.
+
+    Clean photos that are not edited do not repeat: their slices may have fewer images. Slices whose
+    photos are not there are left out, which is said.
+    """
+    slices = {}
+    for name in names:
+        kind = SLICES[name]
+        if kind.source not in files:
+            print(f"Left out, because it needs --{kind.source}: {name}.")
+            continue
+        own = {"photos": files[kind.source], "logos": files["logos"], "fonts": files["fonts"]}
+        n_photos = len(own["photos"])
+        repeats = name in MARKED or kind.edits
+        slices[name] = [
+            TestImage(f"{kind.source} {i % n_photos}", partial(render_case, name, i, seed, **own))
+            for i in range(count if repeats else min(count, n_photos))
+        ]
+    if not slices:
+        raise ValueError("No slice can be made of the photos given. Give the folder they need.")
+    return slices
+
+
+def real_pairs(images, masks, weights=None) -> dict[str, list[TestImage]]:
+    """As `synthetic_slices`, of pairs in two folders; see `pair_files` and `refuse_trained`."""
+    pairs = pair_files(images, masks)
+    for pair in pairs:
+        pair.check_sizes()
+    if weights:
+        refuse_trained({"photos": pairs}, weights)
+    return {"pairs": [TestImage(pair.name, pair.read) for pair in pairs]}

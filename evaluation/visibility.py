@@ -1,8 +1,6 @@
 """How well the network finds one mark: in every opacity and size (`measure`), or on one photo."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -11,7 +9,6 @@ from random import Random
 
 import matplotlib.pyplot as plt
 import numpy as np
-from PIL import Image
 
 from dataset import WatermarkSettings, add_watermark
 from evaluation import tables
@@ -20,10 +17,11 @@ from evaluation.metrics import score_mask
 from inference.pictures import shrunk
 from inference.segmenter import Segmentation, Segmenter
 from samples.drawing import SampleParams, draw_mark
-from samples.files import IMAGE_SUFFIXES, ImageFile, check_images
+from samples.files import check_images
 from samples.loading import image_label
-from samples.marks import MARKS
-from samples.own_mark import OwnMark, find_mark
+from samples.marks import MARKS, check_logo
+from samples.own_mark import DEFAULT_FONT, OwnMark
+from samples.text import Font, fonts_that_write, shipped_folder
 
 OPACITIES = (0.05, 0.1, 0.2, 0.4, 0.8)
 SIZES = (0.1, 0.2, 0.4, 0.8)
@@ -92,27 +90,23 @@ def lay_on(
 
 
 def measure(
-    segmenter: Segmenter,
-    mark: OwnMark,
-    photos: Sequence[ImageFile],
-    opacities: Sequence[float] = OPACITIES,
-    sizes: Sequence[float] = SIZES,
-    count: int = PHOTOS_PER_CELL,
-    seed: int = 0,
-) -> list[Cell]:
+    segmenter: Segmenter, mark: OwnMark, photos: Sequence[np.ndarray], opacities=OPACITIES,
+    sizes=SIZES, count: int = PHOTOS_PER_CELL, seed: int = 0,
+) -> list[Cell]:  # fmt: skip
     """One Cell for each opacity and size, by opacity, then size.
 
-    Photos repeat if there are fewer than `count`. The mark's place on a photo is the same in all
-    cells. Photos on which a text would be too small to read are left out of a cell.
+    The first `count` photos (uint8, H x W x 3, RGB) are used; they repeat if there are fewer. The
+    mark's place on a photo is the same in all cells. Photos on which a text would be too small to
+    read are left out of a cell.
 
     Raises:
         ValueError: see `lay_on`; DoesNotFit if no cell has a photo for that reason.
     """
-    pictures = [photos[index % len(photos)].read() for index in range(count)]
     cells, refused = [], None
     for opacity, size in product(opacities, sizes):
         found = []
-        for index, photo in enumerate(pictures):
+        for index in range(count):
+            photo = photos[index % len(photos)]
             try:
                 sample = lay_on(photo, mark, opacity, size, Random(f"{seed} {index}"))
             except DoesNotFit as error:
@@ -179,18 +173,9 @@ def write_cells(cells: list[Cell], figure, output: Path) -> None:
 # --- One photo ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A mark on a photo of H x W pixels."""
-
-    image: np.ndarray  # uint8, H x W x 3, RGB: the photo with the mark
-    found: Segmentation  # in that image
-    cells: list[Cell]  # of this one photo
-
-
 def try_mark(
     segmenter: Segmenter, logo, text: str, rgb: np.ndarray, opacity: float, size: float
-) -> Trial:
+) -> tuple[np.ndarray, Segmentation, list[Cell]]:
     """What the network makes of a logo or a line of text on a photo.
 
     Args:
@@ -198,32 +183,25 @@ def try_mark(
         rgb: uint8, H x W x 3; reduced to PHOTO_PX.
         opacity, size: see `lay_on`.
 
+    Returns:
+        The photo with the mark, what is found in it, and the cells of this one photo.
+
     Raises:
         ValueError: logo and text are both given or both missing, the logo cannot be used, or the
             mark does not fit the photo.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        mark = write_mark(logo, text, Path(folder) / "mark")
-        image = lay_on(shrunk(rgb, PHOTO_PX), mark, opacity, size, Random(0))["image"]
-        photo = Path(folder) / "photo.png"
-        Image.fromarray(shrunk(rgb, MEASURED_PX)).save(photo)
-        cells = measure(segmenter, mark, check_images([photo]), count=1)
-        return Trial(image, segmenter.segment(image), cells)
+    mark = one_mark(logo, text.strip())
+    image = lay_on(shrunk(rgb, PHOTO_PX), mark, opacity, size, Random(0))["image"]
+    cells = measure(segmenter, mark, [shrunk(rgb, MEASURED_PX)], count=1)
+    return image, segmenter.segment(image), cells
 
 
-def write_mark(logo, text: str, folder: Path) -> OwnMark:
-    """A folder that describes a mark, and what `find_mark` reads from it; see `try_mark`."""
-    if (logo is None) == (not text.strip()):
-        came = "neither" if logo is None else "both"
+def one_mark(logo, text: str) -> OwnMark:
+    """A mark of one logo or one line of text; see `try_mark`."""
+    if bool(logo) == bool(text):
+        came = "both" if logo else "neither"
         raise ValueError(f"Give a logo or a line of text as the mark: {came} came.")
-    if logo and Path(logo).suffix.lower() not in IMAGE_SUFFIXES:
-        raise ValueError(f"{Path(logo).name} is no logo by its ending: give a PNG or a WebP file.")
-    folder.mkdir()
-    if logo is None:
-        (folder / "mark.txt").write_text(text, "utf-8")
-    else:
-        shutil.copyfile(logo, folder / Path(logo).name)
-    try:
-        return find_mark(folder)
-    except ValueError as error:
-        raise ValueError(str(error).replace(f"{folder}/", "")) from error
+    logos = check_images([Path(logo)], check_logo, "for a logo") if logo else []
+    fonts = [Font(shipped_folder() / DEFAULT_FONT, {})]
+    texts = (text,) if text else ()
+    return OwnMark(logos, texts, fonts_that_write(text, fonts, "the mark", each=True))

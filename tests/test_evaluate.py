@@ -7,10 +7,9 @@ import pytest
 from PIL import Image
 
 import evaluate
-from evaluation.accuracy import summarise
+from evaluation.accuracy import markdown, summarise
 from evaluation.metrics import score_mask
-from evaluation.tables import markdown
-from evaluation.test_files import find_test_files, synthetic_slices
+from evaluation.testset import find_test_files, synthetic_slices
 from samples import IGNORE
 from samples.pairs import pair_files
 from samples.splits import make_manifest, write_manifest
@@ -121,16 +120,15 @@ def test_slices_are_made_of_their_own_photos(logos, photo_folder, tmp_path, caps
     assert counts == {"text": 9, "large-text": 9, "large-clean": 1}  # clean photos do not repeat
     assert slices["large-text"][0].make().image.shape == (900, 1200, 3)
     assert [image.photo for image in slices["text"][7:]] == ["photos 7", "photos 0"]
-    assert "Left out, because they need --print: print-text." in capsys.readouterr().out
+    assert "Left out, because it needs --print: print-text." in capsys.readouterr().out
     with pytest.raises(ValueError, match="No slice can be made of the photos given"):
         synthetic_slices(["print-text"], 1, 0, files)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    ["", "measure --count 0", "measure --slices nothing", "calibrate --photos a --logos b",
-     "quantize --photos a --logos b"],
-)  # fmt: skip
+    ["", "measure --count 0", "measure --slices nothing", "quantize --photos a --logos b"],
+)
 def test_wrong_usage_is_refused(wrong, capsys):
     with pytest.raises(SystemExit) as stop:
         evaluate.main(wrong.split())
@@ -141,8 +139,7 @@ def test_wrong_usage_is_refused(wrong, capsys):
     "wrong, message",
     [
         ("--photos x", "Give --photos and --logos, or --images and --masks"),
-        ("--images a --photos c --logos b", "Give --photos and --logos"),
-        ("--images a --masks b --count 5", "evaluated as they are: no --count"),
+        ("--images a --masks b --count 5", "measured as they are, without --slices, --count"),
         ("--photos nowhere --logos nowhere", "No folder at nowhere"),
     ],
 )

@@ -1,6 +1,7 @@
 """Training on painted data: it learns, it resumes exactly, and the command line works."""
 
 import copy
+import functools
 import math
 import os
 import re
@@ -18,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 from conftest import TINY
 from PIL import Image, ImageDraw
-from pytorch_lightning.callbacks import EMAWeightAveraging, LambdaCallback, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 
 from dataset import ROOT, WatermarkSettings
@@ -32,6 +33,7 @@ from train import WatermarkData
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice on workers and logging
 
+assert_equal = functools.partial(torch.testing.assert_close, rtol=0, atol=0)
 CONFIGS = [ROOT / "configs" / f"{name}.yaml" for name in ("train", "decay")]
 
 
@@ -118,45 +120,13 @@ def test_training_can_follow_a_validation(make_model, make_data, tmp_path):
     assert trainer.callback_metrics["val/loss"] > 0
 
 
-def test_every_epoch_brings_new_samples_and_validation_does_not(make_model, make_data, tmp_path):
-    train, val = [], []
-
-    def note(seen):
-        return lambda trainer, model, batch, number: seen.extend(
-            image.cpu().numpy().tobytes() for image in batch["image"]
-        )
-
-    hooks = dict(on_train_batch_start=note(train), on_validation_batch_start=note(val))
-    trainer = make_trainer(tmp_path, LambdaCallback(**hooks), max_epochs=2)
-    trainer.fit(make_model(), make_data())
-    assert len(set(train)) == len(train) == 16
-    assert len(val) == 8 and val[:4] == val[4:]
-    assert not set(train) & set(val)
-
-
-def assert_equal(one, other, where="checkpoint"):
-    """Nested containers with equal numbers in them."""
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_equal(one[key], other[key], f"{where}[{key!r}]")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(other), where
-        for index, pair in enumerate(zip(one, other)):
-            assert_equal(*pair, f"{where}[{index}]")
-    else:
-        assert one == other, where
-
-
 def test_a_resumed_training_equals_an_uninterrupted_one(make_model, make_data, tmp_path):
     def fit(name, stop_after_epoch=None, resume=None):
         torch.manual_seed(0 if resume is None else 99)
         recorder = Recorder(stop_after_epoch)
         checkpoint = ModelCheckpoint(dirpath=tmp_path / name, save_last=True)
-        average = EMAWeightAveraging(decay=0.8)
-        trainer = make_trainer(tmp_path, average, checkpoint, recorder, max_epochs=2)
+        averaged = AveragedWeights(decay=0.8)
+        trainer = make_trainer(tmp_path, averaged, checkpoint, recorder, max_epochs=2)
         model = WatermarkSegmenter(**TINY)
         trainer.fit(model, make_data(), ckpt_path=resume, weights_only=False)
         saved = torch.load(tmp_path / name / "last.ckpt", weights_only=False)
@@ -168,9 +138,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(make_model, make_data, t
     assert (first["global_step"], saved["global_step"], resumed["global_step"]) == (2, 4, 4)
     assert first_losses + second_losses == losses
     assert_equal(resumed_weights, weights)
-    keys = "state_dict", "current_model_state", "averaging_state", "optimizer_states"
-    for key in (*keys, "lr_schedulers"):
-        assert_equal(resumed[key], saved[key], key)
+    for key in ("state_dict", "current_model_state", "averaging_state"):
+        assert_equal(resumed[key], saved[key])
+    assert_equal(*(one["optimizer_states"][0]["state"] for one in (resumed, saved)))
 
 
 def test_a_resumed_training_takes_the_rates_that_are_asked_for(make_model, make_data, tmp_path):
@@ -184,22 +154,16 @@ def test_a_resumed_training_takes_the_rates_that_are_asked_for(make_model, make_
     assert [g["weight_decay"] for g in trainer.optimizers[0].param_groups] == [0.3, 0.0, 0.3, 0.0]
 
 
-@pytest.mark.parametrize(
-    "change, mine, message",
-    [
-        (dict(bridge_channels=None), {}, "of a network that this code no longer has"),
-        ({}, dict(decoder_channels=(16, 8, 8, 8)), r"decoder_channels is .*8, 8.* model's is .*16"),
-        ({}, dict(keep_weight=3.0), "training without keep_weight.*--init_from"),
-        (dict(keep_weight=3.0), {}, "training with keep_weight.*--init_from"),
-    ],
-)
-def test_checkpoint_of_another_training_is_refused(make_model, change, mine, message):
-    before = make_model(**{name: value for name, value in change.items() if value})
-    parameters = {name: value for name, value in before.hparams.items()
-                  if change.get(name, value) is not None}  # fmt: skip
-    saved = {"hyper_parameters": parameters, "state_dict": before.state_dict()}
-    with pytest.raises(ValueError, match=message):
-        make_model(**mine).on_load_checkpoint(saved)
+def test_checkpoint_of_another_training_is_refused(make_model):
+    before = make_model()
+    saved = {"hyper_parameters": dict(before.hparams), "state_dict": before.state_dict()}
+    with pytest.raises(ValueError, match=r"decoder_channels is .*8, 8.* model's is .*16"):
+        make_model(decoder_channels=(16, 8, 8, 8)).on_load_checkpoint(saved)
+    with pytest.raises(ValueError, match=r"training without keep_weight.*--init_from"):
+        make_model(keep_weight=3.0).on_load_checkpoint(saved)
+    del saved["hyper_parameters"]["bridge_channels"]
+    with pytest.raises(ValueError, match="of a network that this code no longer has"):
+        make_model().on_load_checkpoint(saved)
 
 
 # --- Command line -------------------------------------------------------------------------------
@@ -212,25 +176,33 @@ def run_cli(monkeypatch, *arguments) -> None:
 
 
 @pytest.fixture(scope="module")
-def cli_run(tmp_path_factory, photo_folder, logo_folder):
-    """A function that trains for two short epochs from the command line; gives the run's folder."""
+def options(photo_folder, logo_folder):
+    """A function that gives the arguments of a tiny training."""
 
-    def run(*arguments, configs=CONFIGS[:1]) -> Path:
-        folder = tmp_path_factory.mktemp("run")
+    def options(folder, *arguments, configs=CONFIGS[:1], **changes) -> list[str]:
         small = {
             "data.photos": photo_folder, "data.logos": logo_folder, "data.workers": 0,
             "data.train_length": 8, "data.val_length": 4, "data.batch_size": 4,
             "data.settings.image_size": 32, "data.settings.clean_probability": 1.0,
             "model.encoder": TINY["encoder"], "model.decoder_channels": "[8, 8, 8, 8]",
-            "model.bridge_channels": 8, "model.encoder_weights": "null",
-            "model.learning_rate": 0.01,
+            "model.bridge_channels": 8, "model.learning_rate": 0.01,
             "trainer.max_epochs": 2, "trainer.accelerator": "cpu", "trainer.log_every_n_steps": 1,
-            "trainer.enable_model_summary": "false", "trainer.default_root_dir": folder,
+            "trainer.enable_model_summary": "false", "trainer.default_root_dir": folder, **changes,
         }  # fmt: skip
-        configs = [part for path in configs for part in ("--config", path)]
-        options = [f"--{name}={value}" for name, value in small.items()]
+        parts = [part for path in configs for part in ("--config", str(path))]
+        return [*parts, *(f"--{name}={value}" for name, value in small.items()), *arguments]
+
+    return options
+
+
+@pytest.fixture(scope="module")
+def cli_run(tmp_path_factory, options):
+    """A function that trains for two short epochs from the command line; gives the run's folder."""
+
+    def run(*arguments, **others) -> Path:
+        folder = tmp_path_factory.mktemp("run")
         with pytest.MonkeyPatch.context() as monkeypatch:
-            run_cli(monkeypatch, "fit", *configs, *options, *arguments)
+            run_cli(monkeypatch, "fit", *options(folder, *arguments, **others))
         return folder / "lightning_logs" / "version_0"
 
     return run
@@ -247,7 +219,7 @@ def test_cli_writes_metrics_pictures_and_weights_that_load(trained, photos, logo
     columns = (trained / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {"val/iou", "val/loss", "train/loss"} <= set(columns)
     assert list(trained.glob("events.out.tfevents.*"))  # TensorBoard's
-    assert len(list((trained / "samples").glob("*.png"))) == 1
+    assert len(list((trained / "samples").glob("*.png"))) == 2  # one after each validation
     listed = read_manifest(trained / "weights" / "trained_on.json")
     expected = make_manifest(
         photos=split_by_hash(photos, 0.1)[0], logos=split_by_hash(logos, 0.1)[0]
@@ -296,40 +268,23 @@ def test_cli_starts_from_a_weights_folder(trained, cli_run):
     "arguments, message",
     [
         ("validate", "validate measures trained weights: give --init_from FOLDER or --ckpt_path"),
-        ("validate --init_from=nowhere", "No config.json in nowhere. Give a folder that"),
-        (
-            "validate --init_from={trained}/weights",
-            "this network (set --model.encoder and its",
-        ),
-        ("fit --config={config} --data.settings.sizes=32", "sizes"),
+        ("validate --init_from={trained}/weights", "this network (set --model.encoder and its"),
         ("fit --model.colour=red", "colour"),
-        ("fit --data.folder=nowhere", "folder"),
         ("fit --config={folder}/mine.yaml", "bach_size"),
         ("fit --data.settings.blend_modes=normal", "blend_modes: Expected a Mapping. Got value: "),
-        (
-            "fit --data.settings.opacity_range=0.3",
-            "opacity_range: Expected a tuple. Got value",
-        ),
-        (
-            "fit --data.settings.clean_probability=1.2",
-            "clean_probability is 1.2; give a number",
-        ),
+        ("fit --data.settings.clean_probability=1.2", "clean_probability is 1.2; give a number"),
         ("fit --data.settings.blend_modes.dodge=1", "blend_modes has no dodge; choose from normal"),
-        ("fit --data.settings.image_size=100", "image_size is 100; give a multiple of 32"),
         ("fit --data.photos=nowhere", "No folder at nowhere"),
-        ("fit --model.encoder=resnet7", "No encoder 'resnet7'"),
-        ("fit --data.mark=nowhere", "No folder at nowhere"),
         ("fit --model.keep_weight=1", "keep_weight is for a mark of one's own: give --data.mark"),
         ("fit --data.mark={mark} --model.keep_weight=1", "give --init_from"),
         ("fit --data.images=here", "Pairs need two folders: give images and masks, or neither"),
-        ("fit --data.mark={mark} --data.own_share=1.5", "own_share is 1.5; it must lie above 0"),
     ],
 )
 def test_cli_explains_what_is_wrong_in_one_sentence(
     monkeypatch, tmp_path, trained, own_mark, arguments, message
 ):
     (tmp_path / "mine.yaml").write_text("data:\n  bach_size: 4\n")
-    places = dict(trained=trained, config=CONFIGS[0], folder=tmp_path, mark=own_mark)
+    places = dict(trained=trained, folder=tmp_path, mark=own_mark)
     root = f"--trainer.default_root_dir={tmp_path}"
     with pytest.raises(SystemExit) as stop:
         run_cli(monkeypatch, *arguments.format(**places).split(), root)
@@ -385,38 +340,30 @@ def test_cli_keeps_the_list_of_files_trained_on_when_it_resumes(make_data):
 
 
 @pytest.fixture(scope="module")
-def rank_options(photo_folder, logo_folder):
+def rank_options(options):
     """Arguments of train.py: 16 steps of 8 clearly marked samples, with a `RankRecord`.
 
     Five validation samples: two processes cannot share them evenly.
     """
 
-    def options(folder, processes, **changes) -> list[str]:
-        options = {
-            "data.photos": photo_folder, "data.logos": logo_folder, "data.workers": 0,
+    def rank_options(folder, processes, **changes) -> list[str]:
+        looks = {
+            "opacity_range": "[0.7, 1.0]", "kinds": "{logo: 1}", "layouts": "{single: 1}",
+            "effects": "{none: 1}", "scales": "{single: [0.5, 0.9]}", "enlarge_probability": 0,
+            "usual_look_probability": 0, "clean_probability": 0.1, "crop_range": "[0.15, 1.0]",
+            "reduce_probability": 0, "edit_probability": 0,
+        }  # fmt: skip
+        changes = {
+            **{f"data.settings.{name}": value for name, value in looks.items()},
             "data.train_length": 64, "data.val_length": 5, "data.batch_size": 8 // processes,
-            "data.val_fraction": 0.3, "data.settings.image_size": 32,
-            "data.settings.opacity_range": "[0.7, 1.0]", "data.settings.kinds": "{logo: 1}",
-            "data.settings.layouts": "{single: 1}", "data.settings.effects": "{none: 1}",
-            "model.encoder": TINY["encoder"],
-            "model.decoder_channels": "[8, 8, 8, 8]", "model.bridge_channels": 8,
-            "model.learning_rate": 0.01,
-            "data.settings.scales": "{single: [0.5, 0.9]}",
-            "data.settings.usual_look_probability": 0,  # opaque as asked for
-            "data.settings.clean_probability": 0.1, "data.seed": 3,  # one of the five is clean
-            "data.settings.enlarge_probability": 0,
-            "data.settings.crop_range": "[0.15, 1.0]", "data.settings.reduce_probability": 0,
-            "data.settings.edit_probability": 0,
-            "model.warmup_steps": 1, "model.decay_steps": 14,
-            "trainer.max_epochs": 2, "trainer.accelerator": "cpu", "trainer.devices": processes,
-            "trainer.enable_model_summary": "false", "trainer.default_root_dir": folder,
+            "data.val_fraction": 0.3, "data.seed": 3,  # one of the five is clean
+            "model.warmup_steps": 1, "model.decay_steps": 14, "trainer.devices": processes,
             "trainer.callbacks+": "ranks.RankRecord", "trainer.callbacks.folder": folder,
             **changes,
         }  # fmt: skip
-        named = [f"--{name}={value}" for name, value in options.items()]
-        return ["--config", str(CONFIGS[0]), *named]
+        return options(folder, **changes)
 
-    return options
+    return rank_options
 
 
 def read_ranks(folder, processes: int) -> list[dict]:
@@ -625,10 +572,9 @@ def test_the_start_has_its_share_in_what_is_written_and_left(
     assert not torch.equal(networks[0.0].mask_head.weight, start.mask_head.weight)
 
 
-@pytest.mark.parametrize("share", [1.0, -0.1])
-def test_a_share_of_the_start_lies_below_1(share):
-    with pytest.raises(ValueError, match=rf"start_share is {share}; it must lie from 0"):
-        AveragedWeights(start_share=share)
+def test_a_share_of_the_start_lies_below_1():
+    with pytest.raises(ValueError, match=r"start_share is 1\.0; it must lie from 0"):
+        AveragedWeights(start_share=1.0)
 
 
 @pytest.mark.parametrize("adapting", [True, False])
