@@ -20,10 +20,10 @@ from batch.files import OutputError, file_stamp, locked
 from batch.inputs import Input, list_inputs
 from batch.journal import Journal
 from batch.look import Found, Results, Sample, is_out_of_reach, look_at_all
+from batch.parallel import shared_network
 from batch.rows import FOUND, WRITERS, failure, measures
 from batch.together import Group, find_groups
 from inference.devices import cpu_count
-from inference.parallel import shared_network
 from inference.pictures import (
     encode,
     mask_bytes,
