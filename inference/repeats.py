@@ -27,7 +27,6 @@ MIN_OVERLAP = 0.15  # least overlap after a shift, as a fraction of the map
 PEAK_PX = 9  # side of the square, at COARSE_PX, that holds one shift at most
 MAX_SHIFTS = 8
 OWN_WEIGHT = 4.0  # of a pixel itself; each of its copies has at most 1
-BAND_ROWS = 64  # rows that are computed at a time, so that they fit into the CPU's cache
 REPEATED_LOGIT = 0.4  # added where there are copies: to be repeated is evidence of a mark
 CERTAIN_LOGIT = 3.0  # the copies lower a pixel's logit by this at most
 
@@ -41,28 +40,21 @@ def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
         probability: float32, H x W.
         shifts: from copy to copy; see `find_shifts`.
     """
-    own, shared = logit(probability, 1e-3), np.empty_like(probability)
-    moves = shifts + [(weight, -down, -right) for weight, down, right in shifts]
-    for top in range(0, len(own), BAND_ROWS):
-        band = range(top, min(top + BAND_ROWS, len(own)))
-        total = OWN_WEIGHT * own[band.start : band.stop]
-        weights = np.full_like(total, OWN_WEIGHT)
-        for weight, down, right in moves:
-            rows, from_rows = _overlap(band, len(own), down)
-            columns, from_columns = _overlap(range(own.shape[1]), own.shape[1], right)
-            total[rows, columns] += weight * own[from_rows, from_columns]
-            weights[rows, columns] += weight
-        mean = total / weights + REPEATED_LOGIT * (weights > OWN_WEIGHT)
-        least = own[band.start : band.stop] - CERTAIN_LOGIT
-        shared[band.start : band.stop] = sigmoid(np.maximum(mean, least))
-    return shared
+    own = logit(probability, 1e-3)
+    total, weights = OWN_WEIGHT * own, np.full_like(own, OWN_WEIGHT)
+    for weight, down, right in shifts + [(weight, -y, -x) for weight, y, x in shifts]:
+        here, there = zip(*map(_overlap, own.shape, (down, right)))
+        total[here] += weight * own[there]
+        weights[here] += weight
+    mean = total / weights
+    mean[weights > OWN_WEIGHT] += REPEATED_LOGIT
+    return sigmoid(np.maximum(mean, own - CERTAIN_LOGIT))
 
 
-def _overlap(band: range, length: int, shift: int) -> tuple[slice, slice]:
-    """Places of a band that have a copy in 0..length, `shift` px farther on; places of the copy."""
-    first = min(max(band.start, -shift), band.stop)
-    stop = max(min(band.stop, length - shift), first)
-    return slice(first - band.start, stop - band.start), slice(first + shift, stop + shift)
+def _overlap(length: int, shift: int) -> tuple[slice, slice]:
+    """Places in 0..length with a copy, `shift` px farther on; places of the copy."""
+    first, stop = max(0, -shift), length - max(0, shift)
+    return slice(first, stop), slice(first + shift, stop + shift)
 
 
 def find_shifts(probability: np.ndarray) -> list[Shift]:
