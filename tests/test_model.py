@@ -150,11 +150,6 @@ def test_precision_is_what_the_cpu_is_fast_in(instructions, precision, inference
     assert devices.best_precision("cpu") == precision  # a GPU is left unused
 
 
-def test_cores_are_counted_within_the_containers_quota(monkeypatch):
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib takes it like the quota
-    assert devices.cpu_count() == 1
-
-
 # --- Losses -------------------------------------------------------------------------------------
 
 
