@@ -21,7 +21,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryAUROC, BinaryF1Score, BinaryJaccardIndex
 from torchmetrics.functional.classification import binary_jaccard_index
-from torchvision.ops import sigmoid_focal_loss
 
 from inference.deploy import TorchSegmenter
 from inference.network import SegmentationNetwork
@@ -36,16 +35,8 @@ NOT_NEGATIVE = (
 CLEAN_LIMIT = 0.001  # a clean photo counts as falsely marked above this share of its pixels
 
 
-PIXEL_LOSSES = {  # (logits, target), both float N x 1 x H x W, to the loss of each pixel
-    "bce": partial(binary_cross_entropy_with_logits, reduction="none"),
-    "focal": partial(sigmoid_focal_loss, alpha=-1, gamma=2),
-}
-
-
-def segmentation_loss(
-    logits: Tensor, mask: Tensor, pixel_loss: str = "bce", clean_weight: float = 0.0
-) -> Tensor:
-    """Loss of all decidable pixels plus soft Dice of each image, averaged over marked images.
+def segmentation_loss(logits: Tensor, mask: Tensor, clean_weight: float = 0.0) -> Tensor:
+    """BCE of all decidable pixels plus soft Dice of each image, averaged over marked images.
 
     Dice gives small and large marks equal weight but ignores clean photos. BCE includes them, but a
     small false mark adds little. `clean_weight` adds a third term for clean photos.
@@ -53,19 +44,16 @@ def segmentation_loss(
     Args:
         logits: float, N x 1 x H x W.
         mask: integer, N x 1 x H x W: 1, 0, or IGNORE for pixels without weight.
-        pixel_loss: a name in PIXEL_LOSSES.
         clean_weight: weight of the false marks on clean images: 0..1 each, 0.5 at CLEAN_LIMIT.
     """
-    return add_means(segmentation_terms(logits, mask, pixel_loss, clean_weight))
+    return add_means(segmentation_terms(logits, mask, clean_weight))
 
 
-def segmentation_terms(
-    logits: Tensor, mask: Tensor, pixel_loss: str, clean_weight: float
-) -> Tensor:
-    """Pixel loss, Dice, and clean images, each as sum and count, 3 x 2; see `segmentation_loss`."""
+def segmentation_terms(logits: Tensor, mask: Tensor, clean_weight: float) -> Tensor:
+    """BCE, Dice, and clean images, each as sum and count, 3 x 2; see `segmentation_loss`."""
     decided = (mask != IGNORE).float()
     target = (mask == 1).float()
-    pixels = PIXEL_LOSSES[pixel_loss](logits, target) * decided
+    pixels = binary_cross_entropy_with_logits(logits, target, decided, reduction="sum")
     probability = logits.sigmoid() * decided
     overlap = (probability * target).sum((1, 2, 3))  # N
     total = (probability + target).sum((1, 2, 3))
@@ -74,7 +62,7 @@ def segmentation_terms(
     clean = (1 - marked) * decided.amax((1, 2, 3))  # without the padding of a batch
     share = probability.square().sum((1, 2, 3)) / decided.sum((1, 2, 3)).clamp(min=1)
     false = share / (share + CLEAN_LIMIT) * clean  # squared: certain pixels count most
-    sums = torch.stack([pixels.sum(), dice.sum(), clean_weight * false.sum()])
+    sums = torch.stack([pixels, dice.sum(), clean_weight * false.sum()])
     return torch.stack([sums, torch.stack([decided.sum(), marked.sum(), clean.sum()])], 1)
 
 
@@ -151,7 +139,6 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         decay_steps: int = 0,
         score_weight: float = 0.2,
         clean_weight: float = 0.0,
-        pixel_loss: str = "bce",
         keep_weight: float = 0.0,
         freeze_batch_norm: bool = False,
     ):
@@ -170,15 +157,12 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
             score_weight: weight of the image score in the loss; with 0 its head learns nothing.
             clean_weight: weight of the false marks on clean images; 0.3 halves the number of photos
                 with a false mark, and the network misses more marks (log 50).
-            pixel_loss: a name in PIXEL_LOSSES, added to the Dice loss.
             keep_weight: above 0, the training starts from a trained network and keeps its output:
                 on the batch's general samples (`mixing.MixedDataset`) this output is the target,
                 with this weight. Batch norm is frozen.
             freeze_batch_norm: batch norm keeps its statistics. Use it for a short training of
                 trained weights, because statistics of few samples are worse.
         """
-        if pixel_loss not in PIXEL_LOSSES:
-            raise ValueError(f"pixel_loss is {pixel_loss!r}; use {', '.join(PIXEL_LOSSES)}.")
         super().__init__()
         self.save_hyperparameters()
         for name in NOT_NEGATIVE:
@@ -225,10 +209,10 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
 
     def _truth_terms(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
         """The loss as `add_means` takes it, 4 x 2: pixels, Dice, clean images, score."""
-        settings, score = self.hparams, score_terms(score_logit, batch["label"])
-        weight = score.new_tensor([settings.score_weight, 1.0])  # of the sum, not the count
-        how = settings.pixel_loss, settings.clean_weight
-        return torch.cat([segmentation_terms(logits, batch["mask"], *how), weight * score])
+        score = score_terms(score_logit, batch["label"])
+        score[:, 0] *= self.hparams.score_weight  # the sum, not the count
+        mask = segmentation_terms(logits, batch["mask"], self.hparams.clean_weight)
+        return torch.cat([mask, score])
 
     def _truth_loss(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
         return add_means(self._truth_terms(logits, score_logit, batch))

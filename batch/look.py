@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 from PIL import Image
 
-from inference.parallel import (
+from batch.parallel import (
     PIXELS_AT_ONCE,
     Budget,
     Stopped,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from joblib import cpu_count  # within the affinity and quota of a container
 from tqdm import tqdm
 
 from batch.clips import CLIP_COLUMNS, segment_clip
@@ -20,10 +21,9 @@ from batch.files import OutputError, file_stamp, locked
 from batch.inputs import Input, list_inputs
 from batch.journal import Journal
 from batch.look import Found, Results, Sample, is_out_of_reach, look_at_all
+from batch.parallel import shared_network
 from batch.rows import FOUND, WRITERS, failure, measures
 from batch.together import Group, find_groups
-from inference.devices import cpu_count
-from inference.parallel import shared_network
 from inference.pictures import (
     encode,
     mask_bytes,

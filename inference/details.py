@@ -4,6 +4,7 @@ A mark that images share is at the same place in all of them, the scenes differ.
 each image by how calm it is round a pixel. In it the scenes cancel out and the mark stays.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +16,7 @@ DETAIL_PX = 384  # longest side at which the blurs are computed
 COARSE_SIGMA = 1 / 32  # of the blur that detail is measured against; fraction of the longest side
 CALM_SIGMA = 1 / 64  # of the blur that averages the variance; fraction of the longest side
 EXCESS_SIGMA_PX = 1.5  # of the blur that averages the strength of the mean
+CONTRAST = 4  # grey levels in the picture of the mean for one standard deviation
 MIN_AMPLITUDE = 0.25  # of the shared detail, which an image must show
 MAX_AGREEMENT = 20.0  # of an image with the mark
 SCENE_PX = 128  # side of the thumbnails by which scenes are compared
@@ -24,15 +26,24 @@ COMPARE_PX = 512  # longest side at which images are compared
 
 @dataclass(frozen=True)
 class Detail:
-    """The fine detail of one image of H x W pixels, or the mean of several."""
+    """The fine detail of one image of H x W pixels, or the weighted mean of several."""
 
     values: np.ndarray  # float32, H x W x 3: grey levels above or below the blurred image
-    weight: np.ndarray  # float32, H x W: one over the variance of the values round a pixel
+    weight: np.ndarray  # float32, H x W: one over the variance of the values; of a mean the sum
 
     @property
     def standardised(self) -> np.ndarray:
         """float32, H x W x 3: the values in standard deviations."""
         return self.values * np.sqrt(self.weight)[..., None]
+
+    def excess(self) -> np.ndarray:
+        """float32, H x W: the square of a mean, as a multiple of what chance alone would give."""
+        squared = np.square(self.standardised).mean(2)
+        return cv2.GaussianBlur(squared, (0, 0), EXCESS_SIGMA_PX)
+
+    def picture(self) -> np.ndarray:
+        """uint8, H x W x 3, RGB: the values on grey, CONTRAST levels per standard deviation."""
+        return np.clip(128 + CONTRAST * self.standardised, 0, 255).astype(np.uint8)
 
 
 def detail_of(rgb: np.ndarray) -> Detail:
@@ -52,41 +63,20 @@ def detail_of(rgb: np.ndarray) -> Detail:
     return Detail(values, 1 / variance)
 
 
-class DetailSum:
-    """The weighted sum of the details of images of one size. Images can be added and removed."""
+def mean_of(details: Iterable[Detail]) -> Detail:
+    """The mean of one or more images of one size, each weighted by its weight."""
+    total, weight = 0, 0
+    for detail in details:
+        total = total + detail.values * detail.weight[..., None]
+        weight = weight + detail.weight
+    return Detail(total / weight[..., None], weight)
 
-    def __init__(self, shape: tuple[int, int]):
-        """
-        Args:
-            shape: height, width.
-        """
-        self.total = np.zeros((*shape, 3), np.float32)
-        self.weight = np.zeros(shape, np.float32)
 
-    def add(self, detail: Detail) -> None:
-        self.total += detail.values * detail.weight[..., None]
-        self.weight += detail.weight
-
-    def without(self, detail: Detail) -> "DetailSum":
-        """The sum of all images but one, which was added before."""
-        rest = DetailSum(self.weight.shape)
-        rest.total = self.total - detail.values * detail.weight[..., None]
-        rest.weight = np.maximum(self.weight - detail.weight, 1e-9)
-        return rest
-
-    @property
-    def mean(self) -> Detail:
-        """The weighted mean. Its weight grows with the number of images."""
-        return Detail(self.total / self.weight[..., None], self.weight)
-
-    def excess(self) -> np.ndarray:
-        """float32, H x W: the squared mean, as a multiple of what chance alone would give."""
-        squared = np.square(self.mean.standardised).mean(2)
-        return cv2.GaussianBlur(squared, (0, 0), EXCESS_SIGMA_PX)
-
-    def picture(self, contrast: float) -> np.ndarray:
-        """uint8, H x W x 3, RGB: the mean on grey, `contrast` levels per standard deviation."""
-        return np.clip(128 + contrast * self.mean.standardised, 0, 255).astype(np.uint8)
+def without(mean: Detail, detail: Detail) -> Detail:
+    """The mean without one of its images."""
+    weight = np.maximum(mean.weight - detail.weight, 1e-9)
+    total = mean.values * mean.weight[..., None] - detail.values * detail.weight[..., None]
+    return Detail(total / weight[..., None], weight)
 
 
 # --- Comparing an image with the others ---------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What this machine computes with: CPU cores, device and precision.
+"""What this machine computes with: device and precision.
 
 PyTorch is slow to import and not needed to run OpenVINO, so each function that uses it imports it.
 """
@@ -8,13 +8,6 @@ import sys
 
 # Of drivers on Linux: NVIDIA, its Jetson boards, AMD, WSL.
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
-
-
-def cpu_count() -> int:
-    """CPU cores that this process may use: within its affinity and its container's quota."""
-    import joblib
-
-    return joblib.cpu_count()
 
 
 def has_gpu() -> bool:

@@ -20,12 +20,6 @@ START_EVIDENCE = 5.0  # weight of the strongest patch in an untrained network's 
 NETWORK_KEYS = ("encoder", "bridge_channels", "decoder_channels")
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, std
-HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-NORMALISATIONS = {  # of smp's encoders that timm does not know by their name, other than IMAGENET
-    "inceptionv4": HALVES,
-    "inceptionresnetv2": HALVES,
-    "xception": HALVES,
-}
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -142,13 +136,10 @@ class SegmentationNetwork(nn.Module):
         was_training, image = self.training, torch.zeros(1, 3, STRIDE, STRIDE)
         self.eval()
         with torch.enable_grad():
-            logits, score = self(image.to(self.mean.device))
-            parameters = [p for p in self.parameters() if p.requires_grad]
-            gradients = torch.autograd.grad(
-                logits.sum() + score.sum(), parameters, allow_unused=True
-            )
-        for parameter, gradient in zip(parameters, gradients):
-            parameter.requires_grad_(gradient is not None)
+            sum(output.sum() for output in self(image.to(self.mean.device))).backward()
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+        self.zero_grad()
         self.train(was_training)
 
 
@@ -181,9 +172,6 @@ def make_encoder(name: str, weights: str | None = None) -> nn.Module:
 
 
 def normalisation(encoder: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and standard deviation, of RGB in 0..1, that an encoder of smp expects."""
-    name = encoder.removeprefix("timm-").removeprefix("tu-")
-    if encoder.startswith("timm-mobilenetv3"):
-        name = f"tf_{name}"  # smp takes those for them
-    known = timm.models.get_pretrained_cfg(name)
-    return (known.mean, known.std) if known else NORMALISATIONS.get(name, IMAGENET)
+    """Mean and standard deviation, of RGB in 0..1, for an encoder: timm's, else ImageNet's."""
+    known = timm.models.get_pretrained_cfg(encoder.removeprefix("timm-").removeprefix("tu-"))
+    return (known.mean, known.std) if known else IMAGENET

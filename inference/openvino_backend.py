@@ -104,8 +104,7 @@ def openvino_network(core, folder: Path):
     It is converted once and kept beside the weights, or in the user's cache if that folder is
     read-only.
     """
-    made_of = *check_folder(folder), *PROGRAM
-    program, place = files_hash(*made_of), folder
+    program, place = files_hash(*check_folder(folder), *PROGRAM), folder
     if not os.access(folder, os.W_OK):
         import pooch  # slow to import
 
@@ -119,8 +118,6 @@ def openvino_network(core, folder: Path):
 
     LOG.info("Converting the network for OpenVINO, once, to %s", path)
     network = convert_to_openvino(folder, import_openvino())
-    if files_hash(*made_of) != program:  # a training has written new weights meanwhile
-        return openvino_network(core, folder)
     try:
         write_network(network, path)
         for old in place.glob("openvino-" + "[0-9a-f]" * 16 + ".*"):

@@ -22,12 +22,13 @@ import numpy as np
 
 from inference.details import (
     Detail,
-    DetailSum,
     agreement,
     confidence_of,
     detail_of,
+    mean_of,
     scene_likeness,
     scene_of,
+    without,
 )
 from inference.maps import logit, sigmoid
 from inference.reading import read_image
@@ -47,7 +48,6 @@ MIN_CONFIDENCE = 0.75  # from which an image counts as carrying the shared mark
 MAX_LIKENESS = 0.25  # of two scenes; above it they count as one
 MAX_ROUNDS = 3  # of finding the mark, then the images that carry it
 MIN_MARK_PX = 16  # of a shared mask
-CONTRAST = 4  # grey levels in the picture of the mean for one standard deviation
 PRIOR_LOGIT = -4.0  # of a mark at a pixel, before anything is seen: about its share of the pixels
 OWN_WEIGHT = 0.5  # of an image's own evidence against the shared one
 CACHED_PX = 20_000_000  # of all images together, up to which details stay in memory
@@ -60,16 +60,16 @@ class SharedMark:
     probability: np.ndarray  # float32, H x W, 0..1
     mask: np.ndarray  # bool, H x W
     confidence: float  # 0..1: at least MIN_IMAGES images carry it
-    details: DetailSum  # of images of different scenes that carry it
+    mean: Detail  # of images of different scenes that carry it
     scenes: np.ndarray  # of these images: see `details.scene_of`
 
     def confidence_in(self, detail: Detail) -> float:
         """Probability, 0..1, that an image carries the mark. Its own scene is left out."""
         likeness = scene_likeness(scene_of(detail), self.scenes, self.mask)
-        others = self.details.without(detail) if likeness.max() > MAX_LIKENESS else self.details
+        others = without(self.mean, detail) if likeness.max() > MAX_LIKENESS else self.mean
         if others.weight.mean() < 0.5 * detail.weight.mean():
             return 0.0  # no other scene is left
-        return confidence_of(agreement(detail, others.mean, self.mask))
+        return confidence_of(agreement(detail, others, self.mask))
 
     def evidence(self, own: np.ndarray) -> np.ndarray:
         """Logits of the mark in an image that carries it, from the network's logits for it."""
@@ -124,11 +124,9 @@ def find_shared(
         return None
     height, width = read(numbers[0]).shape[:2]
 
+    @functools.lru_cache(CACHED_PX // (height * width))
     def read_detail(number: int) -> Detail:
         return detail_of(read(number))
-
-    if len(numbers) * height * width <= CACHED_PX:
-        read_detail = functools.cache(read_detail)
 
     @functools.cache  # small, of any image
     def read_scene(number: int) -> np.ndarray:
@@ -149,9 +147,9 @@ def _find_shared_by(
     Ends when the members stay the same, or after MAX_ROUNDS.
     """
     for _ in range(MAX_ROUNDS):
-        details = _sum_of(map(read_detail, members))
-        probability, _ = predict_any_size(predict, details.picture(CONTRAST))
-        evidence = logit(probability) + np.log(np.maximum(details.excess(), 0.05))
+        mean = mean_of(map(read_detail, members))
+        probability, _ = predict_any_size(predict, mean.picture())
+        evidence = logit(probability) + np.log(np.maximum(mean.excess(), 0.05))
         probability = sigmoid(evidence)
         mask = probability >= THRESHOLD
         if np.count_nonzero(mask) < MIN_MARK_PX:
@@ -159,8 +157,8 @@ def _find_shared_by(
         different = _of_different_scenes(read_scene, members, mask)
         scenes = np.stack([*map(read_scene, different)])
         if different != members:
-            details = _sum_of(map(read_detail, different))
-        shared = SharedMark(probability, mask, 0, details, scenes)
+            mean = mean_of(map(read_detail, different))
+        shared = SharedMark(probability, mask, 0, mean, scenes)
         confidences = {n: shared.confidence_in(read_detail(n)) for n in numbers}
         carriers = [n for n in numbers if confidences[n] >= MIN_CONFIDENCE]
         sure = sorted(confidences[n] for n in different)[-MIN_IMAGES:]
@@ -171,14 +169,6 @@ def _find_shared_by(
         if found == members:
             break
     return shared
-
-
-def _sum_of(details) -> DetailSum:
-    total = None
-    for detail in details:
-        total = total or DetailSum(detail.weight.shape)
-        total.add(detail)
-    return total
 
 
 def _of_different_scenes(read_scene, numbers: list[int], mask: np.ndarray) -> list[int]:

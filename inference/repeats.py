@@ -27,11 +27,10 @@ MIN_OVERLAP = 0.15  # least overlap after a shift, as a fraction of the map
 PEAK_PX = 9  # side of the square, at COARSE_PX, that holds one shift at most
 MAX_SHIFTS = 8
 OWN_WEIGHT = 4.0  # of a pixel itself; each of its copies has at most 1
-BAND_ROWS = 64  # rows that are computed at a time, so that they fit into the CPU's cache
 REPEATED_LOGIT = 0.4  # added where there are copies: to be repeated is evidence of a mark
 CERTAIN_LOGIT = 3.0  # the copies lower a pixel's logit by this at most
 
-Shift = tuple[float, float, float]  # correlation, 0..1, px down, px to the right
+Shift = tuple[float, int, int]  # correlation, 0..1, px down, px to the right
 
 
 def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
@@ -41,34 +40,21 @@ def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
         probability: float32, H x W.
         shifts: from copy to copy; see `find_shifts`.
     """
-    own, shared = logit(probability, 1e-3), np.empty_like(probability)
-    moves = _moves(shifts)
-    for top in range(0, len(own), BAND_ROWS):
-        band = range(top, min(top + BAND_ROWS, len(own)))
-        total = OWN_WEIGHT * own[band.start : band.stop]
-        weights = np.full_like(total, OWN_WEIGHT)
-        for weight, down, right in moves:
-            rows, from_rows = _overlap(band, len(own), down)
-            columns, from_columns = _overlap(range(own.shape[1]), own.shape[1], right)
-            total[rows, columns] += weight * own[from_rows, from_columns]
-            weights[rows, columns] += weight
-        mean = total / weights + REPEATED_LOGIT * (weights > OWN_WEIGHT)
-        least = own[band.start : band.stop] - CERTAIN_LOGIT
-        shared[band.start : band.stop] = sigmoid(np.maximum(mean, least))
-    return shared
+    own = logit(probability, 1e-3)
+    total, weights = OWN_WEIGHT * own, np.full_like(own, OWN_WEIGHT)
+    for weight, down, right in shifts + [(weight, -y, -x) for weight, y, x in shifts]:
+        here, there = zip(*map(_overlap, own.shape, (down, right)))
+        total[here] += weight * own[there]
+        weights[here] += weight
+    mean = total / weights
+    mean[weights > OWN_WEIGHT] += REPEATED_LOGIT
+    return sigmoid(np.maximum(mean, own - CERTAIN_LOGIT))
 
 
-def _moves(shifts: list[Shift]) -> list[tuple[float, int, int]]:
-    """The shifts and their opposites, in whole pixels."""
-    moves = [(weight, round(down), round(right)) for weight, down, right in shifts]
-    return moves + [(weight, -down, -right) for weight, down, right in moves]
-
-
-def _overlap(band: range, length: int, shift: int) -> tuple[slice, slice]:
-    """Places of a band that have a copy in 0..length, `shift` px farther on; places of the copy."""
-    first = min(max(band.start, -shift), band.stop)
-    stop = max(min(band.stop, length - shift), first)
-    return slice(first - band.start, stop - band.start), slice(first + shift, stop + shift)
+def _overlap(length: int, shift: int) -> tuple[slice, slice]:
+    """Places in 0..length with a copy, `shift` px farther on; places of the copy."""
+    first, stop = max(0, -shift), length - max(0, shift)
+    return slice(first, stop), slice(first + shift, stop + shift)
 
 
 def find_shifts(probability: np.ndarray) -> list[Shift]:
@@ -93,17 +79,31 @@ def find_shifts(probability: np.ndarray) -> list[Shift]:
     return _refined(probability, shifts, zoom) if shifts else []
 
 
-def _refined(probability, shifts: list[Shift], zoom: float) -> list[Shift]:
-    """Shifts in px of a map reduced by `zoom`, measured to a fraction of a px of the whole map."""
+def _refined(probability: np.ndarray, shifts: list[Shift], zoom: float) -> list[Shift]:
+    """Shifts in px of a map reduced by `zoom`, measured on a larger one, in px of the whole map."""
     fine_zoom = min(1.0, FINE_PX / max(probability.shape))
     fine = reduced(probability, fine_zoom)
     products, middle = _autocorrelation(fine - fine.mean()), fine.shape[1] - 1
     scale, refined = fine_zoom / zoom, []
+    radius = math.ceil(scale)
     for correlation, down, right in shifts:
-        place = round(down * scale), round(right * scale) + middle
-        down, right = _peak_near(products, place, radius=math.ceil(scale))
-        refined.append((correlation, down / fine_zoom, (right - middle) / fine_zoom))
+        y, x = round(down * scale), round(right * scale) + middle
+        top, left = max(0, y - radius), max(0, x - radius)
+        window = products[top : y + radius + 1, left : x + radius + 1]
+        y, x = np.add((top, left), np.unravel_index(window.argmax(), window.shape))
+        y, x = y + _vertex(products[:, x], y), x + _vertex(products[y], x)
+        down, right = y / fine_zoom, (x - middle) / fine_zoom
+        refined.append((correlation, round(down), round(right)))
     return refined
+
+
+def _vertex(line: np.ndarray, peak: int) -> float:
+    """Offset, -0.5..0.5, of the vertex of a parabola through a peak and its neighbours."""
+    if not 0 < peak < len(line) - 1:
+        return 0.0
+    before, here, after = line[peak - 1 : peak + 2]
+    bend = 2 * here - before - after
+    return float(np.clip((after - before) / (2 * bend), -0.5, 0.5)) if bend > 0 else 0.0
 
 
 def _autocorrelation(values: np.ndarray) -> np.ndarray:
@@ -137,21 +137,3 @@ def _overlap_sums(values: np.ndarray) -> np.ndarray:
     """Sums over the part that overlaps the shifted map, at the shifts of `_autocorrelation`."""
     left, right = (part.cumsum(0).cumsum(1)[::-1, ::-1] for part in (values[:, ::-1], values))
     return np.hstack([left[:, :0:-1], right])
-
-
-def _peak_near(values: np.ndarray, place: tuple[int, int], radius: int) -> tuple[float, float]:
-    """Row and column of the highest value within `radius` of a place, to a fraction of a pixel."""
-    corner = [max(0, part - radius) for part in place]
-    rows, columns = (slice(low, part + radius + 1) for low, part in zip(corner, place))
-    window = values[rows, columns]
-    y, x = np.add(corner, np.unravel_index(window.argmax(), window.shape))
-    return y + _vertex(values[:, x], y), x + _vertex(values[y], x)
-
-
-def _vertex(line: np.ndarray, peak: int) -> float:
-    """Offset, -0.5..0.5, of the vertex of a parabola through a peak and its neighbours."""
-    if not 0 < peak < len(line) - 1:
-        return 0.0
-    before, here, after = line[peak - 1 : peak + 2]
-    bend = 2 * here - before - after
-    return float(np.clip((after - before) / (2 * bend), -0.5, 0.5)) if bend > 0 else 0.0

@@ -210,9 +210,8 @@ def join_views(
 
 def _merge_reduced(probability: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Raises `probability`, in place, to a reduced view's, discounted by REDUCED_CERTAINTY."""
-    odds_against = (1 - other) * REDUCED_CERTAINTY
     odds_for = other * (1 - REDUCED_CERTAINTY)
-    other = odds_for / np.maximum(odds_for + odds_against, 1e-9)
+    other = odds_for / (odds_for + (1 - other) * REDUCED_CERTAINTY)
     other = cv2.resize(other, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return np.maximum(probability, other, out=probability)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.parallel import Budget, Stopped, in_order, shared_network
+from batch.parallel import Budget, Stopped, in_order, shared_network
 
 
 def test_large_images_wait_for_each_other():

@@ -87,7 +87,7 @@ def test_a_photo_of_any_size_is_judged_so(side):
     assert marked[GLYPH].mean() > 0.8 and marked[~GLYPH].mean() < 0.1
 
 
-def test_long_maps_and_those_of_many_bands_are_shared_whole():
+def test_long_and_large_maps_are_shared_whole():
     """OpenCV's warps end at 32,767 px."""
     for found in (tiled(zoom=5.3), np.tile(tiled()[10:24, 5:85], (1, 500))):
         shifts = find_shifts(found)

@@ -205,21 +205,6 @@ def test_several_may_convert_at_once_and_files_of_others_stay(brightness):
 
 
 @needs_openvino
-def test_weights_that_change_during_the_conversion_are_converted_again(brightness, monkeypatch):
-    convert, calls = deploy.convert_to_openvino, []
-
-    def train_meanwhile(folder, openvino):
-        if not calls:
-            WatermarkSegmenter.load().save(folder, half=True)
-        calls.append(folder)
-        return convert(folder, openvino)
-
-    monkeypatch.setattr(deploy, "convert_to_openvino", train_meanwhile)
-    fingerprint = load_segmenter(brightness, "cpu").fingerprint()
-    assert len(calls) == 2 and load_segmenter(brightness, "cpu").fingerprint() == fingerprint
-
-
-@needs_openvino
 def test_a_segmenter_that_another_thread_frees_leaves_signals_working(openvino, folder):
     program = (
         "import signal, threading\n"
