@@ -50,9 +50,7 @@ class ScanOptions(LookOptions):
     address: str | None = option(None, "Ray cluster: auto, HOST:6379 (default: this machine)", str)
     actors: int | None = option(None, "processes (default: as many as Ray finds room for)", int)
     cpus_per_actor: int = option(1, "cores for each", int)
-    gpus_per_actor: float | None = option(
-        None, "share of a GPU for each (1 where Ray has GPUs)", float
-    )
+    gpus_per_actor: float | None = option(None, "share of a GPU for each (1 if Ray has any)", float)
 
     def __post_init__(self):
         super().__post_init__()
