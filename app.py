@@ -8,7 +8,6 @@ import argparse
 import html
 import io
 import json
-import math
 import os
 import shutil
 import signal
@@ -35,7 +34,7 @@ from inference import load_segmenter, segment_video
 from inference.clips import is_clip
 from inference.folder import SHIPPED_WEIGHTS
 from inference.pictures import encode, mask_bytes, overlay, shrunk
-from inference.reading import DECODE_ERRORS, IMAGE_SUFFIXES, open_photo, read_image
+from inference.reading import IMAGE_SUFFIXES, read_image
 from inference.segmenter import MIN_SCORE, THRESHOLD, Segmenter, decide
 
 UPLOAD_LIMIT = "200mb"  # of one file
@@ -59,7 +58,6 @@ SLIDERS = [  # (least, most, start, step), texts; in the order of `inference.seg
     ((0, 1, MIN_SCORE, 0.01), {"label": "Min. score", "info": "Below it the mask is empty"}),
 ]
 NETWORK_THREAD = ThreadPoolExecutor(1)  # OpenVINO keeps memory for every thread that called it
-CSS = ".drop .wrap { padding-top: 28px; }"
 PASTE_JS = """() => document.addEventListener('paste', (event) => {
   const drop = [...document.querySelectorAll('.drop')].find((one) => one.offsetParent);
   const input = drop?.querySelector('input[type=file]');
@@ -67,9 +65,6 @@ PASTE_JS = """() => document.addEventListener('paste', (event) => {
   input.files = event.clipboardData.files;
   input.dispatchEvent(new Event('change', { bubbles: true }));
 })"""
-
-
-# --- Functions that the events of the page call ------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,6 @@ def ask(segmenter: Segmenter, path: str) -> Answer:
     """Runs the network on a photo or clip; ValueError if it cannot use the file."""
     name = Path(path).stem
     if not is_clip(path):
-        check_size(path)
         rgb = read_image(path)
         found = segmenter.segment(rgb)
         return Answer(name, shrunk(rgb, PREVIEW_PX), found.probability, found.score)
@@ -100,22 +94,6 @@ def ask(segmenter: Segmenter, path: str) -> Answer:
     note = " ".join([*notes, found.damage or ""])
     probability = np.maximum(found.probability, found.mask if found.each else 0)
     return Answer(name, shrunk(found.picture, PREVIEW_PX), probability, found.score, note)
-
-
-def check_size(path) -> None:
-    """Raises ValueError if a photo has more than MAX_PIXELS. Ignores broken files."""
-    try:
-        with open_photo(path) as image:
-            pixels = image.width * image.height
-    except Image.DecompressionBombError:
-        pixels = math.inf
-    except DECODE_ERRORS:
-        return
-    if pixels > MAX_PIXELS:
-        raise ValueError(
-            f"{path} has more than {MAX_PIXELS // 1_000_000} megapixels, the most that fits "
-            "into memory beside other requests. Choose a smaller photo, or use segment.py."
-        )
 
 
 @contextmanager
@@ -165,8 +143,6 @@ def look(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, si
     with explained(logo, photo):
         if len(text) > MAX_TEXT:  # only browsers check the limit of the text field
             raise ValueError(f"The text has {len(text)} characters. Give {MAX_TEXT} at most.")
-        for path in filter(None, (logo, photo)):
-            check_size(path)
         mark = segmenter, logo, text, read_image(photo), opacity, size
         image, found, cells = NETWORK_THREAD.submit(try_mark, *mark).result()
     said = f"Score **{found.score:.2f}**; **{found.coverage:.1%}** of the pixels are found."
@@ -182,8 +158,8 @@ def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)
         photos.mkdir()
         records = [record for path in map(Path, paths) if (record := refused(path, photos))]
         if len(records) < len(paths):  # a folder, where .txt lists of paths are ignored
-            segment_files([photos], masks, Options(overlay=True), segmenter, True)
-            records += map(json.loads, (masks / report.name).read_text().splitlines())
+            done = segment_files([photos], masks, Options(overlay=True), segmenter, True)
+            records += done.records
         records = [{**record, "path": Path(record["path"]).name} for record in records]
         records.sort(key=lambda record: (record["score"] is None, -(record["score"] or 0)))
         report.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -205,20 +181,13 @@ def overlay_of(masks: Path, record: dict) -> tuple[np.ndarray, str]:
 def refused(path: Path, folder: Path) -> dict | None:
     """The record of a file that is refused. Copies any other into `folder`, under a unique name."""
     name = path.name
-    try:
-        check_size(path)
-        if not name.lower().endswith(IMAGE_SUFFIXES):
-            raise ValueError(f"{name} has not the ending of an image. Rename it.")
-    except ValueError as error:
-        reason = str(error).replace(str(path), name)
-        return {"path": name, "mask": None, "score": None, "coverage": None, "error": reason}
+    if not name.lower().endswith(IMAGE_SUFFIXES):
+        reason = f"{name} has not the ending of an image. Rename it."
+        return {**dict.fromkeys([*TABLE, "mask"]), "path": name, "error": reason}
     while (folder / name).exists():
         name = f"~{name}"
     shutil.copyfile(path, folder / name)
     return None
-
-
-# --- The page ----------------------------------------------------------------------------------
 
 
 def make_page(segmenter: Segmenter) -> gr.Blocks:
@@ -250,8 +219,8 @@ def drop(label: str, **options) -> gr.File:
 
 
 def picture(label: str, alt: str, **options) -> gr.Image:
-    options = {"interactive": False, "buttons": ["fullscreen"], **options}
-    return gr.Image(label=label, alt_text=alt, **options)
+    shown = {"interactive": False, "buttons": ["fullscreen"]}
+    return gr.Image(label=label, alt_text=alt, **shown, **options)
 
 
 def photo_tab(segmenter: Segmenter) -> None:
@@ -284,7 +253,7 @@ def photo_tab(segmenter: Segmenter) -> None:
             function, [given, *sliders], [answer, probability, *shown], show_progress_on=compare,
             api_name="find_upload" if given is photo else False, **NETWORK,
         )  # fmt: skip
-        for after in (answered.success, answered.failure):  # empties the field for the next file
+        for after in (answered.success, answered.failure):  # `then` does not follow an error
             after(lambda: None, None, photo, queue=False)
     gr.on(
         [slider.input for slider in sliders], show, [answer, *sliders], shown,
@@ -327,8 +296,8 @@ def launch(page: gr.Blocks, **options):
     sans, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to download
     theme = gr.themes.Default(primary_hue="red", font=sans, font_mono=mono)
     return page.launch(
-        theme=theme, css=CSS, js=PASTE_JS, footer_links=[], max_file_size=UPLOAD_LIMIT,
-        state_session_capacity=SESSIONS, **options,
+        theme=theme, css=".drop .wrap { padding-top: 28px; }", js=PASTE_JS, footer_links=[],
+        max_file_size=UPLOAD_LIMIT, state_session_capacity=SESSIONS, **options,
     )  # fmt: skip
 
 
@@ -344,6 +313,7 @@ def main(arguments=None) -> None:
     add("--share", action="store_true", help="open it to the internet through Gradio's servers")
     options = parser.parse_args(arguments)
     matplotlib.use("Agg")
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses what has more than twice as many
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl+C
     try:
         with tempfile.TemporaryDirectory() as folder:  # deletes the files that Gradio leaves

@@ -29,15 +29,12 @@ def segment_clip(path: str, name: str, segmenter, options) -> tuple[dict, dict[s
         frames = segment_frames(segmenter, path, options.every, *limits)
     for frame in frames:
         files[f"{name}.frames/{frame.number:06d}.png"] = encode(mask_bytes(frame.mask), ".png")
-    files |= {
-        name + end: encode(draw(found, found.picture), end)
-        for end, draw in options.pictures().items()
-    }
+    each = f"{name}.frames" if files else None
+    files |= options.draw(name, found, found.picture)
     record = {"path": path, "mask": name + ".png", **measures(found, options.rle)}
     record |= {
         "shared": round(found.shared, 4), "frames": found.frames,
         "seen": found.seen_s and [round(seconds, 2) for seconds in found.seen_s],
-        "masks": f"{name}.frames" if len(files) > len(options.pictures()) else None,
-        "damage": found.damage, "seconds": round(time.monotonic() - start_s, 3),
+        "masks": each, "damage": found.damage, "seconds": round(time.monotonic() - start_s, 3),
     }  # fmt: skip
     return record, files

@@ -56,7 +56,7 @@ def list_inputs(sources, output: Path, endings=(".png",)) -> list[Input]:
         )
     names = _free_names(_relative_paths(found), endings)
     return [
-        Input(path, name, error, not error and is_clip(path))
+        Input(path, name, error, os.path.isfile(path) and is_clip(path))
         for (path, _, error), name in zip(found, names)
     ]
 

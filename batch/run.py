@@ -80,6 +80,11 @@ class Options(LookOptions):
             pictures[".probability.png"] = probability_picture
         return pictures
 
+    def draw(self, name: str, found, rgb) -> dict[str, bytes]:
+        """Name to content of an image's files; `name` is without ending."""
+        drawn = self.pictures().items()
+        return {name + end: encode(draw(found, rgb), end) for end, draw in drawn}
+
     def key(self, segmenter) -> str:
         """Hash of everything that an output depends on, apart from its image."""
         chosen = (self.threshold, self.dilate, self.min_score, self.fast, self.rle, self.soft)
@@ -224,8 +229,7 @@ class Batch:
         if shared:
             *answer, confidence = shared.improve(found.rgb, *answer)
         decided = decide(*answer, options.threshold, options.dilate, options.min_score)
-        drawn = options.pictures().items()
-        files = {item.name + end: encode(draw(decided, found.rgb), end) for end, draw in drawn}
+        files = options.draw(item.name, decided, found.rgb)
         record = {"path": item.path, "mask": item.name + ".png", **measures(decided, options.rle)}
         if options.together:
             record["shared"] = round(confidence, 4)

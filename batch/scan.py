@@ -11,9 +11,10 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -33,9 +34,11 @@ from inference.runtime import OPENVINO, load_segmenter
 from inference.segmenter import METHOD, decide
 
 ROWS, KEPT = "rows", "kept"  # folders in the output
+STAMP = "shard"  # name in the metadata of a file of rows
 COLUMNS = ("key", "source", *FOUND)
 TRIES = 4  # of a shard whose process dies, until it is given up
 WRITTEN_TOGETHER = 512  # samples whose rows are one group of the file
+READERS = 16  # threads that look at what is there
 NAMED = 1000  # failures in the summary
 
 
@@ -47,9 +50,7 @@ class ScanOptions(LookOptions):
     address: str | None = option(None, "Ray cluster: auto, HOST:6379 (default: this machine)", str)
     actors: int | None = option(None, "processes (default: as many as Ray finds room for)", int)
     cpus_per_actor: int = option(1, "cores for each", int)
-    gpus_per_actor: float | None = option(
-        None, "share of a GPU for each (1 where Ray has GPUs)", float
-    )
+    gpus_per_actor: float | None = option(None, "share of a GPU for each (1 if Ray has any)", float)
 
     def __post_init__(self):
         super().__post_init__()
@@ -100,13 +101,21 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
     manifest = checked(options.manifest, address_of(origin))
     with locked(Path(target.path)) if isinstance(target.fs, LocalFileSystem) else nullcontext():
         begin(target, manifest)
-        todo = [name for name in shards if not target.exists(rows_name(name))]
+        with ThreadPoolExecutor(READERS) as pool:  # each is a request to a store
+            before = dict(zip(shards, pool.map(partial(stamp_before, target), shards)))
+        todo = {name: stamp for name, stamp in shards.items() if stamp != before[name]}
+        changed = [name for name in todo if before[name] is not None]
+        for path in [p for name in changed for p in (rows_name(name), f"{KEPT}/{name}")]:
+            if target.exists(path):  # it tells of what was in the shard before
+                target.rm(path)
         scanned = run(todo, origin, target, options) if todo else []
     problems = {one["shard"]: one["problem"] for one in scanned if one["problem"]}
     counts, told = count_rows(target, [name for name in shards if name not in problems])
     told += [f"failed: {name}: {problem}" for name, problem in problems.items()]
     if len(todo) < len(shards):
         told.insert(0, f"{len(shards) - len(todo)} of {len(shards)} shards were done before")
+    if changed:
+        told.insert(0, f"{len(changed)} shards changed since they were scanned: scanned again")
     counts["failed"] += len(problems)
     now = sum(one["images"] for one in scanned)
     return Summary(
@@ -125,19 +134,26 @@ def rows_name(shard: str) -> str:
     return f"{ROWS}/{os.path.splitext(shard)[0]}.parquet"
 
 
+def stamp_before(output: DirFileSystem, shard: str) -> str | None:
+    """The stamp that a shard had when its rows were written; None if it has no rows."""
+    try:
+        metadata = parquet.read_metadata(rows_name(shard), filesystem=output).metadata
+    except FileNotFoundError:
+        return None
+    return metadata.get(STAMP.encode(), b"").decode()
+
+
 def begin(output: DirFileSystem, manifest: dict) -> None:
     """Writes what a run depends on to the output; UsageError if rows of another run are there."""
-    found = None if output.exists(ROWS) or output.exists(KEPT) else manifest
-    if output.exists(MANIFEST):
-        with suppress(ValueError):
-            found = json.loads(output.cat_file(MANIFEST))
-    if found != manifest:
+    told = json.dumps(manifest, indent=2).encode() + b"\n"
+    found = output.cat_file(MANIFEST) if output.exists(MANIFEST) else None
+    if found != told and (found or output.exists(ROWS) or output.exists(KEPT)):
         raise UsageError(
             f"{output.path} holds the rows of another run, of other photos, weights or options: "
             f"see its {MANIFEST}. Give another output folder."
         )
     with writing(output, MANIFEST) as stream:
-        stream.write(json.dumps(manifest, indent=2).encode() + b"\n")
+        stream.write(told)
 
 
 def count_rows(output: DirFileSystem, shards: list[str]) -> tuple[dict[str, int], list[str]]:
@@ -161,9 +177,13 @@ def count_rows(output: DirFileSystem, shards: list[str]) -> tuple[dict[str, int]
 
 
 def scan_shard(
-    name: str, source: DirFileSystem, output: DirFileSystem, segmenter, threads: int, options
-) -> int:
+    name: str, stamp: str, source: DirFileSystem, output: DirFileSystem, segmenter, threads: int,
+    options,
+) -> int:  # fmt: skip
     """Writes a shard's rows and, if asked for, the shard again with the photos to keep.
+
+    Args:
+        stamp: of the shard before it is read; the file of rows holds it.
 
     Returns:
         How many images the shard has.
@@ -183,6 +203,7 @@ def scan_shard(
             keep = stack.enter_context(shard.keeping(kept))
         schema = with_own(arrow_table([], columns), shard.schema.empty_table()).schema
         writer = stack.enter_context(parquet.ParquetWriter(sink, schema))
+        writer.add_key_value_metadata({STAMP: stamp})
 
         def finish(sample: Sample, results: Results) -> tuple[Sample, list[dict], pa.Table]:
             rows = [row_of(found, options) for found in results]
@@ -260,7 +281,7 @@ class ShardScanner:
         images, problem, stops = 0, "", ""
         try:
             how = self.segmenter, self.options.cpus_per_actor, self.options
-            images = scan_shard(row["shard"], self.source, self.output, *how)
+            images = scan_shard(row["shard"], row["stamp"], self.source, self.output, *how)
         except UsageError as error:  # of the weights or the device
             stops = str(error)
         except OSError as error:  # of the output
@@ -270,8 +291,8 @@ class ShardScanner:
         return {**row, "images": images, "problem": problem, "stops": stops}
 
 
-def run(todo: list[str], source, output, options: ScanOptions) -> list[dict]:
-    """What `ShardScanner` says of each shard, as Ray Data gets them done."""
+def run(todo: dict[str, str], source, output, options: ScanOptions) -> list[dict]:
+    """What `ShardScanner` says of each shard (name to stamp), as Ray Data gets them done."""
     import ray.data  # optional and slow to import
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use to its makers
@@ -282,7 +303,10 @@ def run(todo: list[str], source, output, options: ScanOptions) -> list[dict]:
     gpus = options.gpus_per_actor
     if gpus is None and options.device != "cpu" and options.backend not in OPENVINO:
         gpus = min(1, ray.cluster_resources().get("GPU", 0))
-    rows = ray.data.from_items([{"shard": name} for name in todo], override_num_blocks=len(todo))
+    rows = ray.data.from_items(
+        [{"shard": name, "stamp": stamp} for name, stamp in todo.items()],
+        override_num_blocks=len(todo),
+    )
     options = replace(options, weights=os.path.abspath(options.weights))
     pool = ray.data.ActorPoolStrategy(
         min_size=options.actors or 1, max_size=options.actors or len(todo)

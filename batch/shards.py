@@ -29,6 +29,7 @@ BUFFER_BYTES = 1 << 23  # of one read, which is a request of its own to an objec
 SAMPLE_BYTES = 256_000_000  # of one sample, encoded, that are read
 FLUSH_BYTES = 1 << 24  # of kept rows that are collected before they are written
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "bytes", "image_bytes", "content")
+VERSIONS = ("mtime", "ETag", "etag", "LastModified", "last_modified", "updated", "blob_id")
 SIDES = ("json", "txt")  # endings of files beside an image, which tell of it
 SIDE_SCHEMA = pa.schema([(side, pa.string()) for side in SIDES])
 LINK = "is a link inside the archive: pack the file itself (tar --dereference --hard-dereference)"
@@ -64,8 +65,8 @@ def writing(folder: DirFileSystem, name: str) -> Iterator[BinaryIO]:
         raise
 
 
-def find_shards(url: str) -> tuple[DirFileSystem, list[str]]:
-    """The folder of a source, and the names of all shards in it, sorted.
+def find_shards(url: str) -> tuple[DirFileSystem, dict[str, str]]:
+    """The folder of a source, and name to stamp of all shards in it, sorted.
 
     A Parquet file beside a .tar file of the same name only tells of it (img2dataset writes such)
     and is no shard. Hidden files and the outputs of earlier scans are passed over.
@@ -76,8 +77,8 @@ def find_shards(url: str) -> tuple[DirFileSystem, list[str]]:
     source = open_folder(url)
     if source.isfile("") and posixpath.splitext(source.path)[1] in FORMATS:
         parent, name = posixpath.split(source.path)
-        return DirFileSystem(parent, source.fs), [name]
-    files = {*source.find("")}
+        return DirFileSystem(parent, source.fs), {name: stamp_of(source.info(""))}
+    files = source.find("", detail=True)
     outputs = {posixpath.dirname(name) for name in files if posixpath.basename(name) == MANIFEST}
     hidden = tuple(posixpath.join(folder, "") for folder in outputs)
     names = [name for name in files if not name.startswith((*hidden, ".")) and "/." not in name]
@@ -91,7 +92,14 @@ def find_shards(url: str) -> tuple[DirFileSystem, list[str]]:
             f"No shard in {url}: looked for .tar and .parquet files that no scan wrote. Give "
             "images to segment.py, or pack them: tar --sort=name -cf photos.tar photos/"
         )
-    return source, found
+    links = (name for name in found if files[name].get("islink") and source.exists(name))
+    files |= {name: source.info(name) for name in links}  # a listing tells of the link itself
+    return source, {name: stamp_of(files[name]) for name in found}
+
+
+def stamp_of(info: dict) -> str:
+    """What a listing tells of a file's content: it tells whether the file is still the same."""
+    return repr([info["size"], *(str(info[name]) for name in VERSIONS if name in info)])
 
 
 @dataclass(frozen=True)

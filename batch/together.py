@@ -50,6 +50,8 @@ def find_groups(inputs: list[Input]) -> list[Group]:
     """The groups that are large enough to share a mark, from the headers of all images."""
     items = defaultdict(list)
     for item in inputs:
+        if not os.path.isfile(item.path):  # to open a pipe would be to wait for ever
+            continue
         try:
             items[upright_size(item.path)].append(item)
         except Exception:  # damaged files make Pillow's plugins raise anything; the run says what

@@ -127,11 +127,17 @@ def test_files_that_cannot_be_used_become_a_sentence_with_their_name(network, ba
         app.look(network, None, None, None, 0.5, 0.4)
 
 
-def test_photos_that_are_too_large_are_refused_by_their_header(network, tmp_path):
-    for width, name in ((5_001, "large.png"), (20_000, "huge.png")):
-        Image.new("1", (width, 10_000)).save(tmp_path / name)
-        with pytest.raises(gr.Error, match=f"{name} has more than 50 megapixels"):
-            app.find_upload(network, str(tmp_path / name), *SETTINGS)
+def test_photos_that_are_too_large_are_refused_by_their_header(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", app.MAX_PIXELS // 2)  # as `main` does
+    Image.new("LA", (5_001, 10_000)).save(tmp_path / "large.png")
+    large, limit = str(tmp_path / "large.png"), "exceeds limit of 50000000 pixels"
+    with pytest.raises(gr.Error, match=f"large.png cannot be decoded: .* {limit}"):
+        app.find_upload(network, large, *SETTINGS)
+    for logo, text, photo in ((large, "", None), (None, "text", large)):
+        with pytest.raises(gr.Error, match=limit):
+            app.look(network, logo, text, photo, 0.5, 0.4)
+    _, ((name, *_, error),), _ = app.find_many(network, [large])
+    assert name == "large.png" and limit in error
 
 
 @pytest.mark.parametrize("logo, text", [("logo0.png", ""), (None, "a line")])
@@ -213,7 +219,9 @@ def test_the_page_is_for_this_machine_unless_asked_and_leaves_no_file(monkeypatc
 
     monkeypatch.setattr(app, "load_segmenter", lambda folder: Bright())
     monkeypatch.setattr(app, "launch", launch)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     app.main(arguments)
+    assert Image.MAX_IMAGE_PIXELS == app.MAX_PIXELS // 2
     assert called == {"server_name": host, "server_port": 7860, "share": False}
     assert not written[0].parent.exists()
 

@@ -152,21 +152,27 @@ def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go, monkeypatch):
     monkeypatch.setattr(look, "read_image", broken)
     shutil.copy(bad_file, "in/bad.jpg")
     os.symlink("loop.jpg", "in/loop.jpg")
-    os.mkfifo("in/pipe.jpg")
     Image.fromarray(paint_photo(1, 20, 30)).save(f"in/{'x' * 251}.jpg")  # its mask fits
     Path("list.txt").write_text("in\nin/never there.jpg\n")
     summary = go(["list.txt"], "out", overlay=True)
     told = failed(summary)
     assert "levels of symbolic links" in told["in/loop.jpg"]
-    assert told["in/pipe.jpg"] == "is no file"
     assert told["in/never there.jpg"] == "No such file or directory"
     assert told["in/02.jpg"] == "ZeroDivisionError: division by zero"
     assert told["in/bad.jpg"] and "in/bad.jpg" not in told["in/bad.jpg"]
     assert told[f"in/{'x' * 251}.jpg"].endswith("File name too long")  # its overlay does not
-    assert len(told) == summary.failed == 6 and f"failed: in/bad.jpg: {told['in/bad.jpg']}" in str(
+    assert len(told) == summary.failed == 5 and f"failed: in/bad.jpg: {told['in/bad.jpg']}" in str(
         summary
     )
     assert all(r["mask"] is None and r["boxes"] == [] for r in summary.records if r["error"])
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_pipe_is_no_image_and_is_not_waited_for(folder, go, together):
+    for name in ("in/pipe.gif", "in/pipe.jpg"):
+        os.mkfifo(name)
+    told = failed(go([folder], "out", together=together))
+    assert told == {"in/pipe.gif": "is no file", "in/pipe.jpg": "is no file"}
 
 
 NAMES = [" two  spaces .jpg", "-dash.jpg", "größe 日本.jpg", "a'b\"c\n.jpg"]

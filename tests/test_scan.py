@@ -31,6 +31,7 @@ from inference.runtime import load_segmenter
 from inference.segmenter import NATIVE_PX, Segmenter, predict_any_size
 
 ROOT = Path(__file__).parents[1]
+SHARD = {"shard": "00.tar", "stamp": "as it is"}
 
 
 class Colourful(Segmenter):
@@ -98,9 +99,9 @@ def go(score_of_the_head):
     """Scans in this process, without Ray, what a scan would hand out."""
 
     def call(source, output, **options) -> int:
-        (folder, names), target = find_shards(str(source)), open_folder(str(output))
-        options = ScanOptions(**options)
-        return sum(scan_shard(n, folder, target, Colourful(), 1, options) for n in names)
+        (folder, shards), target = find_shards(str(source)), open_folder(str(output))
+        how = folder, target, Colourful(), 1, ScanOptions(**options)
+        return sum(scan_shard(*shard, *how) for shard in shards.items())
 
     return call
 
@@ -159,7 +160,7 @@ def test_shards_are_listed_once_and_metadata_beside_them_is_none(source):
         parquet.write_table(pa.table(columns), source / f"{name}.parquet")
     write_tar(source / "out/rows/a.tar", {})
     (source / "out/scan.json").write_text("{}")
-    assert find_shards(str(source))[1] == ["00.tar", "sub/01.parquet"]
+    assert [*find_shards(str(source))[1]] == ["00.tar", "sub/01.parquet"]
     with pytest.raises(UsageError, match="that no scan wrote"):
         find_shards(str(source / "out"))
 
@@ -170,8 +171,9 @@ def test_urls_of_fsspec_are_read_and_written(source, tmp_path, go):
     memory.pipe_file("in/00.tar", (source / "00.tar").read_bytes())
     go("memory://bucket/in", "memory://bucket/out", keep_below=0.5)
     go(f"file://{source}", tmp_path / "out", keep_below=0.5)
-    for name in ("rows/00.parquet", "kept/00.tar"):
-        assert memory.cat_file(f"out/{name}") == (tmp_path / "out" / name).read_bytes()
+    found = parquet.read_table("out/rows/00.parquet", filesystem=memory)
+    assert found.to_pylist() == rows(tmp_path / "out")
+    assert memory.cat_file("out/kept/00.tar") == (tmp_path / "out/kept/00.tar").read_bytes()
     assert sorted(memory.find("out")) == ["out/kept/00.tar", "out/rows/00.parquet"]
 
 
@@ -296,15 +298,15 @@ def test_whatever_is_wrong_with_a_shard_costs_that_shard(
         raise error
 
     monkeypatch.setattr("batch.shards.TarShard.samples", refuse)
-    row = scanner({"shard": "00.tar"})
-    assert row == {"shard": "00.tar", "images": 0, "problem": problem, "stops": ""}
+    row = scanner(SHARD)
+    assert row == {**SHARD, "images": 0, "problem": problem, "stops": ""}
     assert not left_in(tmp_path / "out")
 
 
 def test_a_device_that_is_not_there_ends_the_scan(scanner, monkeypatch):
     monkeypatch.setattr(pipeline, "load_segmenter", load_segmenter)
     scanner.options = ScanOptions(device="gpu")
-    assert scanner({"shard": "00.tar"})["stops"].startswith("No device 'gpu' here")
+    assert scanner(SHARD)["stops"].startswith("No device 'gpu' here")
 
 
 def test_an_output_that_takes_no_file_is_told_and_left_clean(scanner, tmp_path):
@@ -312,7 +314,7 @@ def test_an_output_that_takes_no_file_is_told_and_left_clean(scanner, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
     try:
-        row = scanner({"shard": "00.tar"})
+        row = scanner(SHARD)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert row["stops"].startswith("the output cannot be written: ")
@@ -378,18 +380,23 @@ def test_calls_that_cannot_work_are_refused(source, tmp_path, monkeypatch, capsy
     assert "pip install -r requirements-scale.txt" in refused(source)
 
 
-def test_a_second_call_does_what_is_left_and_tells_all(
-    source, tmp_path, monkeypatch, capsys, score_of_the_head
-):
-    handed_out = []
+@pytest.fixture
+def handed_out(monkeypatch, score_of_the_head) -> list[list[str]]:
+    """The shards of each run; they are scanned in this process, without Ray."""
+    calls = []
 
-    def run(todo, *given):  # without Ray
-        handed_out.append(todo)
-        return [*map(ShardScanner(*given), ({"shard": name} for name in todo))]
+    def run(todo, *given):
+        calls.append([*todo])
+        rows = ({"shard": name, "stamp": stamp} for name, stamp in todo.items())
+        return [*map(ShardScanner(*given), rows)]
 
     monkeypatch.setattr(pipeline, "load_segmenter", lambda *_: Colourful())
     monkeypatch.setattr(pipeline, "find_spec", lambda _: True)
     monkeypatch.setattr(pipeline, "run", run)
+    return calls
+
+
+def test_a_second_call_does_what_is_left_and_tells_all(source, tmp_path, handed_out, capsys):
     (source / "bad.parquet").write_bytes(b"PAR1")
     given = [str(source), "--output", str(tmp_path / "out")]
     assert command.main(given) == 1
@@ -403,6 +410,34 @@ def test_a_second_call_does_what_is_left_and_tells_all(
     assert printed.startswith("4 images, 2 marked, 2 failed, 3 of them done before; ")
     assert "1 of 3 shards were done before" in printed
     assert "failed: 00.tar: c: is not an image that Pillow can read" in printed
+
+
+def test_a_shard_that_changed_is_scanned_again(tmp_path, handed_out, capsys):
+    for name in ("in/01", "in/02", "elsewhere"):
+        write_tar(tmp_path / f"{name}.tar", {"a.png": png(51)})
+    (tmp_path / "in/00.tar").symlink_to("../elsewhere.tar")
+    given = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--keep-below", "0.5"]
+    assert command.main(given) == 0
+    write_tar(tmp_path / "elsewhere.tar", {"a.png": png(102)})  # of the same size
+    (tmp_path / "in/01.tar").write_bytes(b"")
+    assert command.main(given) == 1
+    assert handed_out == [["00.tar", "01.tar", "02.tar"], ["00.tar", "01.tar"]]
+    assert [row["score"] for row in rows(tmp_path / "out")] == [0.4]
+    assert members(tmp_path / "out/kept/00.tar") == {"a.png": png(102)}
+    assert "2 shards changed since they were scanned: scanned again" in capsys.readouterr().out
+    assert command.main(given) == 1 and len(handed_out) == 2  # what is done is done
+
+
+def test_rows_of_a_shard_that_can_no_longer_be_read_go(tmp_path, handed_out, capsys):
+    path = tmp_path / "in/00.parquet"
+    path.parent.mkdir()
+    parquet.write_table(pa.table({"image": [png(51)]}), path)
+    given = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--keep-below", "0.5"]
+    assert command.main(given) == 0
+    path.write_bytes(b"PAR1 no table")
+    assert command.main(given) == 1
+    assert "failed: 00.parquet: cannot be read" in capsys.readouterr().out
+    assert not [path for path in left_in(tmp_path / "out") if path.suffix == ".parquet"]
 
 
 def test_folders_of_two_schemes_are_two_folders(source, tmp_path):
@@ -481,10 +516,10 @@ def many(tmp_path_factory) -> Path:
 def undisturbed(many, weights, tmp_path_factory) -> dict[str, list[dict]]:
     """Name to rows, made in this process."""
     output = tmp_path_factory.mktemp("undisturbed")
-    segmenter, (folder, names) = load_segmenter(weights, "cpu", BACKEND), find_shards(str(many))
+    segmenter, (folder, shards) = load_segmenter(weights, "cpu", BACKEND), find_shards(str(many))
     options = ScanOptions(min_score=0, keep_below=0.9)
-    for name in names:
-        scan_shard(name, folder, open_folder(str(output)), segmenter, 1, options)
+    for shard in shards.items():
+        scan_shard(*shard, folder, open_folder(str(output)), segmenter, 1, options)
     return all_rows(output)
 
 

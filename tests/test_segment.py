@@ -108,25 +108,6 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
     assert wide.coverage == pytest.approx((5 + 3) / 1024)
 
 
-@pytest.mark.parametrize(
-    "size, views",
-    [
-        ((20, 40), [(32, 64), *[(64, 96)] * 3]),  # twice its size, also mirrored and as a negative
-        ((20, 400), [(32, 416), *[(32, 512)] * 3]),  # 26 x 512
-        ((512, 8), [(512, 32)] * 4),
-        ((20, 520), [(32, 544), (32, 544), (32, 416)]),  # also mirrored and reduced: 390 px
-        ((8, 1024), [(32, 1024), (32, 1024), (32, 512), (32, 640)]),  # reduced twice: 512, 614 px
-        ((8, 1023), [(32, 1024), (32, 1024), (32, 768)]),
-    ],
-)
-def test_small_images_are_also_seen_enlarged_and_large_ones_reduced(
-    tiny_model, monkeypatch, size, views
-):
-    seen = answer(tiny_model, monkeypatch)
-    tiny_model.segment(np.zeros(size, np.uint8))
-    assert seen == views
-
-
 def test_the_mean_of_all_views_counts(tiny_model, monkeypatch):
     """Of a photo of 32 x 32 px, and of it at twice the size, where a pixel is four."""
     seen = answer(tiny_model, monkeypatch, (6, 9, 20.0), score_logit=1.0)
