@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from inference.reading import DECODE_ERRORS
 
-VERSION = 1  # raise it when what is found out about files changes
+VERSION = 2  # raise it when what is found out about files changes
 
 
 def inspect_all(paths: Sequence[Path], look: Callable, name: str, threads=None) -> list:
