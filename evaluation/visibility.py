@@ -204,4 +204,4 @@ def one_mark(logo, text: str) -> OwnMark:
     logos = check_images([Path(logo)], check_logo, "for a logo") if logo else []
     fonts = [Font(shipped_folder() / DEFAULT_FONT, {})]
     texts = (text,) if text else ()
-    return OwnMark(logos, texts, fonts_that_write(text, fonts, "the mark", each=True))
+    return OwnMark(logos, texts, fonts_that_write(text, fonts, "the mark"))
