@@ -13,6 +13,7 @@ slices of the test set and the numbers.
 """
 
 import argparse
+import hashlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from evaluation.field import look_at, write_field
 from evaluation.quantization import quantize
 from evaluation.score import calibrate, fit_score
 from evaluation.testset import SLICES, find_test_files, real_pairs, synthetic_slices
-from inference.folder import SHIPPED_WEIGHTS, check_writable
+from inference.folder import SHIPPED_WEIGHTS, WEIGHTS, check_writable
 from inference.runtime import BACKENDS, load_segmenter
 from inference.segmenter import THRESHOLD
 from samples.files import find_photos
@@ -59,9 +60,11 @@ def run_field(options) -> None:
 def run_measure(options) -> None:
     slices = slices_to_measure(**vars(options))
     segmenter = load_segmenter(options.weights, backend=options.backend)
+    model = (options.weights / WEIGHTS).read_bytes()  # before somebody replaces it
     settings = dict(threshold=options.threshold, fast=options.fast)
     results = evaluate_slices(slices, segmenter, settings, options.output, options.save_images)
-    write_results(results, options.weights, vars(options), options.output)
+    results["model_sha256"] = hashlib.sha256(model).hexdigest()
+    write_results(results, vars(options), options.output)
 
 
 def slices_to_measure(images, masks, weights, slices, count, seed, **options) -> dict:

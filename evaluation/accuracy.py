@@ -16,7 +16,6 @@ from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import auroc, bootstrap, expected_calibration_error, score_mask
 from evaluation.tables import cell, table
 from evaluation.testset import TestImage
-from inference.folder import WEIGHTS
 from inference.pictures import encode
 from inference.segmenter import Segmenter
 from model import CLEAN_LIMIT
@@ -126,9 +125,8 @@ def save_case(case: Case, folder: Path) -> None:
         path.write_bytes(encode(picture, ".png"))
 
 
-def write_results(results: dict, weights: Path, options: dict, output: Path) -> None:
+def write_results(results: dict, options: dict, output: Path) -> None:
     """results.json and results.md; prints the tables. `options` are those of the call."""
-    results["model_sha256"] = hashlib.sha256((weights / WEIGHTS).read_bytes()).hexdigest()
     results["versions"] = {"python": platform.python_version(), "torch": torch.__version__,
                            "opencv": cv2.__version__, "pillow": PIL.__version__}  # fmt: skip
     results["options"] = {name: str(value) for name, value in options.items() if name != "run"}

@@ -45,7 +45,7 @@ LEVEL_ZOOM = 0.25  # size of a level of tiles, relative to the level before
 TILE_ZOOM = 0.5  # each level of tiles is seen again at this size
 REDUCED_CERTAINTY = 0.8  # this probability in a reduced view counts as 0.5: log 48
 THRESHOLD = 0.5  # default probability of a marked pixel
-MIN_SCORE = 0.4  # default score below which nothing is marked: log 53
+MIN_SCORE = 0.5  # default score below which nothing is marked: log 55
 LEAST_SCORE = 1e-7  # scores are clipped to this before the logit
 METHOD = 15  # raise it when the code changes masks, scores, or their files
 
