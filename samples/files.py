@@ -115,7 +115,13 @@ def _inspect(path: Path, check) -> tuple[str, int]:
 
 def sample_photos() -> list[ImageFile]:
     """The photographs inside scikit-image's wheel: enough for a demo, nothing to download."""
-    folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    spec = importlib.util.find_spec("skimage")
+    if spec is None:
+        raise FileNotFoundError(
+            "The sample photos come with scikit-image, which is not installed: "
+            "pip install scikit-image, or give a folder of photos."
+        )
+    folder = Path(spec.origin).parent / "data"
     return check_images([folder / name for name in SAMPLE_PHOTOS], where=f"in {folder}")
 
 

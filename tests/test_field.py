@@ -27,13 +27,13 @@ def test_the_lowest_min_score_with_so_many_false_alarms_is_chosen():
 
 
 def test_shares_and_auroc_by_hand():
-    clean, marked = photos([0.1, 0.2, 0.4, 0.9]), photos([0.25, 0.5, 0.95], marked=True)
+    clean, marked = photos([0.1, 0.2, MIN_SCORE, 0.9]), photos([0.25, 0.6, 0.95], marked=True)
     marked += photos([0.99], marked=True, coverage=0)  # a high score, but an empty mask
     summary = summarise(clean + marked)
     default = summary["thresholds"]["default"]
     assert default["false_alarms"][0] == 0.5 and default["recall"][0] == 0.5
     assert summary["auroc"][0] == pytest.approx((2 + 3 + 4 + 4) / 16)
-    assert [p.score for p in worst(clean + marked)] == [0.9, 0.4, 0.25, 0.99]
+    assert [p.score for p in worst(clean + marked)] == [0.9, MIN_SCORE, 0.25, 0.99]
 
 
 class ByBrightness:
