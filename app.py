@@ -103,6 +103,8 @@ def explained(*paths):
         yield
     except (OSError, ValueError) as error:
         text = str(error)
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            text += " Choose a smaller photo, or use segment.py."
         for path in filter(None, paths):  # a visitor knows only the file's name
             text = text.replace(str(path), Path(path).name)
         raise gr.Error(html.escape(text), duration=None, print_exception=False) from error

@@ -60,10 +60,10 @@ def run_field(options) -> None:
 def run_measure(options) -> None:
     slices = slices_to_measure(**vars(options))
     segmenter = load_segmenter(options.weights, backend=options.backend)
-    model = (options.weights / WEIGHTS).read_bytes()  # before somebody replaces it
+    model = hashlib.sha256((options.weights / WEIGHTS).read_bytes())  # before it is replaced
     settings = dict(threshold=options.threshold, fast=options.fast)
     results = evaluate_slices(slices, segmenter, settings, options.output, options.save_images)
-    results["model_sha256"] = hashlib.sha256(model).hexdigest()
+    results["model_sha256"] = model.hexdigest()
     write_results(results, vars(options), options.output)
 
 
