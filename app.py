@@ -1,7 +1,7 @@
 """A page that finds watermarks in the browser: `python app.py`, then open the address it prints.
 
-The page has three tabs: one photo or clip, how visible your own mark is, and many images.
-Everything runs on this machine. Uploads are deleted. Without --share nothing is sent anywhere.
+The tabs: one photo or clip, how visible your own mark is, many images. All runs on this machine.
+Uploads are deleted. Without --share nothing is sent anywhere.
 """
 
 import argparse
@@ -48,10 +48,8 @@ MAX_TEXT = 60  # characters of a mark
 SWEEP_S, KEEP_S = 60, 840  # how often old files are deleted, and from which age on
 EXAMPLES = {"Two marks": "example", "No mark": "example_clean", "Coins, no mark": "example_coins"}
 EXAMPLES = {name: Path(__file__).parent / f"docs/{file}.jpg" for name, file in EXAMPLES.items()}
-COLUMN_PX = 320  # minimum width: a phone shows one column
 NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}  # of all events that run it
 TABLE = ["path", "score", "coverage", "error"]  # columns of the report that are shown
-SIZE = "The mark's longer side over the photo's shorter one"
 SLIDERS = [  # (least, most, start, step), texts; in the order of `inference.segmenter.decide`
     ((0, 1, THRESHOLD, 0.01), {"label": "Threshold", "info": "Probability of a marked pixel"}),
     ((0, 50, 0, 1), {"label": "Dilation (px)", "info": "Widens the mask"}),
@@ -116,8 +114,7 @@ def find_upload(segmenter: Segmenter, path: str | None, *settings):
         if path is None:
             raise ValueError("No photo came. Choose one.")
         answer = NETWORK_THREAD.submit(ask, segmenter, path).result()
-    probability = shrunk(answer.probability, PREVIEW_PX)
-    return answer, np.rint(probability * 255).astype(np.uint8), *show(answer, *settings)
+    return answer, shrunk(answer.probability, PREVIEW_PX), *show(answer, *settings)
 
 
 def show(answer: Answer | None, *settings):
@@ -137,7 +134,7 @@ def show(answer: Answer | None, *settings):
 
 
 def look(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, size: float):
-    """A photo with the mark, the photo with the mask, a sentence, and the heat map."""
+    """The photo with the mark and with its mask, to compare, a sentence, and the heat map."""
     from evaluation.figures import to_picture
     from evaluation.visibility import heat_map, try_mark  # slow to import: PyTorch
 
@@ -148,7 +145,7 @@ def look(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, si
         mark = segmenter, logo, text, read_image(photo), opacity, size
         image, found, cells = NETWORK_THREAD.submit(try_mark, *mark).result()
     said = f"Score **{found.score:.2f}**; **{found.coverage:.1%}** of the pixels are found."
-    return image, overlay(image, found.mask), said, to_picture(heat_map(cells))
+    return (image, overlay(image, found.mask)), said, to_picture(heat_map(cells))
 
 
 def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)):  # noqa: B008
@@ -156,28 +153,24 @@ def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)
     with explained(), tempfile.TemporaryDirectory() as folder:
         if not paths or len(paths) > MAX_FILES:
             raise ValueError(f"{len(paths or [])} files came. Choose 1 to {MAX_FILES}.")
-        photos, masks, report = (Path(folder, name) for name in ("photos", "masks", "report.jsonl"))
+        photos, masks, data = Path(folder, "photos"), Path(folder, "masks"), io.BytesIO()
         photos.mkdir()
         records = [record for path in map(Path, paths) if (record := refused(path, photos))]
         if len(records) < len(paths):  # a folder, where .txt lists of paths are ignored
-            done = segment_files([photos], masks, Options(overlay=True), segmenter, True)
-            records += done.records
+            options = Options(overlay=True)
+            records += segment_files([photos], masks, options, segmenter, True).records
         records = [{**record, "path": Path(record["path"]).name} for record in records]
         records.sort(key=lambda record: (record["score"] is None, -(record["score"] or 0)))
-        report.write_text("".join(json.dumps(record) + "\n" for record in records))
         good = [record for record in records if record["error"] is None]
-        gallery, data = [overlay_of(masks, one) for one in good], io.BytesIO()
+        drawn = [read_image((masks / one["mask"]).with_suffix(".overlay.jpg")) for one in good]
+        captions = [f"{one['score']:.2f} {one['path']}" for one in good]
+        gallery = [(shrunk(rgb, GALLERY_PX), said) for rgb, said in zip(drawn, captions)]
         with zipfile.ZipFile(data, "w") as archive:  # no compression: PNG has its own
-            for file in (report, *(masks / one["mask"] for one in good)):
-                archive.write(file, file.name)
+            archive.writestr("report.jsonl", "".join(json.dumps(one) + "\n" for one in records))
+            for one in good:
+                archive.write(masks / one["mask"], one["mask"])
         file = save_bytes_to_cache(data.getvalue(), "masks.zip", get_upload_folder())
     return gallery, [[record[name] for name in TABLE] for record in records], file
-
-
-def overlay_of(masks: Path, record: dict) -> tuple[np.ndarray, str]:
-    """The photo with its mask in red, and its caption."""
-    rgb = read_image((masks / record["mask"]).with_suffix(".overlay.jpg"))
-    return shrunk(rgb, GALLERY_PX), f"{record['score']:.2f} {record['path']}"
 
 
 def refused(path: Path, folder: Path) -> dict | None:
@@ -194,21 +187,17 @@ def refused(path: Path, folder: Path) -> dict | None:
 
 def make_page(segmenter: Segmenter) -> gr.Blocks:
     """The page; `launch` starts it."""
-    page = gr.Blocks(
-        title="Watermark segmentation", analytics_enabled=False, delete_cache=(SWEEP_S, KEEP_S)
-    )
-    with page:
-        gr.Markdown("# Watermark segmentation\nWhich pixels does a watermark cover?")
+    with gr.Blocks(title="Watermark segmentation", delete_cache=(SWEEP_S, KEEP_S)) as page:
+        gr.Markdown(
+            "# Watermark segmentation\nWhich pixels does a watermark cover? All is computed on the "
+            f"machine that runs it, and deletes files within {(SWEEP_S + KEEP_S) // 60} minutes."
+        )
         with gr.Tab("One photo or clip"):
             photo_tab(segmenter)
         with gr.Tab("How visible is my mark?"), gr.Row():
             mark_tab(segmenter)
         with gr.Tab("Many images"):
             many_tab(segmenter)
-        gr.Markdown(
-            "Everything is computed on the machine that runs this page. Files are deleted within "
-            f"{(SWEEP_S + KEEP_S) // 60} minutes."
-        )
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
 
@@ -220,6 +209,13 @@ def drop(label: str, **options) -> gr.File:
     return field
 
 
+def slider(label: str, elem_id: str) -> gr.ImageSlider:
+    return gr.ImageSlider(
+        label=label, elem_id=elem_id, interactive=False, slider_position=0, buttons=["fullscreen"],
+        max_height=900, format="jpeg",
+    )  # fmt: skip
+
+
 def picture(label: str, alt: str, **options) -> gr.Image:
     shown = {"interactive": False, "buttons": ["fullscreen"]}
     return gr.Image(label=label, alt_text=alt, **shown, **options)
@@ -227,7 +223,7 @@ def picture(label: str, alt: str, **options) -> gr.Image:
 
 def photo_tab(segmenter: Segmenter) -> None:
     with gr.Row():
-        with gr.Column(scale=2, min_width=COLUMN_PX):
+        with gr.Column(scale=2):
             photo = drop("Photo or clip: drop, paste or choose one", elem_id="photo")
             examples = gr.Dataset(
                 label="Examples", components=[gr.Image(visible=False)], type="values",
@@ -235,11 +231,8 @@ def photo_tab(segmenter: Segmenter) -> None:
             )  # fmt: skip
             score, said = gr.Label(label="Score", show_heading=False), gr.Markdown()
             download = gr.DownloadButton("Download the mask (PNG)", variant="primary")
-        with gr.Column(scale=3, min_width=COLUMN_PX):
-            compare = gr.ImageSlider(
-                label="The photo, and its watermark in red", interactive=False, slider_position=0,
-                elem_id="compare", buttons=["fullscreen"], max_height=900, format="jpeg",
-            )  # fmt: skip
+        with gr.Column(scale=3):
+            compare = slider("The photo, and its watermark in red", "compare")
             with gr.Row():
                 sliders = [gr.Slider(*span, min_width=200, **texts) for span, texts in SLIDERS]
             with gr.Row():
@@ -264,22 +257,19 @@ def photo_tab(segmenter: Segmenter) -> None:
 
 
 def mark_tab(segmenter: Segmenter) -> None:
-    with gr.Column(scale=2, min_width=COLUMN_PX):
+    with gr.Column(scale=2):
         logo = drop("Logo with transparency (PNG or WebP)")
         text = gr.Textbox(label="or a line of text", max_length=MAX_TEXT)
         photo = drop("Photo (without one: our example)")
         opacity = gr.Slider(0.02, 1, 0.4, step=0.02, label="Opacity")
-        size = gr.Slider(0.05, 1, 0.4, step=0.05, label="Size", info=SIZE)
+        size = gr.Slider(0.05, 1, 0.4, step=0.05, label="Size / shorter side of the photo")
         button = gr.Button("Look", variant="primary")
-    with gr.Column(scale=3, min_width=COLUMN_PX):
-        with gr.Row():
-            marked = picture("The photo with the mark", "The photo with your mark")
-            found = picture("What the network finds", "The pixels that the network finds, in red")
+    with gr.Column(scale=3):
+        marked = slider("The photo with your mark, and what the network finds in red", "marked")
         said = gr.Markdown()
         heat = picture("On this photo", "Recall and IoU for each opacity and size of the mark")
-    inputs, outputs = [logo, text, photo, opacity, size], [marked, found, said, heat]
-    run = partial(look, segmenter)
-    button.click(run, inputs, outputs, show_progress_on=marked, api_name="look", **NETWORK)
+    inputs, outputs = [logo, text, photo, opacity, size], [marked, said, heat]
+    button.click(partial(look, segmenter), inputs, outputs, api_name="look", **NETWORK)
 
 
 def many_tab(segmenter: Segmenter) -> None:
@@ -295,8 +285,8 @@ def many_tab(segmenter: Segmenter) -> None:
 
 def launch(page: gr.Blocks, **options):
     """Starts the page; see `gr.Blocks.launch`."""
-    sans, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]  # nothing to download
-    theme = gr.themes.Default(primary_hue="red", font=sans, font_mono=mono)
+    fonts = {"font": "system-ui", "font_mono": "ui-monospace"}  # nothing to download
+    theme = gr.themes.Default(primary_hue="red", **fonts)
     return page.launch(
         theme=theme, css=".drop .wrap { padding-top: 28px; }", js=PASTE_JS, footer_links=[],
         max_file_size=UPLOAD_LIMIT, state_session_capacity=SESSIONS, **options,

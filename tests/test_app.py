@@ -143,7 +143,7 @@ def test_photos_that_are_too_large_are_refused_by_their_header(network, tmp_path
 @pytest.mark.parametrize("logo, text", [("logo0.png", ""), (None, "a line")])
 def test_a_mark_is_drawn_searched_and_measured(network, logo_folder, photo, logo, text):
     logo = logo and str(logo_folder / logo)
-    marked, found, said, heat = app.look(network, logo, text, photo, 0.8, 0.5)
+    (marked, found), said, heat = app.look(network, logo, text, photo, 0.8, 0.5)
     before = np.array(Image.open(photo))
     assert marked.shape == found.shape == before.shape and said.startswith("Score **0.90**")
     assert 0.01 < (np.abs(marked.astype(int) - before) > 30).any(2).mean() < 0.5
