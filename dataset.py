@@ -17,6 +17,7 @@ counter-clockwise.
 import argparse
 import copy
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -328,7 +329,10 @@ def main() -> None:
     parser.add_argument("--before", metavar="FILE", help="an older grid, to show beside the new")
     parser.add_argument("--photos", metavar="DIR", help="by default scikit-image's sample photos")
     options = parser.parse_args()
-    write_grid(make_datasets(options.photos)[0], options.grid, options.before)
+    try:
+        write_grid(make_datasets(options.photos)[0], options.grid, options.before)
+    except (OSError, ValueError) as error:
+        sys.exit(f"dataset.py: {error}")
 
 
 if __name__ == "__main__":
