@@ -350,7 +350,7 @@ def test_each_photo_is_shown_once_before_any_is_shown_again(
 
 
 def test_photos_come_from_weighted_folders_and_lists(photo_folder, photos, fonts, tmp_path):
-    (tmp_path / "hard.txt").write_text(f"{photos[2].path}\n\n{photos[5].path}\n")
+    (tmp_path / "hard.txt").write_text(f"\ufeff{photos[2].path}\n\n{photos[5].path}\n", "utf-8")
     found = find_photos({str(photo_folder): 1, tmp_path / "hard.txt": 2.5})
     assert [photo.path for photo in found] == [p.path for p in [*photos, photos[2], photos[5]]]
     text = replace(SMALL, kinds={"text": 1})
