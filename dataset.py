@@ -5,7 +5,9 @@ a sample from these settings. `photos.draw_scene` applies those of the photo, `a
 others. To change the augmentation, change a default below or pass your own settings. To add a kind
 of mark, a layout, an effect, an edit or a blend mode, write a function, add it to its table (in
 samples/marks.py, layouts.py, photos.py or compositing.py), and give it a weight below. Add a kind
-that needs a logo, a seed or words to LOGO_KINDS, SEEDED_KINDS or text.WORDS, too.
+that needs a logo, a seed or words to LOGO_KINDS, SEEDED_KINDS or text.WORDS, too. A layout also
+needs an entry in `scales` and `rotations_deg`. An edit has no weight: it needs one in EDIT_BOUNDS
+and `edits`.
 
 `python dataset.py --grid new.png --before old.png` draws samples, so that you see a change.
 
@@ -17,6 +19,7 @@ counter-clockwise.
 import argparse
 import copy
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -149,6 +152,9 @@ class WatermarkSettings:
             if item.name in ("scales", "rotations_deg", "edits"):
                 merged = item.default_factory() | getattr(self, item.name)
                 object.__setattr__(self, item.name, merged)
+        for name in ("scales", "rotations_deg"):
+            if missing := LAYOUTS.keys() - getattr(self, name).keys():
+                raise ValueError(f"{name} has no {', '.join(missing)}; give low and high for it.")
 
     def layouts_of(self, kind: str) -> Weights:
         """Weights of the layouts of a kind."""
@@ -328,7 +334,10 @@ def main() -> None:
     parser.add_argument("--before", metavar="FILE", help="an older grid, to show beside the new")
     parser.add_argument("--photos", metavar="DIR", help="by default scikit-image's sample photos")
     options = parser.parse_args()
-    write_grid(make_datasets(options.photos)[0], options.grid, options.before)
+    try:
+        write_grid(make_datasets(options.photos)[0], options.grid, options.before)
+    except (OSError, ValueError) as error:
+        sys.exit(f"dataset.py: {error}")
 
 
 if __name__ == "__main__":

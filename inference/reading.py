@@ -51,21 +51,30 @@ def read_image(source) -> np.ndarray:
 
     Raises:
         FileNotFoundError: no file at that path.
-        ValueError: the file cannot be decoded, or the array is none of the above.
+        ValueError: the file cannot be decoded, or the source is none of the above.
     """
     is_path = isinstance(source, (str, os.PathLike))
     if is_path and not Path(source).is_file():
-        raise FileNotFoundError(f"No image file at {source}. Check the path.")
+        raise FileNotFoundError(
+            f"No image file at {source}. Give the path of one file on this machine."
+        )
     if not is_path and not isinstance(source, Image.Image):
-        return _array_to_rgb(np.asarray(source))
+        array = np.asarray(source)
+        if array.dtype.kind not in "biufc" or not array.ndim:
+            raise ValueError(
+                f"Got {type(source).__name__}. Give a path, a PIL image or an array, one at a time."
+            )
+        return _array_to_rgb(array)
     try:
         with open_photo(source) if is_path else nullcontext(source) as image:
             return _pil_to_rgb(image)
     except UnidentifiedImageError:
-        raise ValueError(f"{source} is not an image that Pillow can read.") from None
+        raise ValueError(
+            f"{source} is not an image that Pillow can read. Give one of {', '.join(FORMATS)}."
+        ) from None
     except DECODE_ERRORS as error:
         name = source if is_path else "The PIL image"
-        raise ValueError(f"{name} cannot be decoded: {error}.") from error
+        raise ValueError(f"{name} cannot be decoded: {str(error).rstrip('.')}.") from error
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -100,6 +109,8 @@ def upright_size(path) -> tuple[int, int]:
 
 
 def _pil_to_rgb(image: Image.Image) -> np.ndarray:
+    if 0 in image.size:
+        raise ValueError("it has no pixels")
     image = upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_wide_grey_to_uint8(np.nan_to_num(np.asarray(image))))

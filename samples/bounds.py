@@ -68,12 +68,12 @@ def names(table: Mapping, kind=(tuple, list)) -> Check:
 
 
 def each(table: Mapping, allowed: Check | None = None) -> Check:
-    """A mapping from names of a table to None or what is allowed, by default the table's own."""
+    """A mapping from names of a table to what is allowed, by default the table's own or None."""
 
     def check(name, value):
         names(table, Mapping)(name, value)
         for one, own in value.items():
-            if own is not None:
+            if allowed or own is not None:
                 (allowed or table[one])(f"{name}[{one!r}]", own)
 
     return check

@@ -153,5 +153,13 @@ def find_photos(sources=None) -> list[ImageFile]:
 def _images_of(source: Path) -> list[ImageFile]:
     if source.suffix != ".txt" or not source.is_file():
         return find_images(source)
-    lines = source.read_text("utf-8").splitlines()
-    return check_images([Path(line) for line in lines if line.strip()], where=f"listed in {source}")
+    return check_images([*map(Path, read_lines(source))], where=f"listed in {source}")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text that are not empty, without spaces at their ends."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text; save it as UTF-8.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

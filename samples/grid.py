@@ -7,21 +7,23 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import resize
 from torchvision.utils import make_grid
 
+from inference.reading import read_image
+
 COUNT, COLUMNS, CELL_PX = 36, 6, 192
 
 
 def write_grid(data: Dataset, path, before=None) -> None:
-    """Writes the first samples of a `dataset.WatermarkDataset` as one picture.
+    """Writes COUNT samples of a `dataset.WatermarkDataset`, of as many epochs as it takes.
 
     Args:
         path: of the picture, PNG or JPEG.
         before: an older grid. It is shown at the left, the new one at the right.
     """
-    images = torch.stack([data[0, i % len(data)]["image"] for i in range(COUNT)])
+    images = torch.stack([data[divmod(i, len(data))]["image"] for i in range(COUNT)])
     grid = make_grid(resize(images, [CELL_PX] * 2), COLUMNS, pad_value=255)
     grid = grid.permute(1, 2, 0).numpy()
     if before is not None:
-        old = np.asarray(Image.open(before))
+        old = read_image(before)
         if old.shape[0] != len(grid):
             raise ValueError(f"{before} is no grid. Draw one first: python dataset.py --grid FILE")
         grid = np.hstack([old[:, : grid.shape[1]], grid])

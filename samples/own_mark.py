@@ -5,10 +5,9 @@ font of the text (.ttf, .otf, .ttc). Without a font the text is written in DejaV
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from inference.reading import IMAGE_SUFFIXES
-from samples.files import ImageFile, list_paths, sort_out
+from samples.files import ImageFile, list_paths, read_lines, sort_out
 from samples.marks import check_logo
 from samples.text import FONT_SUFFIXES, Font, fonts_that_write, shipped_folder
 
@@ -45,7 +44,7 @@ def find_mark(folder) -> OwnMark:
     logos, bad = sort_out(list_paths(folder, IMAGE_SUFFIXES), check_logo)
     if bad:
         raise ValueError(f"{len(bad)} logos cannot be used: {'; '.join(bad)}.")
-    texts = tuple(line for path in list_paths(folder, (".txt",)) for line in _read_lines(path))
+    texts = tuple(line for path in list_paths(folder, (".txt",)) for line in read_lines(path))
     if len(texts) > MAX_TEXTS:
         raise ValueError(
             f"The .txt files in {folder} have {len(texts)} lines; each is a text mark, and at most "
@@ -59,11 +58,3 @@ def find_mark(folder) -> OwnMark:
     paths = list_paths(folder, FONT_SUFFIXES) or [shipped_folder() / DEFAULT_FONT]
     fonts = fonts_that_write("".join(texts), [Font(path, {}) for path in paths], "the mark")
     return OwnMark(logos, texts, fonts)
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text; save it as UTF-8.") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -159,7 +159,7 @@ EDITS = {  # (uint8 image, amount, rng) to the image; how much of each, `setting
     "levels": edit_levels, "sharpness": edit_sharpness, "noise": edit_noise, "bars": edit_bars,
     "collage": edit_collage,
 }  # fmt: skip
-EDIT_BOUNDS = dict(
+EDIT_BOUNDS = dict(  # of the amount of each
     contrast=rising(0, 100), gamma=rising(0.01, 100), brightness=rising(0, 100),
     levels=rising(2, 256), sharpness=rising(0, 100), noise=rising(0, 255), bars=rising(0, 0.5),
     collage=rising(0, 0.5),

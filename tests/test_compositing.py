@@ -7,6 +7,7 @@ from conftest import solid
 from dataset import WatermarkSettings
 from samples import IGNORE
 from samples.compositing import BLEND_MODES, VISIBLE_LEVELS, composite, honest_mask
+from samples.layouts import LAYOUTS
 from samples.loading import MIN_MARK_PIXELS, image_label
 
 # --- Settings -----------------------------------------------------------------------------------
@@ -38,6 +39,8 @@ NAN, INF = float("nan"), float("inf")
         ("kind_layouts", {"rune": {"inside": 1}}, "has no rune; choose from logo"),
         ("kind_layouts", {"text": {"spiral": 1}}, r"\['text'\] has no spiral"),
         ("kind_colors", {"text": {"warm": 0}}, r"\['text'\] is .*not all 0"),
+        ("kind_colors", {"text": None}, r"\['text'\] is None; give"),
+        ("scales", {"single": None}, r"\['single'\] is None; give low and high"),
         ("scales", 0.5, "is 0.5; give {name: value, ...}, names out of single"),
         ("scales", {"single": (1, 0.1)}, r"\['single'\] is \(1, 0.1\); give low and high"),
         ("edits", {"fog": (0, 1)}, "has no fog; choose from contrast, gamma"),
@@ -53,6 +56,15 @@ def test_impossible_settings_are_refused_in_one_sentence(name, value, reason):
     with pytest.raises(ValueError, match=f"^{name}.*{reason}") as error:
         WatermarkSettings(**{name: value})
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["scales", "rotations_deg"])
+def test_a_layout_of_your_own_needs_a_scale_and_an_angle(name, monkeypatch):
+    monkeypatch.setitem(LAYOUTS, "spiral", LAYOUTS["single"])
+    own = {"scales": {"spiral": (0.1, 0.3)}, "rotations_deg": {"spiral": (0, 0)}}
+    WatermarkSettings(**own)
+    with pytest.raises(ValueError, match=f"{name} has no spiral; give low and high for it"):
+        WatermarkSettings(**own | {name: {}})
 
 
 @pytest.mark.parametrize("name", ["scales", "rotations_deg"])

@@ -350,7 +350,7 @@ def test_each_photo_is_shown_once_before_any_is_shown_again(
 
 
 def test_photos_come_from_weighted_folders_and_lists(photo_folder, photos, fonts, tmp_path):
-    (tmp_path / "hard.txt").write_text(f"{photos[2].path}\n\n{photos[5].path}\n")
+    (tmp_path / "hard.txt").write_text(f"\ufeff{photos[2].path}\n\n{photos[5].path}\n", "utf-8")
     found = find_photos({str(photo_folder): 1, tmp_path / "hard.txt": 2.5})
     assert [photo.path for photo in found] == [p.path for p in [*photos, photos[2], photos[5]]]
     text = replace(SMALL, kinds={"text": 1})
@@ -406,10 +406,12 @@ def test_a_sound_file_is_not_opened_again_until_it_changes(tmp_path, monkeypatch
 
 
 def test_a_grid_shows_what_a_change_did(make_dataset, tmp_path):
-    write_grid(make_dataset(clean_probability=1), tmp_path / "old.png")
-    write_grid(make_dataset(clean_probability=0), tmp_path / "new.png", tmp_path / "old.png")
+    write_grid(make_dataset(6, clean_probability=1), tmp_path / "old.png")
+    write_grid(make_dataset(6, clean_probability=0), tmp_path / "new.png", tmp_path / "old.png")
     old, new = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("old", "new"))
     side = old.shape[1]
+    first, second, *_ = np.split(old[2:], 6)
+    assert not np.array_equal(first, second)  # another epoch
     assert new.shape[1] == 2 * side and np.array_equal(new[:, :side], old)
     assert not np.array_equal(new[:, -side:], old)
     Image.new("RGB", (9, 9)).save(tmp_path / "other.png")

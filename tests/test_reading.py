@@ -72,6 +72,19 @@ def test_arrays_of_other_dtypes_or_ranges_are_refused(array, found):
         read_image(array)
 
 
+@pytest.mark.parametrize("other", [None, b"abc", 5, {}, ["a.jpg", "b.jpg"], np.array([[None]])])
+def test_what_is_no_image_at_all_is_named(other):
+    with pytest.raises(
+        ValueError, match=f"Got {type(other).__name__}.*Give a path, a PIL image or"
+    ):
+        read_image(other)
+
+
+def test_an_image_without_pixels_is_refused():
+    with pytest.raises(ValueError, match=r"PIL image.*no pixels"):
+        read_image(Image.new("RGB", (0, 3)))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"])
 def test_pil_images_of_every_mode_are_read(mode):
     result = read_image(Image.new(mode, (5, 3)))
