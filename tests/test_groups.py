@@ -10,7 +10,6 @@ from conftest import paint_photo
 from PIL import Image
 from test_pooling import lay, mark, paint_scene  # noqa: F401
 
-import segment
 from batch.files import UsageError
 from batch.run import Options, segment_files
 
@@ -83,15 +82,6 @@ def test_a_group_that_no_longer_shares_a_mark_loses_its_consensus(folder):
     assert "192 x 144: 4 images that share no mark as far as can be told" in str(summary)
 
 
-def test_a_consensus_of_a_group_that_is_no_more_goes_too(folder):
-    go("out", together=True)
-    assert Path("out/consensus-192x144.png").exists()
-    for i in range(10):
-        (folder / f"{i}.png").unlink()
-    go("out", together=True)
-    assert not Path("out/consensus-192x144.png").exists()
-
-
 def test_an_image_named_like_a_consensus_is_refused(folder):
     shutil.copy(folder / "0.png", folder / "consensus-192x144.png")
     with pytest.raises(UsageError, match=r"is the name of two outputs: rename .*consensus-192x144"):
@@ -107,9 +97,3 @@ def test_turned_tiffs_have_the_size_that_they_are_read_with(folder):
     for i in range(3):
         record = read("out")[f"t{i}"]
         assert (record["width"], record["height"], record["error"]) == (40, 60, None)
-
-
-def test_command_line_has_the_option(folder, capsys):
-    assert segment.main(["in", "--output", "out", "--together", "--device", "cpu"]) == 1
-    printed = capsys.readouterr().out
-    assert "8 of them share a mark" in printed and "failed: in/damaged.png" in printed
