@@ -25,6 +25,15 @@ def test_logo_is_cropped_premultiplied_and_made_opaque(tmp_path):
     assert not stamp[0, 1].any() and not stamp[1, 0].any()
 
 
+def test_colour_hidden_under_full_transparency_stays_hidden(tmp_path):
+    rgba = np.full((40, 40, 4), (255, 0, 0, 0))  # red that nobody sees
+    rgba[10:30, 10:30] = (90, 90, 90, 255)
+    rgba[20] = (255, 0, 0, 0)
+    save_logo(tmp_path / "hidden.png", rgba)
+    stamp = load_logo(tmp_path / "hidden.png")
+    assert np.array_equal(stamp[..., 0], stamp[..., 1])
+
+
 @pytest.mark.parametrize("mode", ["P", "LA", "RGBA"])
 def test_every_mode_with_transparency_is_a_logo_and_opaque_files_are_left_out(tmp_path, mode):
     logo = Image.new(mode, (8, 6), 0)
