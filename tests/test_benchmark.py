@@ -45,11 +45,3 @@ def test_a_folder_is_timed_without_the_start(run, monkeypatch):
     monkeypatch.setattr(benchmark, "run_command", lambda *_: next(seconds))
     monkeypatch.setattr(benchmark, "find_spec", lambda name: None)  # no Ray
     assert run("scan")[0] == {"segment.py, start 2.0 s": 4.0}
-
-
-def test_wrong_options_are_explained(run, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        run("training", "--workers", "0")
-    assert "--workers is 0; give a number above 0." in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="No folder at nowhere"):
-        benchmark.main(["samples", "--photos", "nowhere"])

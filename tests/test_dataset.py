@@ -18,7 +18,7 @@ from samples.compositing import BLEND_MODES, VISIBLE_LEVELS
 from samples.files import find_photos
 from samples.grid import write_grid
 from samples.layouts import LAYOUTS
-from samples.loading import MIN_MARK_PIXELS, FreshSampler, image_label, make_loader
+from samples.loading import MIN_MARK_PIXELS, image_label, make_loader
 from samples.marks import COLORS, EFFECTS, LOGO_KINDS, MARKS
 from samples.photos import crop_photo
 from samples.text import glyph_names
@@ -106,13 +106,6 @@ def test_the_usual_look_is_white_plain_and_half_transparent(make_dataset):
         assert all(low <= mark.opacity <= high for mark in marks)
 
 
-def test_the_highest_opacity_can_be_asked_for_more_often(make_dataset):
-    look = dict(clean_probability=0.0, opacity_range=(0.2, 0.6), usual_look_probability=0.0)
-    for probability, low, high in ((0, 0, 0), (0.5, 0.3, 0.7), (1, 1, 1)):
-        data = make_dataset(100, **look, highest_opacity_probability=probability)
-        assert low <= np.mean([mark.opacity == 0.6 for mark in marks_of(data)]) <= high
-
-
 def test_labels_can_follow_the_coverage_alone(make_dataset):
     loose = make_dataset(ignore_undecidable=False)
     for index in range(6):
@@ -132,13 +125,6 @@ def test_marks_can_be_enlarged_all_at_once(make_dataset):
         marks_of(make_dataset(20, clean_probability=0, mark_scale=scale)) for scale in (1.0, 1.5)
     )
     assert [mark.scale for mark in large] == pytest.approx([1.5 * mark.scale for mark in plain])
-
-
-def test_only_plain_logos_are_stretched_far(make_dataset):
-    ranges = dict(stretch_range=(0.8, 1.25), logo_stretch_range=(2.0, 4.0))
-    for mark in marks_of(make_dataset(length=100, clean_probability=0.0, **ranges)):
-        low, high = ranges["logo_stretch_range" if mark.kind == "logo" else "stretch_range"]
-        assert low <= mark.stretch <= high
 
 
 def test_texts_of_the_settings_replace_random_words(make_dataset):
@@ -176,15 +162,11 @@ def test_a_sample_depends_on_seed_epoch_and_index_alone(make_dataset):
 def test_datasets_without_photos_or_needed_logos_are_refused(photos, logos, fonts):
     with pytest.raises(ValueError, match="Got 0 photos"):
         WatermarkDataset([], logos, fonts=fonts)
-    with pytest.raises(ValueError, match="0 logos"):
-        WatermarkDataset(photos, [], fonts=fonts)
     text_only = replace(SMALL, kinds={"text": 1}, clean_probability=0.0)
     data = WatermarkDataset(photos, [], text_only, fonts=fonts)
     assert data[0]["mask"].any() and len(data) == len(photos)  # by default
-    for length, marks_per_crop in ((12, 0), (0, 3)):
-        message = f"length {length}, marks_per_crop {marks_per_crop}; use 1 or more"
-        with pytest.raises(ValueError, match=message):
-            WatermarkDataset(photos, logos, SMALL, length, 0, fonts, marks_per_crop)
+    with pytest.raises(ValueError, match="length 12, marks_per_crop 0; use 1 or more"):
+        WatermarkDataset(photos, logos, SMALL, 12, 0, fonts, 0)
 
 
 def test_texts_are_written_by_fonts_that_can(photos, logos, fonts):
@@ -215,61 +197,11 @@ def test_training_is_fresh_each_epoch_and_validation_is_complete_and_the_same(ma
     assert all(torch.equal(one["image"], other["image"]) for one, other in zip(val, val))
 
 
-@pytest.fixture
-def be_process(monkeypatch):
-    """Pretends that this is one of several processes."""
-
-    def pretend(rank, processes):
-        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
-        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: processes)
-
-    return pretend
-
-
-@pytest.mark.parametrize("length, together, each", [(10, 1, 5), (16, 2, 8), (19, 2, 8), (15, 2, 6)])
-def test_processes_share_crops_out_whole(be_process, length, together, each):
-    taken = []
-    for rank in range(2):
-        be_process(rank, 2)
-        sampler = FreshSampler(length, together)
-        indices = [index for _, index in sampler]
-        assert len(indices) == len(sampler) == each
-        starts = indices[::together]
-        assert indices == [start + i for start in starts for i in range(together)]
-        assert all(start % together == 0 for start in starts)
-        taken += indices
-    assert sorted(taken) == list(range(2 * each))
-
-
-@pytest.mark.parametrize("length, processes", [(7, 1), (6, 3), (7, 3), (1, 4)])
-def test_processes_validate_each_sample_once(make_dataset, be_process, length, processes):
-    """All have equally many batches; what fills them up has no weight."""
-    data, seen, batches = make_dataset(length=length), [], set()
-    for rank in range(processes):
-        be_process(rank, processes)
-        loader = make_loader(data, 2)
-        batches.add(len(list(loader)))
-        for image, mask, label in (s for b in loader for s in zip(*b.values())):
-            if (mask != IGNORE).any():
-                seen.append(image.numpy().tobytes())
-            else:
-                assert label == IGNORE
-    assert len(batches) == 1
-    assert sorted(seen) == sorted(images_of(data, range(length)))
-
-
-def test_too_few_samples_for_a_batch_are_refused(make_dataset, photos, logos, fonts, be_process):
+def test_too_few_samples_for_a_batch_are_refused(photos, logos, fonts):
     data = WatermarkDataset(photos, logos, None, 5, 0, fonts, marks_per_crop=2)
     assert len(make_loader(data, 4, train=True)) == 1
     with pytest.raises(ValueError, match=r"5 training samples, 2 for each crop, do not fill one"):
         make_loader(data, 5, train=True)
-    be_process(0, 3)
-    with pytest.raises(ValueError, match="10 training samples, 1 for each crop, do not fill"):
-        make_loader(make_dataset(length=10), 4, train=True)
-
-
-# --- Several marks on one crop ------------------------------------------------------------------
 
 
 def test_neighbours_share_the_crop_and_have_marks_of_their_own(photos, logos, fonts):
@@ -302,14 +234,6 @@ def test_train_and_val_share_no_photo_no_logo_and_no_mark(photo_folder, logo_fol
         assert not {file.sha256 for file in one} & {file.sha256 for file in other}
     centers = [{mark.center for mark in marks_of(data)} for data in (train, val)]
     assert not set.intersection(*centers)
-
-
-def test_training_repeats_crops_and_validation_does_not(photo_folder, logo_folder):
-    folders = dict(logos=logo_folder, held_out=None, marks_per_crop=2, val_fraction=0.3)
-    both = make_datasets([photo_folder, photo_folder], **folders)
-    assert [data.marks_per_crop for data in both] == [2, 1]
-    for several, one in zip(both, make_datasets(photo_folder, **folders)):
-        assert [p.path for p in several.photos] == [p.path for p in one.photos] * 2
 
 
 def test_validation_does_not_follow_the_settings(photo_folder, logo_folder):

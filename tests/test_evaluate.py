@@ -126,16 +126,6 @@ def test_slices_are_made_of_their_own_photos(logos, photo_folder, tmp_path, caps
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    ["", "measure --count 0", "measure --slices nothing", "quantize --photos a --logos b"],
-)
-def test_wrong_usage_is_refused(wrong, capsys):
-    with pytest.raises(SystemExit) as stop:
-        evaluate.main(wrong.split())
-    assert stop.value.code == 2 and "error: " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
     "wrong, message",
     [
         ("--photos x", "Give --photos and --logos, or --images and --masks"),

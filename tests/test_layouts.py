@@ -56,14 +56,6 @@ def test_centre_lies_exactly_in_the_middle_and_lower_right_near_that_corner(alph
         assert alpha.sum() == alpha[48:, 48:].sum() == pytest.approx(255 * 60, rel=0.02)
 
 
-def test_rotation_is_counter_clockwise(alpha_of):
-    stamp = solid(4, 8)
-    stamp[:, 4:] = 100  # the right half is fainter
-    expected = box((16, 16), (4, 8), (6, 10), 100) + box((16, 16), (8, 12), (6, 10))
-    alpha = alpha_of("single", stamp, (16, 16), rotation_deg=90.0)
-    assert np.abs(alpha - expected).max() <= 2  # what was right points up
-
-
 @pytest.mark.parametrize("x, columns, half", [(0, (0, 10), (0, 32)), (1, (54, 64), (32, 64))])
 @pytest.mark.parametrize("y, rows, part", [(0, (0, 6), (0, 32)), (1, (58, 64), (32, 64))])
 def test_corner_lies_in_the_corner(alpha_of, x, columns, half, y, rows, part):
@@ -88,36 +80,6 @@ def test_turned_marks_near_the_edge_lie_whole_on_the_image(alpha_of, layout, rot
         assert length == pytest.approx(abs(30 * along(turn)) + abs(4 * thick(turn)), abs=2.5)
 
 
-@pytest.mark.parametrize("x, columns", [(0.1, (0, 6)), (0.9, (58, 64))])
-@pytest.mark.parametrize("y, head_first", [(0.2, True), (0.8, False)])
-def test_a_mark_at_an_edge_runs_along_it(alpha_of, x, columns, y, head_first):
-    stamp = solid(4, 30)
-    stamp[:, :20] = 100  # its end is stronger than its beginning
-    alpha = alpha_of("edge", stamp, center=(x, y))
-    assert not (alpha * (1 - box(SHAPE, (0, 64), columns, 1))).any()
-    rows, strong = np.flatnonzero(alpha.any(axis=1)), np.flatnonzero(alpha.max(axis=1) == 255)
-    assert len(rows) in (30, 31) and abs(rows.mean() - 15 - y * 34) < 1
-    assert (strong.mean() < rows.mean()) == head_first
-
-
-@pytest.mark.parametrize("y, top", [(0.1, 0), (0.9, 57), (0.5, 28)])
-@pytest.mark.parametrize("level, opposite", [(255, 0), (0, 255), (100, 255)])
-def test_band_is_an_opaque_strip_of_the_opposite_brightness(make_mark, y, top, level, opposite):
-    layer = LAYOUTS["band"](solid(5, 20, (level,) * 3), make_mark(center=(0.5, y)), SHAPE)
-    assert np.array_equal(layer[..., 3], box(SHAPE, (top, top + 7), (0, SIZE)))  # 5 px and room
-    expected = np.full((7, SIZE), opposite)
-    expected[1:6, 22:42] = level
-    assert np.array_equal(layer[top : top + 7, :, 0], expected)
-
-
-@pytest.mark.parametrize("center_x, rising", [(0.2, True), (0.8, False)])
-def test_diagonal_spans_from_corner_to_corner(alpha_of, center_x, rising):
-    alpha = alpha_of("diagonal", solid(6, round(SIZE * 2**0.5)), center=(center_x, 0.5))
-    alpha = alpha[::-1] if rising else alpha
-    assert np.diagonal(alpha)[2:-2].min() == 255
-    assert not alpha[:24, 40:].any() and not alpha[40:, :24].any()
-
-
 @pytest.mark.parametrize("center", [(0.0, 0.0), (0.3, 0.9)])
 def test_grid_repeats_and_brick_shifts_every_other_row_by_half(alpha_of, center):
     stamp = solid(4, 10)
@@ -128,14 +90,6 @@ def test_grid_repeats_and_brick_shifts_every_other_row_by_half(alpha_of, center)
     assert np.abs(brick[:, 12:] - brick[:, :-12]).max() <= 2
     assert np.abs(brick[6:] - brick[:-6]).max() > 100
     assert np.abs(brick[6:, 6:] - brick[:-6, :-6]).max() <= 2
-
-
-def test_lattice_joins_the_copies_by_thin_lines(alpha_of):
-    mark = dict(center=(0.0, 0.0), gap=1.0)
-    lattice, copies = (alpha_of(name, solid(4, 8), **mark) for name in ("lattice", "brick"))
-    parts = [cv2.connectedComponents((a > 80).astype(np.uint8))[0] - 1 for a in (copies, lattice)]
-    assert parts[0] > 10 and parts[1] == 1
-    assert (lattice >= copies).all() and (lattice > 127).mean() < 0.45
 
 
 @pytest.mark.parametrize("layout", ["grid", "brick", "lattice"])

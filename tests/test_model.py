@@ -1,6 +1,5 @@
 """The network, its losses and metrics, and its files."""
 
-import copy
 import json
 import math
 
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 
 from inference import devices
-from inference.network import DepthwiseConv, SegmentationNetwork, make_encoder, normalisation
+from inference.network import SegmentationNetwork
 from model import (
     CLEAN_LIMIT,
     WatermarkSegmenter,
@@ -27,10 +26,9 @@ from samples.loading import make_loader
 # --- Forward ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("height, width", [(32, 32), (64, 96)])
-def test_forward_gives_a_logit_for_each_pixel_and_image(tiny_model, height, width):
-    logits, score_logit = tiny_model(torch.rand(2, 3, height, width))
-    assert (logits.shape, logits.dtype) == ((2, 1, height, width), torch.float32)
+def test_forward_gives_a_logit_for_each_pixel_and_image(tiny_model):
+    logits, score_logit = tiny_model(torch.rand(2, 3, 64, 96))
+    assert (logits.shape, logits.dtype) == ((2, 1, 64, 96), torch.float32)
     assert (score_logit.shape, score_logit.dtype) == ((2,), torch.float32)
     assert logits.std() > 0
 
@@ -40,12 +38,6 @@ def test_forward_names_the_shape_it_refuses(tiny_model, shape):
     with pytest.raises(ValueError, match=r"Got a batch of shape .*multiples of 32") as error:
         tiny_model(torch.zeros(shape))
     assert str(shape) in str(error.value)
-
-
-def test_bytes_and_floats_agree(tiny_model):
-    image = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
-    for one, other in zip(tiny_model(image), tiny_model(image.float() / 255)):
-        assert torch.allclose(one, other, atol=1e-4)
 
 
 def test_normalisation_is_stored_with_the_weights_and_used(make_model, tmp_path):
@@ -62,77 +54,13 @@ def test_normalisation_is_stored_with_the_weights_and_used(make_model, tmp_path)
     assert torch.allclose(shifted(image + 0.3)[0], model(image)[0], atol=1e-3)
 
 
-def test_a_cell_gives_the_logits_of_its_four_pixels(make_model):
-    network = make_model().network.eval()
-    torch.nn.init.zeros_(network.mask_head.weight)
-    with torch.no_grad():
-        network.mask_head.bias.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-        logits = network(torch.zeros(1, 3, 32, 64))[0][0, 0]
-    assert logits.shape == (32, 64)
-    assert logits.view(16, 2, 32, 2).permute(0, 2, 1, 3).reshape(-1, 4).unique(dim=0).tolist() == [
-        [1, 2, 3, 4]
-    ]
-
-
-def test_one_marked_patch_is_enough_for_a_high_score(make_model):
-    head = make_model().network.score_head
-    logits = torch.full((3, 1, 64, 64), -20.0)
-    logits[1, :, 8:16, 40:48] = 20  # one patch; none in the first image, all of the third
-    logits[2] = 20
-    none, patch, everywhere = head(logits, torch.zeros(3, head.context.in_features, 2, 2)).tolist()
-    assert patch > none + 1
-    assert patch == pytest.approx(everywhere)
-
-
-@pytest.mark.parametrize(
-    "encoder, mean",
-    [
-        ("timm-tf_efficientnet_lite0", (0.5, 0.5, 0.5)),
-        ("tu-mobilenetv3_small_050", (0.485, 0.456, 0.406)),
-        ("resnet18", (0.485, 0.456, 0.406)),
-        ("mit_b0", (0.485, 0.456, 0.406)),
-    ],
-)
-def test_normalisation_is_that_of_timm_or_imagenet(encoder, mean):
-    assert tuple(normalisation(encoder)[0]) == mean
-
-
-@pytest.mark.parametrize(
-    "bridge, decoder",
-    [(0, (8, 8, 8, 8)), (8, (8, 8, 8)), (8, (8, 8, 8, 8, 8)), (8, (8, 8, 8, -1)), (8.5, (8,) * 4)],
-)
-def test_widths_that_make_no_network_are_refused(bridge, decoder):
-    with pytest.raises(ValueError, match=r"bridge_channels is .*whole numbers above 0, 4 for the"):
-        SegmentationNetwork(TINY["encoder"], bridge, decoder)
-
-
-def test_layers_that_no_output_needs_are_not_trained(make_model):
+def test_layers_that_no_output_needs_are_not_trained():
     network = SegmentationNetwork("timm-tf_efficientnet_lite0", 8, (8, 8, 8, 8)).train()
-    network.freeze_unused()
-    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
-    assert frozen == {"encoder.conv_head.weight", "encoder.bn2.weight", "encoder.bn2.bias"}
+    for _ in range(2):  # and in a second training
+        network.freeze_unused()
+        frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+        assert frozen == {"encoder.conv_head.weight", "encoder.bn2.weight", "encoder.bn2.bias"}
     assert network.training
-    network.freeze_unused()  # a second training
-    assert frozen == {name for name, p in network.named_parameters() if not p.requires_grad}
-    network = make_model().network
-    network.freeze_unused()
-    assert all(parameter.requires_grad for parameter in network.parameters())
-
-
-@pytest.mark.parametrize("name", ["timm-tf_efficientnet_lite0", "mobilenet_v2"])
-def test_depthwise_convolutions_compute_in_fp32_under_the_cpus_autocast(name):
-    encoder = copy.deepcopy(make_encoder(name))
-    convs = [m for m in encoder.modules() if isinstance(m, torch.nn.Conv2d) and m.groups > 1]
-    assert len(convs) > 10 and {type(conv) for conv in convs} == {DepthwiseConv}
-    conv, image = convs[0], torch.rand(2, convs[0].in_channels, 16, 16).bfloat16()
-    exact = super(DepthwiseConv, conv).forward(image.float())
-    with torch.autocast("cpu", torch.bfloat16):
-        training, evaluating = conv.train()(image), conv.eval()(image)
-        rounded = copy.deepcopy(conv).bfloat16()(image)
-    for answer in (training, evaluating):
-        assert answer.dtype == torch.bfloat16 and torch.equal(answer, exact.bfloat16())
-    assert torch.equal(conv(image.float()), exact)
-    assert rounded.dtype == torch.bfloat16 and not torch.equal(rounded, training)
 
 
 @pytest.mark.parametrize(
@@ -201,15 +129,6 @@ def test_clean_images_join_the_loss_by_their_weight():
     assert strict - plain == pytest.approx(0.3 * share / (share + CLEAN_LIMIT) / 2, abs=1e-4)
 
 
-def test_ignored_pixels_and_labels_have_no_effect_on_the_losses():
-    mask = torch.tensor([0, 1, IGNORE]).repeat(12).view(1, 1, 6, 6)
-    logits = torch.randn(1, 1, 6, 6, requires_grad=True)
-    changed = torch.where(mask == IGNORE, -5 * logits, logits)
-    assert segmentation_loss(logits, mask).item() == segmentation_loss(changed, mask).item()
-    segmentation_loss(logits, mask).backward()
-    assert not logits.grad[mask == IGNORE].any() and logits.grad[mask != IGNORE].all()
-
-
 # --- Validation metrics -------------------------------------------------------------------------
 
 
@@ -265,96 +184,68 @@ def test_validation_metrics_do_not_depend_on_the_batches(make_model, make_datase
 # --- Saving and loading -------------------------------------------------------------------------
 
 
-@pytest.fixture
-def saved(tiny_model, tmp_path):
-    tiny_model.save(tmp_path / "weights")
-    return tmp_path / "weights"
-
-
-def test_a_loaded_model_gives_equal_outputs(tiny_model, saved):
-    loaded, image = WatermarkSegmenter.load(saved), torch.rand(2, 3, 64, 32)
+def test_a_loaded_model_gives_equal_outputs(tiny_model, weights):
+    loaded, image = WatermarkSegmenter.load(weights), torch.rand(2, 3, 64, 32)
     assert not loaded.training
     assert all(torch.equal(*pair) for pair in zip(loaded(image), tiny_model(image)))
 
 
-def test_save_replaces_an_older_model(make_model, saved):
-    model = make_model().eval()
-    torch.nn.init.zeros_(model.network.mask_head.weight)
-    model.save(saved)
-    image = torch.rand(1, 3, 32, 32)
-    assert torch.equal(WatermarkSegmenter.load(saved)(image)[0], model(image)[0])
-    assert {path.name for path in saved.iterdir()} == {"config.json", "model.safetensors"}
-
-
-def test_half_precision_halves_the_file_and_keeps_the_outputs(tiny_model, saved, tmp_path):
+def test_half_precision_halves_the_file_and_keeps_the_outputs(tiny_model, weights, tmp_path):
     tiny_model.save(tmp_path / "half", half=True)
-    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "half", saved)]
-    assert sizes[0] == pytest.approx(sizes[1] / 2, rel=0.1)
+    half, whole = (f / "model.safetensors" for f in (tmp_path / "half", weights))
+    assert half.stat().st_size == pytest.approx(whole.stat().st_size / 2, rel=0.1)
     loaded, image = WatermarkSegmenter.load(tmp_path / "half"), torch.rand(1, 3, 64, 64)
     assert loaded(image)[0].dtype == torch.float32
     assert torch.allclose(loaded(image)[0].sigmoid(), tiny_model(image)[0].sigmoid(), atol=0.01)
 
 
-def test_training_settings_can_be_given_on_loading(saved):
-    assert WatermarkSegmenter.load(saved, learning_rate=0.5).hparams.learning_rate == 0.5
-
-
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_missing_files_are_named(saved, name):
-    (saved / name).unlink()
+def test_missing_files_are_named(weights, name):
+    (weights / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"No {name} in .*WatermarkSegmenter.save"):
-        WatermarkSegmenter.load(saved)
+        WatermarkSegmenter.load(weights)
 
 
 @pytest.mark.parametrize(
     "content, reason",
     [
         (b'{"format": "waterm', "JSONDecodeError"),
-        (b"\xff\xfe\x00", "UnicodeDecodeError"),
-        (b"[]", "format"),
         (b'{"model_type": "unet"}', "format"),
         (b'{"format": "watermark-segmentation", "version": 2}', "segmentation, version 2"),
     ],
 )
-def test_damaged_and_foreign_configs_are_refused(saved, content, reason):
-    (saved / "config.json").write_bytes(content)
+def test_damaged_and_foreign_configs_are_refused(weights, content, reason):
+    (weights / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match=f"config.json cannot be used .*{reason}"):
-        WatermarkSegmenter.load(saved)
+        WatermarkSegmenter.load(weights)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [dict(encoder="nonsense"), dict(decoder_channels=[8, 8]), dict(encoder=None)],
-    ids=["encoder", "channels", "missing"],
-)
-def test_configs_that_name_no_network_are_refused(saved, change):
-    config = json.loads((saved / "config.json").read_text()) | change
-    config = {key: value for key, value in config.items() if value is not None}
-    (saved / "config.json").write_text(json.dumps(config))
+@pytest.mark.parametrize("change", [dict(encoder="nonsense"), dict(decoder_channels=[8, 8])])
+def test_configs_that_name_no_network_are_refused(weights, change):
+    config = json.loads((weights / "config.json").read_text()) | change
+    (weights / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"config\.json"):
-        WatermarkSegmenter.load(saved)
+        WatermarkSegmenter.load(weights)
 
 
-@pytest.mark.parametrize("share", [0, 0.5, 0.999])
-def test_truncated_weights_are_refused(saved, share):
-    path = saved / "model.safetensors"
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+def test_truncated_weights_are_refused(weights):
+    path = weights / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match="is damaged or no safetensors file"):
-        WatermarkSegmenter.load(saved)
+        WatermarkSegmenter.load(weights)
 
 
-def test_weights_of_another_network_are_refused(saved, make_model):
-    make_model(decoder_channels=(16, 8, 8, 8)).save(saved.parent / "other")
-    (saved.parent / "other" / "model.safetensors").replace(saved / "model.safetensors")
+def test_weights_of_another_network_are_refused(weights, make_model):
+    make_model(decoder_channels=(16, 8, 8, 8)).save(weights.parent / "other")
+    (weights.parent / "other" / "model.safetensors").replace(weights / "model.safetensors")
     with pytest.raises(
         ValueError, match="does not hold the weights of the network in config"
     ) as no:
-        WatermarkSegmenter.load(saved)
+        WatermarkSegmenter.load(weights)
     assert "size mismatch for " in str(no.value) and len(str(no.value)) < 400
 
 
-@pytest.mark.parametrize("setting", ["learning_rate", "decay_steps", "clean_weight"])
-@pytest.mark.parametrize("value", [-0.1, float("nan")])
+@pytest.mark.parametrize("setting, value", [("learning_rate", -0.1), ("decay_steps", math.nan)])
 def test_weights_and_rates_below_0_are_refused(make_model, setting, value):
     with pytest.raises(ValueError, match=f"{setting} is {value}; give 0 or more"):
         make_model(**{setting: value})
@@ -363,30 +254,20 @@ def test_weights_and_rates_below_0_are_refused(make_model, setting, value):
 # --- Encoder weights ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def other_encoder():
+def test_encoder_weights_are_read_from_a_file_exactly(make_model, tmp_path):
     torch.manual_seed(7)
-    return smp.encoders.get_encoder(TINY["encoder"], weights=None)
-
-
-def test_encoder_weights_are_read_from_a_file_exactly(make_model, other_encoder, tmp_path):
+    other_encoder = smp.encoders.get_encoder(TINY["encoder"], weights=None)
     save_file(other_encoder.state_dict(), tmp_path / "encoder.safetensors")
     model = make_model(encoder_weights=str(tmp_path / "encoder.safetensors"))
     loaded = model.network.encoder.state_dict()
     assert loaded.keys() == other_encoder.state_dict().keys()
     for name, value in other_encoder.state_dict().items():
         assert torch.equal(loaded[name], value), name
-
-
-def test_imagenet_weights_are_the_ones_that_smp_gives(make_model, other_encoder, monkeypatch):
-    real = smp.encoders.get_encoder
-
-    def get_encoder(name, weights=None, **options):
-        return other_encoder if weights == "imagenet" else real(name, weights=weights, **options)
-
-    monkeypatch.setattr(smp.encoders, "get_encoder", get_encoder)
-    loaded = make_model(encoder_weights="imagenet").network.encoder.state_dict()
-    assert all(torch.equal(loaded[name], v) for name, v in other_encoder.state_dict().items())
+    with pytest.raises(FileNotFoundError, match=r'nowhere.*"imagenet".*\.safetensors.*None'):
+        make_model(encoder_weights=str(tmp_path / "nowhere.safetensors"))
+    save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="does not hold the weights of the encoder tu-mobilenetv3"):
+        make_model(encoder_weights=str(tmp_path / "other.safetensors"))
 
 
 def test_unreachable_imagenet_weights_name_the_other_choices(make_model, monkeypatch):
@@ -400,17 +281,3 @@ def test_unreachable_imagenet_weights_name_the_other_choices(make_model, monkeyp
     monkeypatch.setattr(smp.encoders, "get_encoder", get_encoder)
     with pytest.raises(ConnectionError, match=r"path to the encoder's .safetensors file, or None"):
         make_model(encoder_weights="imagenet")
-
-
-def test_missing_encoder_weights_name_the_choices(make_model, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'nowhere.*"imagenet".*\.safetensors.*None'):
-        make_model(encoder_weights=str(tmp_path / "nowhere.safetensors"))
-
-
-def test_wrong_encoder_weights_are_refused(make_model, tmp_path):
-    save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="does not hold the weights of the encoder tu-mobilenetv3"):
-        make_model(encoder_weights=str(tmp_path / "other.safetensors"))
-    (tmp_path / "text.safetensors").write_text("no weights")
-    with pytest.raises(ValueError, match="damaged or no safetensors file"):
-        make_model(encoder_weights=str(tmp_path / "text.safetensors"))

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset import WatermarkDataset, WatermarkSettings, make_datasets
+from dataset import WatermarkSettings, make_datasets
 from samples import IGNORE
 from samples.marks import load_logo
-from samples.mixing import MixedDataset, PairDataset, mix_in
+from samples.mixing import PairDataset, mix_in
 from samples.own_mark import find_mark
 from samples.pairs import find_pairs
 from samples.splits import make_manifest
@@ -87,9 +87,6 @@ def test_missing_folders_and_opaque_logos_are_explained(mark_folder):
         find_mark(mark_folder)
 
 
-# --- Pairs --------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def pair_folders(tmp_path):
     """Four photos of 40 x 60 px, each with a white box painted into its mask."""
@@ -135,24 +132,6 @@ def test_pairs_that_do_not_match_are_explained(pair_folders):
         find_pairs(images, masks)
 
 
-# --- Mixing -------------------------------------------------------------------------------------
-
-
-def test_parts_are_mixed_by_weight_and_the_same_way_each_time(make_dataset):
-    parts = [(make_dataset(400, clean_probability=p), weight) for p, weight in ((1, 3), (0, 1))]
-    data = MixedDataset(parts, length=400, seed=5, general=parts[1][0])
-
-    def picks(epoch):
-        return [data.stages((epoch, i))["coverage"].any() for i in range(100)]
-
-    assert 10 < sum(picks(2)) < 45
-    assert picks(2) == picks(2) != picks(3)
-    assert [bool(data[2, i]["general"]) for i in range(20)] == picks(2)[:20]
-    for index in (-1, 400, (1, 400)):
-        with pytest.raises(IndexError, match=r"out of range 0\.\.399"):
-            data[index]
-
-
 def test_training_mixes_and_validation_has_only_what_is_new(
     make_dataset, mark_folder, pair_folders
 ):
@@ -176,12 +155,9 @@ def test_validation_photos_are_not_doubly_exposed(make_dataset, mark_folder):
     assert not any(val.datasets[0].params(index).exposure for index in range(8))
 
 
-def test_impossible_mixtures_are_refused(make_dataset, photos, logos, fonts, mark_folder):
+def test_impossible_mixtures_are_refused(make_dataset, mark_folder):
     general, mark = (make_dataset(), make_dataset()), find_mark(mark_folder)
     with pytest.raises(ValueError, match="Own samples have 32 px, general ones 64 px"):
         mix_in(general, 0.5, mark, settings=SMALL)
     with pytest.raises(ValueError, match="own_share is 0; it must lie above 0"):
         mix_in(general, 0, mark)
-    shared = WatermarkDataset(photos, logos, SMALL, 8, 0, fonts, marks_per_crop=2)
-    with pytest.raises(ValueError, match="give a marks_per_crop of 1"):
-        mix_in((shared, shared), 0.5, mark)

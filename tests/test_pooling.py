@@ -9,9 +9,6 @@ from conftest import paint_photo
 
 from dataset import add_watermark
 from evaluation.metrics import score_mask
-from inference import pooling
-from inference.details import agreement, confidence_of, detail_of, mean_of, without
-from inference.maps import logit
 from inference.pooling import segment_together
 from model import WatermarkSegmenter
 from samples.drawing import SampleParams
@@ -94,11 +91,6 @@ def test_images_that_share_nothing_are_taken_alone(segmenter, count):
         assert np.array_equal(own.mask, segmenter.segment(image).mask)
 
 
-def test_copies_of_one_scene_share_no_mark(segmenter, samples):
-    (group,), _ = segment_together(segmenter, [samples[0]["image"]] * 4)
-    assert group.shared is None
-
-
 def test_copies_of_a_photo_without_the_mark_do_not_agree_on_one(segmenter, samples):
     """However often a clean photo is among them: what its copies share is the scene."""
     clean = paint_scene(50)
@@ -139,53 +131,6 @@ def test_images_of_other_sizes_make_groups_of_their_own(tiny_model, samples):
     groups, found = segment_together(tiny_model, images)
     assert [(g.size, g.numbers) for g in groups] == [((192, 144), (0, 2, 3)), ((192, 100), (1,))]
     assert [f.mask.shape for f in found] == [image.shape[:2] for image in images]
-
-
-def test_of_many_images_some_are_pooled_and_all_are_compared(segmenter, samples, monkeypatch):
-    monkeypatch.setattr(pooling, "MAX_POOLED", 8)
-    (group,), _ = segment_together(segmenter, [sample["image"] for sample in samples])
-    assert len(group.confidences) == 10 and min(group.confidences) > 0.75
-
-
-def test_an_image_can_be_removed_from_a_mean():
-    details = [detail_of(paint_scene(seed)) for seed in range(3)]
-    rest, two = without(mean_of(details), details[2]), mean_of(details[:2])
-    assert np.allclose(rest.values, two.values, atol=1e-3)
-    assert np.allclose(rest.weight, two.weight, atol=1e-5)
-
-
-def test_flat_image_has_no_detail_and_full_weight():
-    detail = detail_of(np.full((40, 60, 3), 77, np.uint8))
-    assert not detail.values.any() and np.allclose(detail.weight, 1)
-
-
-def test_agreement_is_high_in_place_and_low_elsewhere(mark):
-    strong = replace(mark, opacity=0.8)
-    one, other = (detail_of(lay(strong, paint_scene(seed))["image"]) for seed in (0, 1))
-    mask = lay(strong, paint_scene(0))["mask"] == 1
-    moved = replace(other, values=np.roll(other.values, 30, 0), weight=np.roll(other.weight, 30, 0))
-    assert agreement(one, other, mask) > 5
-    assert agreement(one, moved, np.roll(mask, 30, 0)) < 2.5
-
-
-def test_a_second_mark_that_only_one_image_carries_stays():
-    shared = pooling.SharedMark(np.float32([[0.9, 0.0, 0.0]]), None, 0.99, None, None)
-    own = np.float32([[0.1, 0.995, 0.6]])  # sure of the second pixel, not of the third
-    assert (shared.evidence(logit(own)) >= 0).tolist() == [[True, True, False]]
-
-
-def test_confidence_by_hand():
-    assert confidence_of(0) == confidence_of(-3) == pytest.approx(1 / (1 + 20 * 0.39894228))
-    assert confidence_of(2) == pytest.approx(1 / (1 + 20 * 0.05399097))
-    assert confidence_of(20) == pytest.approx(1)
-
-
-def test_images_are_left_untouched_and_results_repeat(segmenter, samples):
-    images = [sample["image"].copy() for sample in samples[:4]]
-    _, one = segment_together(segmenter, images)
-    _, other = segment_together(segmenter, images)
-    assert all(np.array_equal(a.probability, b.probability) for a, b in zip(one, other))
-    assert all(np.array_equal(i, s["image"]) for i, s in zip(images, samples))
 
 
 def test_wrong_inputs_are_explained(tiny_model, tmp_path):

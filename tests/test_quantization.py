@@ -1,7 +1,6 @@
 """The network in 8-bit integers: who makes it, which weights it belongs to, what it answers."""
 
 import shutil
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,13 +56,6 @@ def test_integers_answer_nearly_as_floats_do():
     assert not np.allclose(found.probability, photo.probability, atol=1e-3)
 
 
-def test_each_backend_has_a_name_of_its_own(quantized):
-    backends = [load_segmenter(quantized, "cpu", name) for name in (INT8, "openvino")]
-    backends.append(load_segmenter(backend=INT8))  # of the same weights, by other samples
-    assert len({segmenter.fingerprint() for segmenter in backends}) == 3
-    assert "int8" in backends[0].fingerprint()
-
-
 def test_weights_without_a_quantized_network_are_refused(tmp_path):
     for name in (CONFIG, WEIGHTS):
         shutil.copy(SHIPPED_WEIGHTS / name, tmp_path)
@@ -90,11 +82,3 @@ def test_the_rows_of_a_scan_depend_on_it(quantized, tmp_path):
     shutil.copytree(quantized, tmp_path, dirs_exist_ok=True)
     (tmp_path / "int8.bin").write_bytes(b"another")
     assert weights_digest(str(tmp_path)) != weights_digest(str(quantized))
-
-
-def test_gpus_and_a_missing_package_are_said(quantized, monkeypatch):
-    with pytest.raises(ValueError, match="openvino-int8 runs on the cpu, not on 'cuda'"):
-        load_segmenter(quantized, "cuda", INT8)
-    monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(ValueError, match="pip install openvino nncf"):
-        quantization.quantize(quantized, (None, None, None), 8, 0)

@@ -1,6 +1,5 @@
 """Reading, finding and splitting image files."""
 
-import shutil
 import warnings
 
 import numpy as np
@@ -21,9 +20,6 @@ def test_postscript_is_no_image_whatever_its_name(tmp_path, monkeypatch):
     for read in (read_image, upright_size):
         with pytest.raises((ValueError, UnidentifiedImageError), match=r"photo\.jpg"):
             read(tmp_path / "photo.jpg")
-
-
-# --- read_image: arrays and PIL images ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -47,13 +43,7 @@ def test_arrays_become_rgb_over_white(array, rgb):
     assert result.tolist() == rgb
 
 
-def test_read_image_returns_a_copy():
-    array = np.zeros((2, 2, 3), np.uint8)
-    read_image(array)[:] = 9
-    assert not array.any()
-
-
-@pytest.mark.parametrize("shape", [(3, 8, 12), (1, 8, 12, 3), (7,), (8, 0)])
+@pytest.mark.parametrize("shape", [(3, 8, 12), (8, 0)])
 def test_arrays_of_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"shape \(.*move channels last"):
         read_image(np.zeros(shape, np.uint8))
@@ -61,11 +51,7 @@ def test_arrays_of_other_shapes_are_refused(shape):
 
 @pytest.mark.parametrize(
     "array, found",
-    [
-        (np.full((2, 2), 255.0), "float64 from 255.0"),
-        (np.full((2, 2), np.nan), "float64 from nan"),
-        (np.full((2, 2), 7, np.int64), "int64 from 7 to 7"),
-    ],
+    [(np.full((2, 2), 255.0), "float64 from 255.0"), (np.ones((2, 2), int), "int64 from 1 to 1")],
 )
 def test_arrays_of_other_dtypes_or_ranges_are_refused(array, found):
     with pytest.raises(ValueError, match=f"{found}.*Give bool, uint8, uint16, or float"):
@@ -85,12 +71,6 @@ def test_an_image_without_pixels_is_refused():
         read_image(Image.new("RGB", (0, 3)))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16"])
-def test_pil_images_of_every_mode_are_read(mode):
-    result = read_image(Image.new(mode, (5, 3)))
-    assert (result.shape, result.dtype) == ((3, 5, 3), np.uint8)
-
-
 @pytest.mark.parametrize(
     "grey, expected",
     [
@@ -107,14 +87,11 @@ def test_wide_grey_files_keep_their_brightness(tmp_path, grey, expected):
     assert read_image(tmp_path / "grey.tif")[0, :, 0].tolist() == expected
 
 
-# --- read_image: files --------------------------------------------------------------------------
-
-
-def test_odd_files_become_rgb(odd_image):
-    path, expected = odd_image
-    result = read_image(path)
-    assert (result.shape, result.dtype) == (expected.shape, np.uint8)
-    assert np.abs(result.astype(int) - expected).max() <= 2  # JPEG rounds
+def test_odd_files_become_rgb(odd_images):
+    for path, expected in odd_images:
+        result = read_image(path)
+        assert (result.shape, result.dtype) == (expected.shape, np.uint8), path
+        assert np.abs(result.astype(int) - expected).max() <= 2, path  # JPEG rounds
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -145,28 +122,18 @@ def test_bad_and_missing_files_are_refused_by_name(bad_file):
         read_image("nowhere.jpg")
 
 
-# --- find_images --------------------------------------------------------------------------------
-
-
-def test_find_images_searches_below_and_sorts(tmp_path):
-    for folder in ("sub", ".thumbnails"):
-        (tmp_path / folder).mkdir()
-    for name in ("z.PNG", "sub/a.jpg", "b.webp", "notes.txt", ".hidden.png", ".thumbnails/z.png"):
+def test_find_images_searches_below_and_names_all_bad_files_in_one_warning(tmp_path):
+    for name in ("z.PNG", "sub/a.jpg", ".hidden.png", ".thumbnails/z.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
-    names = [str(file.path.relative_to(tmp_path)) for file in find_images(tmp_path)]
-    assert names == ["b.webp", "sub/a.jpg", "z.PNG"]
-
-
-def test_find_images_names_all_bad_files_in_one_warning(tmp_path, photo_folder):
-    shutil.copy(photo_folder / "0.jpg", tmp_path / "good.jpg")
     for name, content in BAD_FILES.items():
         (tmp_path / name).write_bytes(content())
     with pytest.warns(UserWarning) as caught:
         files = find_images(tmp_path)
-    assert [file.path.name for file in files] == ["good.jpg"]
+    assert [str(file.path.relative_to(tmp_path)) for file in files] == ["sub/a.jpg", "z.PNG"]
     assert len(caught) == 1
     message = str(caught[0].message)
-    assert "3 of 4" in message
+    assert "3 of 5" in message
     assert all(name in message for name in BAD_FILES)
     assert "empty file" in message and "not an image" in message and "truncated" in message
 
@@ -214,14 +181,6 @@ def test_missing_and_empty_folders_are_told_apart(tmp_path):
         find_images(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"No usable image below .*\.jpg.* found none"):
         find_images(tmp_path)
-
-
-def test_a_folder_of_bad_files_tells_why(bad_file):
-    with pytest.raises(FileNotFoundError, match=f"left out .*{bad_file.name}"):
-        find_images(bad_file.parent)
-
-
-# --- Photos to start with -----------------------------------------------------------------------
 
 
 def test_sample_photos_without_scikit_image_say_what_to_do(monkeypatch):

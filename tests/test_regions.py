@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from inference.maps import logit
-from inference.regions import LOWERED, NO_REGION, REGION_WEIGHT, lower_weak_regions, region_evidence
+from inference.regions import lower_weak_regions
 from inference.segmenter import refine
 
 STRONG, WEAK, FAIR = 0.99, 0.6, 0.85
@@ -18,20 +17,6 @@ def map_of(*levels) -> np.ndarray:
         height, width = [(30, 4), (10, 12), (4, 28)][number]
         probability[5 : 5 + height, 30 * number + 2 : 30 * number + 2 + width] = level
     return probability
-
-
-def test_only_what_is_weak_beside_a_certain_region_is_lowered():
-    probability = map_of(STRONG, WEAK, FAIR)
-    probability[10, 40] = 0.7  # the weak region's peak
-    before = probability.copy()
-    lowered = lower_weak_regions(probability)
-    assert np.array_equal(probability, before) and lowered.dtype == np.float32
-    weak = probability == np.float32(WEAK)
-    assert lowered[10, 40] == pytest.approx(LOWERED)
-    assert lowered[weak] == pytest.approx(WEAK * LOWERED / 0.7)
-    near = cv2.dilate(weak.view(np.uint8), np.ones((17, 17))).view(bool)
-    assert np.array_equal(lowered[~near], probability[~near])
-    assert np.array_equal(refine(probability, 0.5)[0], lowered)
 
 
 def test_a_weak_region_falls_with_its_rim():
@@ -55,12 +40,6 @@ def test_without_both_kinds_nothing_is_lowered(levels):
     assert lower_weak_regions(probability) is probability
 
 
-def test_a_single_bright_pixel_is_not_the_strongest_region():
-    probability = map_of(FAIR, WEAK)
-    probability[35, 95] = STRONG
-    assert lower_weak_regions(probability) is probability
-
-
 def test_copies_of_a_tiled_mark_are_not_lowered():
     probability = np.full((200, 200), 0.02, np.float32)
     for row in range(10, 200, 60):
@@ -68,17 +47,6 @@ def test_copies_of_a_tiled_mark_are_not_lowered():
             probability[row : row + 12, column : column + 20] = STRONG
     probability[70:82, 70:90] = WEAK
     assert lower_weak_regions(probability)[75, 80] < 0.5 < refine(probability, 0.5)[0][75, 80]
-
-
-def test_letters_of_a_word_are_one_region_and_specks_are_none():
-    assert region_evidence(map_of()) == REGION_WEIGHT * NO_REGION
-    word = map_of()
-    for number, level in enumerate((FAIR, STRONG, FAIR)):
-        word[10:30, 10 + 12 * number : 16 + 12 * number] = level
-    evidence = REGION_WEIGHT * logit(np.array([FAIR, STRONG, FAIR])).mean()
-    assert region_evidence(word) == pytest.approx(evidence, abs=1e-4)
-    word[35:38, 90:95] = 0.999  # 15 pixels
-    assert region_evidence(word) == pytest.approx(evidence, abs=1e-4)
 
 
 def test_the_score_follows_the_strongest_region():

@@ -44,18 +44,6 @@ def marked_photo(seed: int, height: int, width: int) -> np.ndarray:
     return photo
 
 
-# --- Choosing -----------------------------------------------------------------------------------
-
-
-def test_without_openvino_torch_computes(folder):
-    segmenter = load_segmenter(folder, "cpu")
-    assert isinstance(segmenter, TorchSegmenter) and segmenter.one_core_each
-    photo = marked_photo(0, 90, 120)
-    found, expected = segmenter.segment(photo), WatermarkSegmenter.load(folder).segment(photo)
-    assert np.allclose(found.probability, expected.probability, atol=1e-4)
-    assert found.score == pytest.approx(expected.score, abs=1e-4)
-
-
 @needs_openvino
 def test_openvino_is_chosen_on_the_cpu_and_torch_on_request_and_on_a_gpu(
     openvino, folder, monkeypatch
@@ -81,8 +69,6 @@ def test_what_cannot_run_is_refused(folder, arguments, message):
     with pytest.raises(ValueError, match=message):
         load_segmenter(folder, **arguments)
 
-
-# --- Masks --------------------------------------------------------------------------------------
 
 LIMITS = dict(threshold=0.2, min_score=0)  # so that the shipped weights find something
 
@@ -116,9 +102,6 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(openvino):
         with openvino.predicting(threads) as predict:
             for (probability, score), (one, other) in zip(predict(views), expected):
                 assert np.array_equal(probability, one) and score == other
-
-
-# --- The file beside the weights ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -217,9 +200,6 @@ def test_a_segmenter_that_another_thread_frees_leaves_signals_working(openvino, 
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, "caught"), done.stderr
-
-
-# --- Start-up -----------------------------------------------------------------------------------
 
 
 @needs_openvino

@@ -24,11 +24,11 @@ import scan as command
 from batch import scan as pipeline
 from batch import segment_files, shards
 from batch.files import UsageError
-from batch.look import BYTES_AT_ONCE, open_image, predict_by_size, runs
+from batch.look import BYTES_AT_ONCE
 from batch.scan import ScanOptions, ShardScanner, rows_name, scan_shard
 from batch.shards import SourceError, find_shards, open_folder
 from inference.runtime import load_segmenter
-from inference.segmenter import NATIVE_PX, Segmenter, predict_any_size
+from inference.segmenter import NATIVE_PX, Segmenter
 
 ROOT = Path(__file__).parents[1]
 SHARD = {"shard": "00.tar", "stamp": "as it is"}
@@ -134,7 +134,8 @@ def test_a_tar_becomes_a_row_for_each_sample(source, tmp_path, go):
 
 
 @pytest.mark.parametrize("struct", [False, True])
-def test_a_parquet_file_keeps_its_columns(tmp_path, struct, go):
+def test_a_parquet_file_keeps_its_columns(tmp_path, struct, go, monkeypatch):
+    monkeypatch.setattr(shards, "FLUSH_BYTES", 1)  # kept rows are written in portions
     images = [png(51), None, png(204)]
     if struct:
         paths = ["x.png", "y.png", None]
@@ -250,15 +251,6 @@ def test_kept_archives_read_back(tmp_path, kind, go):
     assert members(tmp_path / "out/kept/00.tar") == {"a.png": data}
 
 
-def test_kept_rows_that_end_with_a_full_portion(tmp_path, monkeypatch, go):
-    """Kept rows are written in portions; nothing may be left for the last one."""
-    monkeypatch.setattr("batch.shards.FLUSH_BYTES", 1)
-    parquet.write_table(pa.table({"image": [png(51)] * 20}), tmp_path / "00.parquet")
-    go(tmp_path / "00.parquet", tmp_path / "out", keep_below=0.5)
-    assert parquet.read_table(tmp_path / "out/kept/00.parquet").num_rows == 20
-    assert len(rows(tmp_path / "out")) == 20
-
-
 def test_a_broken_parquet_file_leaves_nothing(tmp_path, go):
     path = tmp_path / "in/00.parquet"
     path.parent.mkdir()
@@ -303,12 +295,6 @@ def test_whatever_is_wrong_with_a_shard_costs_that_shard(
     assert not left_in(tmp_path / "out")
 
 
-def test_a_device_that_is_not_there_ends_the_scan(scanner, monkeypatch):
-    monkeypatch.setattr(pipeline, "load_segmenter", load_segmenter)
-    scanner.options = ScanOptions(device="gpu")
-    assert scanner(SHARD)["stops"].startswith("No device 'gpu' here")
-
-
 def test_an_output_that_takes_no_file_is_told_and_left_clean(scanner, tmp_path):
     resource = pytest.importorskip("resource")  # no file may grow above a limit: errno EFBIG
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -321,38 +307,16 @@ def test_an_output_that_takes_no_file_is_told_and_left_clean(scanner, tmp_path):
     assert not left_in(tmp_path / "out")
 
 
-# --- How photos reach the network --------------------------------------------------------------
-
-
-def test_photos_that_are_looked_at_together_get_what_each_gets_alone():
-    shapes = [(2, 4), (3, 3), (2, 4), (1, NATIVE_PX + 100), (3, 3), (1, 1200)]
-    photos = [np.zeros((*shape, 3), np.uint8) for shape in shapes]
-    for i, photo in enumerate(photos):
-        photo[..., 0] = 40 * i
-        photo[:, 0, 0] += 4  # left is not right
-    with Colourful().predicting() as predict:
-        for photo, (found, score) in zip(photos, predict_by_size(predict, False, photos)):
-            alone, score_alone = predict_any_size(predict, photo)
-            assert np.array_equal(found, alone) and score == score_alone
-
-
-def test_a_gpu_sees_several_photos_of_a_folder_at_once(tmp_path):
+def test_a_gpu_sees_several_photos_at_once_and_answers_as_for_each_alone(tmp_path):
     (tmp_path / "in").mkdir()
     for number in range(8):
-        (tmp_path / "in" / f"{number}.png").write_bytes(png(51))
+        width = NATIVE_PX + 100 if number == 7 else 4 + number % 2
+        (tmp_path / "in" / f"{number}.png").write_bytes(png(30 * number, width))
     gpu = Colourful()
-    segment_files([tmp_path / "in"], tmp_path / "out", segmenter=gpu)
-    assert gpu.calls == [8 * 4]  # a small photo has four views
-
-
-def test_what_is_in_hand_together_is_limited():
-    assert [*runs([8, 8, 1, 17, 0, 1], lambda weight: weight, 16)] == [[8, 8], [1], [17], [0, 1]]
-
-
-def test_a_photo_above_pillows_limit_says_what_opens_it(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ValueError, match=r"\(400 pixels\) .* segment.py --allow-huge opens it"):
-        open_image(png(0, 20, 20))
+    found = segment_files([tmp_path / "in"], tmp_path / "out", segmenter=gpu).records
+    assert gpu.calls[0] == 7 * 4  # a small photo has four views
+    alone = [Colourful().segment(record["path"]).score for record in found]
+    assert [record["score"] for record in found] == pytest.approx(alone, abs=1e-6)
 
 
 # --- The command -------------------------------------------------------------------------------
@@ -415,29 +379,20 @@ def test_a_second_call_does_what_is_left_and_tells_all(source, tmp_path, handed_
 def test_a_shard_that_changed_is_scanned_again(tmp_path, handed_out, capsys):
     for name in ("in/01", "in/02", "elsewhere"):
         write_tar(tmp_path / f"{name}.tar", {"a.png": png(51)})
+    parquet.write_table(pa.table({"image": [png(51)]}), tmp_path / "in/03.parquet")
     (tmp_path / "in/00.tar").symlink_to("../elsewhere.tar")
     given = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--keep-below", "0.5"]
     assert command.main(given) == 0
     write_tar(tmp_path / "elsewhere.tar", {"a.png": png(102)})  # of the same size
     (tmp_path / "in/01.tar").write_bytes(b"")
+    (tmp_path / "in/03.parquet").write_bytes(b"PAR1 no table")
     assert command.main(given) == 1
-    assert handed_out == [["00.tar", "01.tar", "02.tar"], ["00.tar", "01.tar"]]
+    assert handed_out[1] == ["00.tar", "01.tar", "03.parquet"]
+    assert not [*tmp_path.glob("out/*/03*")]  # what can no longer be read has no rows
     assert [row["score"] for row in rows(tmp_path / "out")] == [0.4]
     assert members(tmp_path / "out/kept/00.tar") == {"a.png": png(102)}
-    assert "2 shards changed since they were scanned: scanned again" in capsys.readouterr().out
-    assert command.main(given) == 1 and len(handed_out) == 2  # what is done is done
-
-
-def test_rows_of_a_shard_that_can_no_longer_be_read_go(tmp_path, handed_out, capsys):
-    path = tmp_path / "in/00.parquet"
-    path.parent.mkdir()
-    parquet.write_table(pa.table({"image": [png(51)]}), path)
-    given = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--keep-below", "0.5"]
-    assert command.main(given) == 0
-    path.write_bytes(b"PAR1 no table")
-    assert command.main(given) == 1
-    assert "failed: 00.parquet: cannot be read" in capsys.readouterr().out
-    assert not [path for path in left_in(tmp_path / "out") if path.suffix == ".parquet"]
+    assert "3 shards changed since they were scanned: scanned again" in capsys.readouterr().out
+    assert command.main(given) == 1 and handed_out[2:] == [["03.parquet"]]  # what is done is done
 
 
 def test_folders_of_two_schemes_are_two_folders(source, tmp_path):
@@ -448,19 +403,6 @@ def test_folders_of_two_schemes_are_two_folders(source, tmp_path):
     pipeline.begin(output, manifests[0])
     with pytest.raises(UsageError, match="of other photos, weights or options"):
         pipeline.begin(output, manifests[1])
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (dict(threshold=2), "threshold 2"), (dict(keep_below=1.5), "keep_below is 1.5"),
-        (dict(actors=0), "actors is 0"), (dict(gpus_per_actor=0), "gpus_per_actor is 0"),
-        (dict(backend="x"), "backend is 'x'"),
-    ],
-)  # fmt: skip
-def test_options_out_of_range_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        ScanOptions(**options)
 
 
 # --- With Ray ----------------------------------------------------------------------------------
@@ -489,13 +431,6 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory, tiny_model):
-    folder = tmp_path_factory.mktemp("weights")
-    tiny_model.save(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Path:
     """Shards with photos of two sizes, and in the fourth one a broken photo."""
     folder = tmp_path_factory.mktemp("many")
@@ -513,10 +448,11 @@ def many(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(many, weights, tmp_path_factory) -> dict[str, list[dict]]:
+def undisturbed(many, tiny_weights, tmp_path_factory) -> dict[str, list[dict]]:
     """Name to rows, made in this process."""
     output = tmp_path_factory.mktemp("undisturbed")
-    segmenter, (folder, shards) = load_segmenter(weights, "cpu", BACKEND), find_shards(str(many))
+    segmenter = load_segmenter(tiny_weights, "cpu", BACKEND)
+    folder, shards = find_shards(str(many))
     options = ScanOptions(min_score=0, keep_below=0.9)
     for shard in shards.items():
         scan_shard(*shard, folder, open_folder(str(output)), segmenter, 1, options)
@@ -528,8 +464,8 @@ def all_rows(output) -> dict[str, list[dict]]:
     return {path.stem: parquet.read_table(path).to_pylist() for path in paths}
 
 
-def arguments(many, output, weights) -> list[str]:
-    given = [many, "--output", output, "--weights", weights, "--min-score", 0, "--actors", 2]
+def arguments(many, output, tiny_weights) -> list[str]:
+    given = [many, "--output", output, "--weights", tiny_weights, "--min-score", 0, "--actors", 2]
     given += ["--keep-below", 0.9, "--device", "cpu", "--backend", BACKEND]
     return [*map(str, given)]
 
@@ -552,11 +488,11 @@ def kill_one_actor(output, killed: list) -> None:
 
 @NEEDS_RAY
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds actors in Linux's /proc")
-def test_a_killed_worker_costs_nothing(many, weights, undisturbed, cluster, tmp_path, capsys):
+def test_a_killed_worker_costs_nothing(many, tiny_weights, undisturbed, cluster, tmp_path, capsys):
     killed = []
     killer = threading.Thread(target=kill_one_actor, args=(tmp_path, killed))
     killer.start()
-    assert command.main(arguments(many, tmp_path, weights)) == 1  # one photo is broken
+    assert command.main(arguments(many, tmp_path, tiny_weights)) == 1  # one photo is broken
     killer.join()
     assert killed and killed[0] < SHARDS, "it ended before a worker could be killed"
     assert all_rows(tmp_path) == undisturbed
@@ -567,8 +503,8 @@ def test_a_killed_worker_costs_nothing(many, weights, undisturbed, cluster, tmp_
 
 
 @NEEDS_RAY
-def test_a_killed_scan_goes_on(many, weights, undisturbed, cluster, tmp_path, capsys):
-    given = [*arguments(many, ".", weights), "--address", cluster]
+def test_a_killed_scan_goes_on(many, tiny_weights, undisturbed, cluster, tmp_path, capsys):
+    given = [*arguments(many, ".", tiny_weights), "--address", cluster]
     run = subprocess.Popen(
         [sys.executable, str(ROOT / "scan.py"), *given],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
@@ -579,7 +515,7 @@ def test_a_killed_scan_goes_on(many, weights, undisturbed, cluster, tmp_path, ca
     left = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").glob("*.parquet")}
     assert len(left) < SHARDS
     for _ in range(2):  # and once all is done; the broken photo is still told
-        assert command.main(arguments(many, tmp_path, weights)) == 1
+        assert command.main(arguments(many, tmp_path, tiny_weights)) == 1
         assert all_rows(tmp_path) == undisturbed
         assert all(path.stat().st_mtime_ns == changed for path, changed in left.items())
         printed = capsys.readouterr().out

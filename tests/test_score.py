@@ -9,9 +9,7 @@ import torch
 
 import evaluate
 from dataset import make_datasets
-from evaluation.score import collect_features, fit_linear, fit_platt
-from inference.maps import logit
-from inference.regions import region_evidence
+from evaluation.score import fit_linear, fit_platt
 from model import WatermarkSegmenter
 from samples.splits import make_manifest, read_manifest, write_manifest
 
@@ -22,31 +20,6 @@ def test_fit_finds_scale_and_shift_and_leaves_what_is_fixed():
     label = rng.random(len(logits)) < 1 / (1 + np.exp(-(0.5 * logits + fixed)))
     scale, shift = fit_platt(logits, fixed, label)
     assert scale == pytest.approx(0.5, abs=0.03) and shift == pytest.approx(0, abs=0.05)
-
-
-def test_fit_weighs_both_kinds_alike():
-    logits = np.tile([1.0, 1.0, 1.0, -1.0] + [1.0, -1.0], 1000)
-    label = np.tile([True] * 4 + [False] * 2, 1000)
-    # At logit 1: 3/4 of the marked, 1/2 of the clean; at -1: 1/4 and 1/2.
-    scale, shift = fit_platt(logits, np.zeros_like(logits), label)
-    assert scale + shift == pytest.approx(np.log(0.75 / 0.5), abs=5e-3)
-    assert -scale + shift == pytest.approx(np.log(0.25 / 0.5), abs=5e-3)
-
-
-def test_fit_stays_finite_where_the_scores_separate_both_kinds():
-    scale, shift = fit_platt(np.array([-3.0, -2.0, 2.0, 3.0]), np.zeros(4), np.arange(4) > 1)
-    assert 0 < scale < 2 and abs(shift) < 1e-3
-
-
-def test_rescaled_score_and_same_mask(make_model):
-    model, image = make_model(), np.full((40, 50, 3), 120, np.uint8)
-    before = model.segment(image)
-    model.network.score_head.rescale(0.5, 0.25)
-    after = model.segment(image)
-    region = region_evidence(before.probability)
-    expected = 0.5 * (logit(np.float64(before.score)) - region) + 0.25 + region
-    assert logit(np.float64(after.score)) == pytest.approx(expected, abs=1e-4)
-    assert np.array_equal(before.probability, after.probability)
 
 
 @pytest.fixture
@@ -76,9 +49,6 @@ def test_calibrate_rewrites_the_weights(
         command("calibrate", "--count", "1")
 
 
-# --- Fitted on whole photos --------------------------------------------------------------------
-
-
 def test_a_linear_fit_finds_what_the_logit_lacks():
     generator = torch.Generator().manual_seed(0)
     maxima = torch.randn(20_000, 3, generator=generator) * torch.tensor([1.0, 10.0, 0.0]) + 5
@@ -91,19 +61,6 @@ def test_a_linear_fit_finds_what_the_logit_lacks():
     assert scale == pytest.approx(0.5, abs=0.05)
     assert shift == pytest.approx(-5 * weights[1].item(), abs=0.05)
     assert after < before - 0.05
-
-
-def test_features_are_what_the_score_of_each_view_is_made_of(make_model):
-    model, rng = make_model(), np.random.default_rng(0)
-    torch.nn.init.normal_(model.network.score_head.context.weight)
-    small, large = (rng.integers(0, 256, (side, 64, 3), np.uint8) for side in (600, 90))
-    photos = [(small, 1), (large, 255), (large, 0)]
-    maxima, logits, label = collect_features(model, photos)
-    assert label.tolist() == [1] * 3 + [0] * 4  # views; the undecidable photo has none
-    of_maxima = torch.linspace(-1, 1, maxima.shape[1])
-    model.network.score_head.rescale(0.5, 0.25, of_maxima)
-    after = collect_features(model, photos)[1]
-    assert torch.allclose(after, 0.5 * logits + 0.25 + maxima @ of_maxima, atol=1e-4)
 
 
 def test_fit_score_changes_the_score_alone(command, tmp_path, capsys):

@@ -5,7 +5,7 @@ import pytest
 
 from inference import segmenter as tiling
 from inference.maps import reduced, resized
-from inference.segmenter import decide, pooled_score, predict_any_size
+from inference.segmenter import decide, predict_any_size
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +35,6 @@ def network(whole=0.0, tiles=None, scores=(0.0, 0.0)):
 
 def noise(height, width):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (30, 64)])
-def test_an_image_that_fits_is_seen_as_it_is_and_once(shape):
-    predict, seen = network(whole=0.25, scores=(0.4, 1))
-    probability, score = predict_any_size(predict, noise(*shape), fast=True)
-    assert seen == [shape] and np.all(probability == 0.25)
-    assert score == tiling.refine(probability, 0.4)[1]
 
 
 def test_fast_a_large_image_is_seen_once_and_reduced():
@@ -79,27 +71,8 @@ def test_a_mark_across_the_frame_is_found_where_no_tile_shows_it():
     assert np.allclose(probability, 0.198 / (0.198 + 0.008))
 
 
-@pytest.mark.parametrize("whole, merged", [(0.8, 0.5), (0.5, 0.2), (0.0, 0.02), (1.0, 1.0)])
-def test_a_reduced_view_must_be_certain(whole, merged):
-    for shape in ((100, 150), (8, 300)):  # also with a level between
-        values = iter([whole, whole])
-
-        def predict(views, values=values):
-            return [(np.full(v.shape[:2], next(values, 0.02), np.float32), 0.0) for v in views]
-
-        assert np.allclose(predict_any_size(predict, noise(*shape))[0], merged)
-
-
 def test_a_small_mark_is_found_where_the_whole_frame_does_not_show_it():
     rgb = np.zeros((150, 200, 3), np.uint8)
     rgb[140:148, 190:197] = 255
     mask = decide(*predict_any_size(network(scores=(0, 0.9))[0], rgb), 0.5, 0, 0.3).mask
     assert np.array_equal(mask, rgb[..., 0] == 255)
-
-
-def test_pooled_score_by_hand():
-    assert pooled_score(0.5, [[0.5, 0.5]]) == pytest.approx(0.5)
-    assert pooled_score(0, [[0.9, 0, 0]]) == pytest.approx(0.6)  # odds 9 / 6
-    assert pooled_score(0.8, [[0], [0]]) == pytest.approx(2 / 3)  # odds 4 / 2
-    assert pooled_score(0, [[0, 0], [0.8, 0]]) == pytest.approx(1 / 3)  # odds 4 / 8
-    assert 0.999 < pooled_score(1.0, [[1.0]]) <= 1

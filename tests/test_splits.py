@@ -8,11 +8,9 @@ import pytest
 
 from samples.files import find_images
 from samples.splits import (
-    check_disjoint,
     leave_out,
     make_manifest,
     merge_manifests,
-    pick_listed,
     read_manifest,
     split_by_hash,
     write_manifest,
@@ -55,9 +53,6 @@ def test_impossible_splits_are_refused(photos):
         split_by_hash([photos[0], photos[0]], 0.2, "logos")
 
 
-# --- Manifests ----------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def manifest_of(tmp_path):
     def write(**files):
@@ -81,31 +76,6 @@ def test_listed_files_are_left_out_and_counted(photos, logos, manifest_of, capsy
     assert "3 photos, 0 logos" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"All 8 photos are held out .*manifest\.json"):
         leave_out({"photos": photos}, manifest_of(photos=photos))
-
-
-def test_listed_files_are_picked_in_the_lists_order(photos):
-    listed = make_manifest(photos=photos)["photos"]
-    picked = pick_listed(photos, listed[:3], "photos")
-    assert [file.sha256[:16] for file in picked] == listed[:3]
-    with pytest.raises(FileNotFoundError, match="6 of the manifest's 8 photos are not in"):
-        pick_listed(photos[:2], listed, "photos")
-
-
-def test_hashes_as_sha256sum_prints_them_are_understood(photos, manifest_of):
-    path = manifest_of()
-    content = json.loads(path.read_text()) | {"photos": [photos[0].sha256.upper()]}
-    path.write_text(json.dumps(content))
-    assert leave_out({"photos": photos}, path)["photos"] == photos[1:]
-    path.write_text(json.dumps(content | {"photos": [photos[0].sha256[:8]]}))
-    with pytest.raises(ValueError, match="16 or more hexadecimal digits"):
-        read_manifest(path)
-
-
-def test_files_trained_on_cannot_be_tested_with(photos, logos):
-    train = make_manifest(photos=photos[:5], logos=logos)
-    check_disjoint(make_manifest(photos=photos[5:]), train, "weights")
-    with pytest.raises(ValueError, match="2 of 5 photos to test with were trained on, by weights"):
-        check_disjoint(make_manifest(photos=photos[3:]), train, "weights")
 
 
 @pytest.mark.parametrize(

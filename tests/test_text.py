@@ -2,7 +2,6 @@
 
 import random
 import shutil
-from pathlib import Path
 
 import pytest
 from fontTools.ttLib import TTFont
@@ -10,7 +9,6 @@ from fontTools.ttLib import TTFont
 from samples.text import (
     LATIN,
     TEXTS,
-    Font,
     draw_ai_label,
     draw_date_id,
     draw_text,
@@ -72,18 +70,11 @@ def test_a_font_with_an_endless_space_is_passed_over(tmp_path, all_fonts):
 
 def test_texts_use_only_letters_of_the_font_and_follow_the_seed(all_fonts):
     for font in all_fonts:
-        covered = set("".join(font.letters.values())) | set(" \n")
-        texts, again = ([draw_text(font, random.Random(s)) for s in range(20)] for _ in range(2))
-        assert texts == again and len(set(texts)) > 15
-        assert all(text.strip() and set(text) <= covered for text in texts)
-
-
-def test_some_texts_have_several_lines_and_other_scripts(all_fonts):
-    font = next(font for font in all_fonts if font.path.name == "DejaVuSans.ttf")
-    texts = [draw_text(font, random.Random(seed)) for seed in range(200)]
-    assert {text.count("\n") + 1 for text in texts} == {1, 2, 3}
-    for script in ("cyrillic", "greek"):
-        assert any(set(text) & set(font.letters[script]) for text in texts)
+        covered = set("".join(font.letters.values()) + font.signs) | set(" \n")
+        for draw, least in ((draw_text, 15), (draw_date_id, 15), (draw_ai_label, 1)):
+            texts, again = ([draw(font, random.Random(s)) for s in range(20)] for _ in range(2))
+            assert texts == again and len(set(texts)) > least
+            assert all(set(text) <= covered for text in texts)
 
 
 @pytest.mark.parametrize("style", TEXTS)
@@ -94,19 +85,3 @@ def test_every_style_of_text_says_something_and_can_be_chosen(fonts, style):
     assert all(sign in text for text in texts)
     chosen = [draw_text(fonts[0], random.Random(seed), (style,)) for seed in range(40)]
     assert sum(sign in text for text in chosen) > 10
-
-
-def test_dates_and_numbers_are_one_short_line(fonts):
-    texts = [draw_date_id(fonts[0], random.Random(seed)) for seed in range(60)]
-    assert len(set(texts)) > 50
-    assert all(len(text) <= 20 and sum(letter.isdigit() for letter in text) >= 4 for text in texts)
-    assert all("\n" not in text for text in texts)
-
-
-def test_ai_labels_are_empty_latin_or_han_if_the_font_can(fonts):
-    han = Font(Path("han.otf"), {"latin": LATIN, "han": "生成由图片内容"})
-    for font, scripts in ((fonts[0], {"", "latin"}), (han, {"", "latin", "han"})):
-        labels = [draw_ai_label(font, random.Random(seed)) for seed in range(60)]
-        assert {"han" if not label.isascii() else label and "latin" for label in labels} == scripts
-        assert all("AI" in label for label in labels if label)
-    assert not any("画" in label for label in labels)  # a letter that the font lacks

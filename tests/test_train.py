@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import math
 import os
 import re
 import runpy
@@ -111,15 +110,6 @@ def test_a_decay_needs_an_end(make_model, make_data, tmp_path):
         trainer.fit(make_model(decay_steps=4), make_data())
 
 
-def test_training_can_follow_a_validation(make_model, make_data, tmp_path):
-    model, data = make_model(), make_data()
-    trainer = make_trainer(tmp_path, max_epochs=1)
-    trainer.validate(model, data, verbose=False)
-    trainer.fit(model, data)
-    assert trainer.global_step == 2
-    assert trainer.callback_metrics["val/loss"] > 0
-
-
 def test_a_resumed_training_equals_an_uninterrupted_one(make_model, make_data, tmp_path):
     def fit(name, stop_after_epoch=None, resume=None):
         torch.manual_seed(0 if resume is None else 99)
@@ -152,18 +142,6 @@ def test_a_resumed_training_takes_the_rates_that_are_asked_for(make_model, make_
     trainer.fit(model, make_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=False)
     assert recorder.rates == pytest.approx([0.1 * 3 / 4, 0.1])  # steps 3, 4; the encoder
     assert [g["weight_decay"] for g in trainer.optimizers[0].param_groups] == [0.3, 0.0, 0.3, 0.0]
-
-
-def test_checkpoint_of_another_training_is_refused(make_model):
-    before = make_model()
-    saved = {"hyper_parameters": dict(before.hparams), "state_dict": before.state_dict()}
-    with pytest.raises(ValueError, match=r"decoder_channels is .*8, 8.* model's is .*16"):
-        make_model(decoder_channels=(16, 8, 8, 8)).on_load_checkpoint(saved)
-    with pytest.raises(ValueError, match=r"training without keep_weight.*--init_from"):
-        make_model(keep_weight=3.0).on_load_checkpoint(saved)
-    del saved["hyper_parameters"]["bridge_channels"]
-    with pytest.raises(ValueError, match="of a network that this code no longer has"):
-        make_model().on_load_checkpoint(saved)
 
 
 # --- Command line -------------------------------------------------------------------------------
@@ -243,40 +221,17 @@ def read_checkpoint(run) -> dict:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)
 
 
-def test_cli_writes_a_checkpoint_and_averaged_weights(trained):
-    weights = load_file(trained / "weights" / "model.safetensors")
-    checkpoint = read_checkpoint(trained)
-    assert (checkpoint["epoch"], checkpoint["global_step"]) == (1, 4)
-    averaged, current = (
-        {name: state[f"network.{name}"] for name in weights}
-        for state in (checkpoint["state_dict"], checkpoint["current_model_state"])
-    )
-    assert not torch.equal(averaged["mask_head.weight"], current["mask_head.weight"])
-    for name, value in weights.items():
-        if value.is_floating_point():
-            assert torch.equal(value, averaged[name].to(value.dtype)), name
-
-
-def test_cli_starts_from_a_weights_folder(trained, cli_run):
-    run = cli_run(f"--init_from={trained / 'weights'}", "--model.learning_rate=0", configs=CONFIGS)
-    one, other = (load_file(folder / "weights" / "model.safetensors") for folder in (trained, run))
-    head = "mask_head.weight"
-    assert torch.equal(one[head], other[head])
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
         ("validate", "validate measures trained weights: give --init_from FOLDER or --ckpt_path"),
         ("validate --init_from={trained}/weights", "this network (set --model.encoder and its"),
-        ("fit --model.colour=red", "colour"),
         ("fit --config={folder}/mine.yaml", "bach_size"),
         ("fit --data.settings.blend_modes=normal", "blend_modes: Expected a Mapping. Got value: "),
         ("fit --data.settings.clean_probability=1.2", "clean_probability is 1.2; give a number"),
         ("fit --data.settings.blend_modes.dodge=1", "blend_modes has no dodge; choose from normal"),
         ("fit --data.photos=nowhere", "No folder at nowhere"),
         ("fit --model.keep_weight=1", "keep_weight is for a mark of one's own: give --data.mark"),
-        ("fit --data.mark={mark} --model.keep_weight=1", "give --init_from"),
         ("fit --data.images=here", "Pairs need two folders: give images and masks, or neither"),
     ],
 )
@@ -295,8 +250,10 @@ def test_cli_explains_what_is_wrong_in_one_sentence(
 
 def test_cli_resumes_and_the_command_line_decides(trained, cli_run):
     last = f"--ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
-    run = cli_run(last, "--trainer.max_epochs=3", "--data.seed=1")
+    run = cli_run(last, "--trainer.max_epochs=3", "--data.val_fraction=0.5")
     assert read_checkpoint(run)["global_step"] == 6
+    before, after = (read_manifest(f / "weights" / "trained_on.json") for f in (trained, run))
+    assert set(before["photos"]) <= set(after["photos"])
     with pytest.raises(SystemExit, match=r"decoder_channels is \[8, 8.* this model's is \[16"):
         cli_run(last, "--model.decoder_channels=[16, 8, 8, 8]")
 
@@ -305,12 +262,11 @@ def test_cli_says_no_list_of_files_trained_on_if_its_start_has_none(
     trained, cli_run, tmp_path, capsys
 ):
     WatermarkSegmenter.load(trained / "weights").save(tmp_path / "bare")
-    run = cli_run(f"--init_from={tmp_path / 'bare'}")
+    run = cli_run(f"--init_from={tmp_path / 'bare'}", configs=CONFIGS)  # the end of a training
+    assert list((run / "samples").glob("*.png"))
     assert "cannot say what they were trained on" in capsys.readouterr().out
     assert (run / "weights" / "model.safetensors").exists()
     assert not (run / "weights" / "trained_on.json").exists()
-    again = cli_run(f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}", "--trainer.max_epochs=3")
-    assert not (again / "weights" / "trained_on.json").exists()
 
 
 def test_progress_is_printed_before_the_first_step_too(capsys):
@@ -323,17 +279,8 @@ def test_progress_is_printed_before_the_first_step_too(capsys):
     for trainer.global_step in (0, 1):
         progress.on_train_batch_end(trainer, None, None, {"image": torch.zeros(4)}, 0)
     first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("step 0  loss 0.500") and "left" not in first
+    assert first.startswith("step 0  loss 0.500")
     assert second.startswith("step 1/9") and second.endswith("min left")
-
-
-def test_cli_keeps_the_list_of_files_trained_on_when_it_resumes(make_data):
-    data, other = make_data(seed=0), make_data()
-    data.setup("fit")
-    other.setup("fit")
-    other.train_data.photos = other.train_data.photos[:1]
-    other.load_state_dict(data.state_dict())
-    assert other.trained_on() == data.trained_on()
 
 
 # --- Several processes ---------------------------------------------------------------------------
@@ -341,22 +288,16 @@ def test_cli_keeps_the_list_of_files_trained_on_when_it_resumes(make_data):
 
 @pytest.fixture(scope="module")
 def rank_options(options):
-    """Arguments of train.py: 16 steps of 8 clearly marked samples, with a `RankRecord`.
+    """Arguments of train.py: 16 steps of 8 marked samples, with a `RankRecord`.
 
     Five validation samples: two processes cannot share them evenly.
     """
 
     def rank_options(folder, processes, **changes) -> list[str]:
-        looks = {
-            "opacity_range": "[0.7, 1.0]", "kinds": "{logo: 1}", "layouts": "{single: 1}",
-            "effects": "{none: 1}", "scales": "{single: [0.5, 0.9]}", "enlarge_probability": 0,
-            "usual_look_probability": 0, "clean_probability": 0.1, "crop_range": "[0.15, 1.0]",
-            "reduce_probability": 0, "edit_probability": 0,
-        }  # fmt: skip
         changes = {
-            **{f"data.settings.{name}": value for name, value in looks.items()},
-            "data.train_length": 64, "data.val_length": 5, "data.batch_size": 8 // processes,
-            "data.val_fraction": 0.3, "data.seed": 3,  # one of the five is clean
+            "data.settings.clean_probability": 0, "data.settings.opacity_range": "[0.7, 1.0]",
+            "data.settings.layouts": "{inside: 1}", "data.train_length": 64, "data.val_length": 5,
+            "data.batch_size": 8 // processes, "data.val_fraction": 0.3, "data.seed": 3,
             "model.warmup_steps": 1, "model.decay_steps": 14, "trainer.devices": processes,
             "trainer.callbacks+": "ranks.RankRecord", "trainer.callbacks.folder": folder,
             **changes,
@@ -421,13 +362,6 @@ def test_two_processes_measure_what_one_does(together, rank_options, monkeypatch
     assert len(expected) == 6
     for rank in read_ranks(together, 2):
         assert rank["metrics"] == pytest.approx(expected, rel=1e-5)
-
-
-def test_two_processes_learn_what_one_does(together, alone):
-    both = np.mean([rank["losses"] for rank in read_ranks(together, 2)], axis=0)
-    one = np.array(alone["losses"])
-    assert one[-8:].mean() < 0.8 * one[:4].mean()
-    assert both[-8:].mean() == pytest.approx(one[-8:].mean(), rel=0.15)
 
 
 def test_two_processes_hold_the_same_weights(together):
@@ -572,29 +506,9 @@ def test_the_start_has_its_share_in_what_is_written_and_left(
     assert not torch.equal(networks[0.0].mask_head.weight, start.mask_head.weight)
 
 
-def test_a_share_of_the_start_lies_below_1():
-    with pytest.raises(ValueError, match=r"start_share is 1\.0; it must lie from 0"):
-        AveragedWeights(start_share=1.0)
-
-
-@pytest.mark.parametrize("adapting", [True, False])
-def test_frozen_batch_norm_and_the_teacher_stand_still(
-    adapting, make_model, make_data, own_mark, tmp_path
-):
-    how = dict(keep_weight=1.0) if adapting else dict(freeze_batch_norm=True)
-    model = make_model(learning_rate=1e-2, **how)
+def test_frozen_batch_norm_stands_still(make_model, make_data, tmp_path):
+    model = make_model(learning_rate=1e-2, freeze_batch_norm=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    data = make_data(mark=str(own_mark)) if adapting else make_data()
-    make_trainer(tmp_path, max_epochs=1).fit(model.eval(), data)
+    make_trainer(tmp_path, max_epochs=1).fit(model.eval(), make_data())
     moved = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
-    still = ("running_", "num_batches", "teacher.")
-    assert not [name for name in moved if any(part in name for part in still)]
-    assert {"network.bridge.0.weight", "network.bridge.1.weight"} <= moved  # its scale, too
-
-
-def test_keep_loss_by_hand():
-    before = torch.tensor([0.0, 0.0])
-    assert keep_loss(before, before).item() == 0
-    logits = torch.tensor([math.log(3), math.log(3)])  # probability 3/4 instead of 1/2
-    expected = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    assert keep_loss(logits, before).item() == pytest.approx(expected)
+    assert moved and not [n for n in moved if "running_" in n or "num_batches" in n]

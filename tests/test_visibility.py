@@ -9,7 +9,7 @@ import pytest
 from conftest import paint_photo
 
 import visibility
-from evaluation.visibility import Cell, DoesNotFit, heat_map, lay_on, measure, table
+from evaluation.visibility import lay_on, measure, table
 from samples.own_mark import find_mark
 
 
@@ -72,22 +72,6 @@ def test_invisible_marks_leave_an_empty_cell(mark):
     (cell,) = measure(Oracle(), mark, PHOTOS, (0.0,), (0.5,), count=2)
     assert cell.photos == 0 and np.isnan([cell.visible, cell.recall, cell.iou]).all()
     assert table([cell]).splitlines()[-1] == "| 0.0 | 0.5 | - | - | - | 0 |"
-
-
-def test_text_that_does_not_fit_leaves_an_empty_cell_unless_all_are(text_mark):
-    small, large = measure(Oracle(), text_mark, PHOTOS, (0.9,), (0.1, 1.0), count=2)
-    assert small.photos == 0 < large.photos
-    with pytest.raises(DoesNotFit, match="too small to read"):
-        measure(Oracle(), text_mark, PHOTOS, (0.9,), (0.1,), count=2)
-
-
-def test_heat_map_has_opacity_downwards_and_size_to_the_right():
-    cells = [Cell(o, s, 1, o, s, 3) for o in (0.1, 0.9) for s in (0.2, 0.4, 0.6)]
-    cells[0] = Cell(0.1, 0.2, *[float("nan")] * 3, 0)
-    recall, iou = heat_map(cells).axes
-    assert np.allclose(recall.images[0].get_array()[1], 0.9)
-    assert np.allclose(iou.images[0].get_array()[:, 2], 0.6)
-    assert [text.get_text() for text in recall.texts][:2] == ["-", "0.10"]
 
 
 def test_command_writes_table_heat_map_and_examples_and_prints_before(
