@@ -34,9 +34,6 @@ def images_of(data, indices):
     return [data[index]["image"].numpy().tobytes() for index in indices]
 
 
-# --- What is drawn ------------------------------------------------------------------------------
-
-
 def test_samples_have_the_promised_shapes_and_values(make_dataset):
     data = make_dataset(length=24)
     assert len(data) == 24
@@ -148,9 +145,6 @@ def test_a_range_of_one_value_gives_that_value(make_dataset, setting, field, val
     assert {getattr(item, field) for item in drawn} == {value}
 
 
-# --- Datasets and loaders -----------------------------------------------------------------------
-
-
 def test_a_sample_depends_on_seed_epoch_and_index_alone(make_dataset):
     data = make_dataset()
     once = images_of(data, range(8))
@@ -218,9 +212,6 @@ def test_neighbours_share_the_crop_and_have_marks_of_their_own(photos, logos, fo
     assert data.params((1, 1)).crop == data.params((1, 0)).crop != data.params(1).crop
 
 
-# --- Training and validation --------------------------------------------------------------------
-
-
 def test_train_and_val_share_no_photo_no_logo_and_no_mark(photo_folder, logo_folder, tmp_path):
     shutil.copytree(photo_folder, tmp_path / "photos")
     for path in list((tmp_path / "photos").iterdir()):
@@ -256,9 +247,6 @@ def test_a_single_logo_serves_both_sides_and_text_needs_none(photo_folder, logo_
     assert not train.logos and not any(val.settings.kinds.get(kind) for kind in LOGO_KINDS)
     with pytest.raises(ValueError, match="0 logos"):
         make_datasets(photo_folder, None, settings=SMALL, val_fraction=0.3)
-
-
-# --- Which photo is shown, and how much of it ----------------------------------------------------
 
 
 @pytest.mark.parametrize("marks_per_crop, length", [(1, 8), (1, 5), (2, 5), (2, 4)])

@@ -23,8 +23,6 @@ from model import (
 from samples import IGNORE
 from samples.loading import make_loader
 
-# --- Forward ------------------------------------------------------------------------------------
-
 
 def test_forward_gives_a_logit_for_each_pixel_and_image(tiny_model):
     logits, score_logit = tiny_model(torch.rand(2, 3, 64, 96))
@@ -78,9 +76,6 @@ def test_precision_is_what_the_cpu_is_fast_in(instructions, precision, inference
     assert devices.best_precision("cpu") == precision  # a GPU is left unused
 
 
-# --- Losses -------------------------------------------------------------------------------------
-
-
 def logits_and_mask(logits, mask):
     """One image of 2 x 2 pixels each."""
     shape = (1, 1, 2, 2)
@@ -127,9 +122,6 @@ def test_clean_images_join_the_loss_by_their_weight():
     plain, strict = (segmentation_loss(logits, mask, clean_weight=w).item() for w in (0.0, 0.3))
     # The second is marked, and of the last nothing is decided: two are clean.
     assert strict - plain == pytest.approx(0.3 * share / (share + CLEAN_LIMIT) / 2, abs=1e-4)
-
-
-# --- Validation metrics -------------------------------------------------------------------------
 
 
 def validate(model, logits, score_logit, mask, label):
@@ -179,9 +171,6 @@ def test_validation_metrics_do_not_depend_on_the_batches(make_model, make_datase
         results += trainer.validate(make_model(), loader, verbose=False)
     assert len(results[0]) == 6
     assert results[1] == pytest.approx(results[0]) and results[2] == pytest.approx(results[0])
-
-
-# --- Saving and loading -------------------------------------------------------------------------
 
 
 def test_a_loaded_model_gives_equal_outputs(tiny_model, weights):
@@ -249,9 +238,6 @@ def test_weights_of_another_network_are_refused(weights, make_model):
 def test_weights_and_rates_below_0_are_refused(make_model, setting, value):
     with pytest.raises(ValueError, match=f"{setting} is {value}; give 0 or more"):
         make_model(**{setting: value})
-
-
-# --- Encoder weights ----------------------------------------------------------------------------
 
 
 def test_encoder_weights_are_read_from_a_file_exactly(make_model, tmp_path):

@@ -60,9 +60,8 @@ def test_arrays_of_other_dtypes_or_ranges_are_refused(array, found):
 
 @pytest.mark.parametrize("other", [None, b"abc", 5, {}, ["a.jpg", "b.jpg"], np.array([[None]])])
 def test_what_is_no_image_at_all_is_named(other):
-    with pytest.raises(
-        ValueError, match=f"Got {type(other).__name__}.*Give a path, a PIL image or"
-    ):
+    message = f"Got {type(other).__name__}.*Give a path, a PIL image or"
+    with pytest.raises(ValueError, match=message):
         read_image(other)
 
 
