@@ -146,8 +146,13 @@ def openvino_core():
 
     The core gives the thread that first uses it a stack for signals, and frees that stack with
     itself. If another thread freed the core, the first thread would crash at its next signal.
+
+    `to_dtype` is called once here. If two threads make its first call at the same time, they wait
+    for each other for ever (OpenVINO 2026.4; in one of twenty runs on a busy machine).
     """
-    return import_openvino().Core()
+    openvino = import_openvino()
+    openvino.Type.u8.to_dtype()
+    return openvino.Core()
 
 
 def import_openvino(name: str = "openvino"):
