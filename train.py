@@ -127,7 +127,7 @@ class CLI(LightningCLI):
     def before_fit(self):
         self.datamodule.setup("fit")  # raises errors of the data before the folder exists
         if self.config[self.subcommand].trainer.logger in (None, True):
-            warnings.filterwarnings("ignore", "Experiment logs directory")  # the other's are there
+            warnings.filterwarnings("ignore", "Experiment logs directory")  # has TensorBoard files
             board = TensorBoardLogger(self.trainer.default_root_dir)
             table = CSVLogger(self.trainer.default_root_dir, version=board.version)
             self.trainer.loggers = [board, table]  # both in one folder
