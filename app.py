@@ -189,8 +189,8 @@ def make_page(segmenter: Segmenter) -> gr.Blocks:
     """The page; `launch` starts it."""
     with gr.Blocks(title="Watermark segmentation", delete_cache=(SWEEP_S, KEEP_S)) as page:
         gr.Markdown(
-            "# Watermark segmentation\nWhich pixels does a watermark cover? All is computed on the "
-            f"machine that runs it, and deletes files within {(SWEEP_S + KEEP_S) // 60} minutes."
+            "# Watermark segmentation\nWhich pixels does a watermark cover? The page computes on "
+            f"its own machine and deletes your files within {(SWEEP_S + KEEP_S) // 60} minutes."
         )
         with gr.Tab("One photo or clip"):
             photo_tab(segmenter)
@@ -262,7 +262,7 @@ def mark_tab(segmenter: Segmenter) -> None:
         text = gr.Textbox(label="or a line of text", max_length=MAX_TEXT)
         photo = drop("Photo (without one: our example)")
         opacity = gr.Slider(0.02, 1, 0.4, step=0.02, label="Opacity")
-        size = gr.Slider(0.05, 1, 0.4, step=0.05, label="Size / shorter side of the photo")
+        size = gr.Slider(0.05, 1, 0.4, step=0.05, label="Mark / shorter side of the photo")
         button = gr.Button("Look", variant="primary")
     with gr.Column(scale=3):
         marked = slider("The photo with your mark, and what the network finds in red", "marked")
