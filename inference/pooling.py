@@ -154,7 +154,7 @@ def _find_shared_by(
         mask = probability >= THRESHOLD
         if np.count_nonzero(mask) < MIN_MARK_PX:
             return None
-        different = _of_different_scenes(read_scene, members, mask)
+        different = of_different_scenes(read_scene, members, mask)
         scenes = np.stack([*map(read_scene, different)])
         if different != members:
             mean = mean_of(map(read_detail, different))
@@ -165,13 +165,13 @@ def _find_shared_by(
         if len(sure) < MIN_IMAGES or sure[0] < MIN_CONFIDENCE:
             return None
         shared = replace(shared, confidence=sure[0])
-        found, members = members, _of_different_scenes(read_scene, carriers, mask)
+        found, members = members, of_different_scenes(read_scene, carriers, mask)
         if found == members:
             break
     return shared
 
 
-def _of_different_scenes(read_scene, numbers: list[int], mask: np.ndarray) -> list[int]:
+def of_different_scenes(read_scene, numbers: list[int], mask: np.ndarray) -> list[int]:
     """The first image of each scene."""
     chosen = []
     for number in numbers:

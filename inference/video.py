@@ -1,23 +1,26 @@
 """A video is many images with one mark: `segment_video`, and `segment_frames` for a mask of each.
 
 The mark stands still while the scene moves. So frames spread over the clip are decided together,
-see `pooling`, and their mean is one mask for all. Where frames show marks that this mask does not
-cover, the mark jumps from place to place, and each frame has a mask of its own.
+see `pooling`, and their mean is one mask for all. Where several scenes show marks that this mask
+does not cover, the mark jumps from place to place, and each frame has a mask of its own.
 
 `clips` reads the frames. Only the sampled ones are held.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from inference.clips import Animation, Film, open_clip
+from inference.details import detail_of, scene_of
 from inference.maps import logit, resized, sigmoid
 from inference.pooling import (
     MIN_CONFIDENCE,
     SharedMark,
     find_shared,
+    of_different_scenes,
     predict_together,
     spread,
 )
@@ -34,7 +37,7 @@ FRAMES = 32  # sampled by default
 MAX_FRAMES = 256  # all are held in memory, at most 12 MB each
 LATE_FRAMES = 2  # the last ones, which headers may count although there are none
 MIN_OVERLAP = 0.3  # IoU with the common mask, from which a frame shows the common mark
-JUMPING = 0.25  # share of frames with a mark elsewhere, from which each has its own mask
+JUMPING = 0.25  # share of scenes with a mark elsewhere, from which each frame has its own mask
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,12 @@ def segment_video(
     probability, score = sigmoid(total / len(scores)), float(sigmoid(np.mean(scores)))
     found = decide(resized(probability, clip.shape), score, threshold, dilation_px, min_score)
     marked, common = [f for f in looked if f.mask.any()], probability >= threshold
-    elsewhere = [frame for frame in marked if _overlap(frame.mask, common) < MIN_OVERLAP]
+    elsewhere = [
+        number for number, frame in enumerate(looked)
+        if frame.mask.any() and _overlap(frame.mask, common) < MIN_OVERLAP
+    ]  # fmt: skip
     each = []
-    if score >= min_score and len(elsewhere) >= JUMPING * len(looked):
+    if score >= min_score and elsewhere and _jumps(sampled, elsewhere):
         each = [_enlarged(frame, clip.shape, dilation_px) for frame in looked]
         mask = np.any([frame.mask for frame in each], 0)
         found = Segmentation(found.probability, mask, score, float(mask.mean()))
@@ -167,6 +173,21 @@ def _sample(clip: Film | Animation, frames: int) -> list[tuple[int, float, np.nd
         at_s = lost[0] / clip.fps
         clip.damage = f"{len(lost)} sampled frames cannot be read, the first at {at_s:.1f} s."
     return sampled
+
+
+def _jumps(sampled, elsewhere: list[int]) -> bool:
+    """Whether many scenes have frames with a mark elsewhere. Print in one scene is no such mark."""
+
+    @functools.cache
+    def read_scene(number: int) -> np.ndarray:
+        return scene_of(detail_of(sampled[number][2]))
+
+    nothing = np.zeros(sampled[0][2].shape[:2], bool)
+    some, every = (
+        len(of_different_scenes(read_scene, numbers, nothing))
+        for numbers in (elsewhere, range(len(sampled)))
+    )
+    return some >= JUMPING * every
 
 
 def _overlap(mask: np.ndarray, other: np.ndarray) -> float:

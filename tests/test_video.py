@@ -101,6 +101,13 @@ def test_a_mark_that_jumps_gets_a_mask_for_each_frame(segmenter, tmp_path):
     assert np.array_equal(found.mask, np.any([frame.mask for frame in found.each], 0))
 
 
+def test_print_in_one_long_scene_is_no_mark_that_jumps(segmenter, tmp_path):
+    frames, masks = paint_frames(8)
+    printed, _ = paint_frames(1, places=((40, 110),), text="MENU", seed=1)
+    found = segment_video(segmenter, write_clip(tmp_path / "clip.avi", frames + 4 * printed))
+    assert found.each == [] and score_mask(found.mask, masks[0].astype(np.uint8)).iou > 0.6
+
+
 def test_frames_at_equal_times_get_a_mask_each(segmenter, tmp_path):
     frames, masks = paint_frames(6)
     clip = write_clip(tmp_path / "clip.avi", frames)
