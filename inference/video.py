@@ -37,7 +37,7 @@ FRAMES = 32  # sampled by default
 MAX_FRAMES = 256  # all are held in memory, at most 12 MB each
 LATE_FRAMES = 2  # the last ones, which headers may count although there are none
 MIN_OVERLAP = 0.3  # IoU with the common mask, from which a frame shows the common mark
-JUMPING = 0.25  # share of scenes with a mark elsewhere, from which each frame has its own mask
+JUMPING = 0.25  # share of frames, and of scenes, with a mark elsewhere: each has its own mask
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def segment_video(
         if frame.mask.any() and _overlap(frame.mask, common) < MIN_OVERLAP
     ]  # fmt: skip
     each = []
-    if score >= min_score and elsewhere and _jumps(sampled, elsewhere):
+    if score >= min_score and _jumps(sampled, elsewhere):
         each = [_enlarged(frame, clip.shape, dilation_px) for frame in looked]
         mask = np.any([frame.mask for frame in each], 0)
         found = Segmentation(found.probability, mask, score, float(mask.mean()))
@@ -176,7 +176,9 @@ def _sample(clip: Film | Animation, frames: int) -> list[tuple[int, float, np.nd
 
 
 def _jumps(sampled, elsewhere: list[int]) -> bool:
-    """Whether many scenes have frames with a mark elsewhere. Print in one scene is no such mark."""
+    """Whether many frames of many scenes have a mark elsewhere. Print in one scene is no mark."""
+    if len(elsewhere) < JUMPING * len(sampled):
+        return False
 
     @functools.cache
     def read_scene(number: int) -> np.ndarray:
