@@ -98,7 +98,7 @@ class WatermarkSettings:
     )  # fmt: skip
     # Layouts of single kinds, instead of `layouts`. None: `layouts` times KIND_LAYOUTS.
     kind_layouts: Annotated[ByKind, each(MARKS, weights(LAYOUTS))] = None
-    mark_scale: Annotated[float, number(0.01, 100)] = 1.0  # enlarges all marks
+    mark_scale: Annotated[float, number(0.01, 10)] = 1.0  # enlarges all marks
     # Long side of the mark / image width; in the layout diagonal, / image diagonal.
     scales: Annotated[Mapping[str, Range], each(LAYOUTS, rising(0.01, 10))] = _table(
         single=(0.15, 1.3), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.1),

@@ -53,6 +53,7 @@ def run_field(options) -> None:
                      for folders in (options.clean, options.marked))  # fmt: skip
     segmenter = load_segmenter(options.weights, backend=options.backend)
     settings = dict(threshold=options.threshold, fast=options.fast)
+    options.output.mkdir(parents=True, exist_ok=True)  # before the long computation
     photos = look_at(segmenter, clean, marked, settings)
     write_field(segmenter, photos, settings, options.output)
 

@@ -13,10 +13,12 @@ import sys
 import warnings
 from argparse import ArgumentError
 from pathlib import Path
+from zipfile import is_zipfile
 
 import pytorch_lightning as pl
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dataset import ROOT, WatermarkSettings, make_datasets
 from evaluation.callbacks import BeforeAfter
@@ -140,7 +142,7 @@ class CLI(LightningCLI):
                 )
             if not (config.init_from or config.ckpt_path):
                 raise ValueError("keep_weight keeps what trained weights know: give --init_from.")
-        self._start_from(config.init_from)
+        self._start_from(config.init_from, config.ckpt_path)
 
     def before_validate(self):
         config = self.config[self.subcommand]
@@ -148,10 +150,15 @@ class CLI(LightningCLI):
             raise ValueError(
                 "validate measures trained weights: give --init_from FOLDER or --ckpt_path FILE."
             )
-        self._start_from(config.init_from)
+        self._start_from(config.init_from, config.ckpt_path)
 
-    def _start_from(self, folder: str | None) -> None:
-        if folder:
+    def _start_from(self, folder: str | None, checkpoint: str | None) -> None:
+        if checkpoint is not None and Path(checkpoint).exists() and not is_zipfile(checkpoint):
+            raise ValueError(
+                f"{checkpoint!r} is no checkpoint, or it is damaged. Give a file, such as "
+                "RUN/checkpoints/last.ckpt. For a folder of weights use --init_from."
+            )
+        if folder is not None:
             config_path, path = check_folder(folder)
             what = f"this network (set --model.encoder and its channels as {config_path} has them)"
             self.model.start_from(path, what)
@@ -192,7 +199,7 @@ def one_sentence(error: BaseException) -> str:
 def main() -> None:
     try:
         train()
-    except (ArgumentError, ConnectionError, FileNotFoundError, ValueError) as error:
+    except (ArgumentError, MisconfigurationException, OSError, ValueError) as error:
         sys.exit(f"train.py: {one_sentence(error)}")
 
 

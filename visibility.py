@@ -46,7 +46,8 @@ def main(arguments=None) -> None:
     try:
         segmenter, mark = load_segmenter(options.weights), find_mark(options.mark)
         print(f"The mark: {mark}")
-        files = find_images(options.photos) if options.photos else sample_photos()
+        given = options.photos
+        files = sample_photos() if given is None else find_images(given)
         photos = [file.read() for file in files[: options.count]]
         grid = (options.opacities, options.sizes)
         cells = measure(segmenter, mark, photos, *grid, options.count, options.seed)

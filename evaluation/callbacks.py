@@ -84,9 +84,9 @@ class SamplePictures(pl.Callback):
 
 
 class AveragedWeights(EMAWeightAveraging):
-    """Lightning's moving average, written as a weights folder after every validation.
+    """Lightning's moving average, written as a weights folder after each validation and at the end.
 
-    Saving belongs here: the averaged weights are in the network only until this hook returns.
+    Saving belongs here: elsewhere the network has other weights during the training.
     """
 
     def __init__(self, start_share: float = 0.0, **arguments):
@@ -129,17 +129,22 @@ class AveragedWeights(EMAWeightAveraging):
         self._mix(model, self.start, self.start_share)
 
     def on_validation_epoch_end(self, trainer, model):
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and trainer.is_global_zero:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._write(trainer, model)
+        self._mix(model, self.learnt, 1)
+        super().on_validation_epoch_end(trainer, model)
+
+    def on_train_end(self, trainer, model):  # `max_steps` may end it without a last validation
+        super().on_train_end(trainer, model)
+        self._mix(model, self.start, self.start_share)
+        self._write(trainer, model)
+
+    def _write(self, trainer, model):
+        if trainer.is_global_zero:
             model.save(self.folder, half=True)
             trained_on = trainer.datamodule.trained_on()
             if trained_on is not None:
                 write_manifest(trained_on, self.folder / TRAINED_ON)
-        self._mix(model, self.learnt, 1)
-        super().on_validation_epoch_end(trainer, model)
-
-    def on_train_end(self, trainer, model):
-        super().on_train_end(trainer, model)
-        self._mix(model, self.start, self.start_share)
 
     def _mix(self, model, others, share: float):
         if share and others:  # none if only validated
@@ -163,21 +168,31 @@ class BeforeAfter(pl.Callback):
             photos: how many validation photos are looked at for false marks, at most; they must be
                 clean. General marks then lie on scikit-image's photos. 0: none.
         """
+        if count < 1 or photos < 0:
+            raise ValueError(f"count is {count}, photos {photos}; give 1 or more, and 0 or more.")
         self.count, self.photos, self.before = count, photos, None
 
     def state_dict(self):
-        return {"before": self.before}
+        return {"before": self.before, "measured_on": self.measured_on}
 
     def load_state_dict(self, state):
-        self.before = state["before"]
+        self.before, self.before_on = state["before"], state.get("measured_on")
 
     def setup(self, trainer, model, stage):
         self.folder, data = run_folder(trainer), trainer.datamodule
         self.acts = trainer.is_global_zero and bool(data.mark or data.pairs or self.photos)
+        files = sorted(f.sha256 for kind in ("photos", "logos") for f in data.val_data.files[kind])
+        self.measured_on = [self.count, self.photos, str(data.mark), files]
 
     def on_fit_start(self, trainer, model):
         if self.acts and self.before is None:  # a checkpoint brings its own
             self.before = self.rows(model, trainer.datamodule, "before")
+        elif self.acts and self.before_on != self.measured_on:
+            raise ValueError(
+                "The training of this checkpoint measured other photos, another mark or another "
+                "number of images. Give the same ones, or start from its weights: "
+                "--init_from RUN/weights"
+            )
         trainer.strategy.barrier()
 
     def on_train_end(self, trainer, model):  # after AveragedWeights, and still on the device
@@ -210,7 +225,8 @@ class BeforeAfter(pl.Callback):
             rows[share] = float(np.mean([model.segment(p.path).mask.any() for p in clean]))
             samples = map(general.stages, range(len(general)))
             marked = [sample for sample in samples if image_label(sample["mask"]) == 1]
-            rows[f"IoU of {len(marked)} marks on such photos"] = mean_iou(model, marked)
+            if marked:
+                rows[f"IoU of {len(marked)} marks on such photos"] = mean_iou(model, marked)
         photos = sample_photos() if self.photos else general.photos
         files = {"photos": photos, "logos": general.logos, "fonts": general.fonts}
         names = [name for name in MARKED if SLICES[name].source == "photos"]

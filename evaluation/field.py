@@ -133,8 +133,10 @@ def worst_sheet(segmenter, photos: list[Photo], settings: dict) -> Figure:
 
 
 def write_field(segmenter, photos: list[Photo], settings: dict, output: Path) -> None:
-    """field.json, field.md, curve.png and, if anything is wrong, worst.png; prints the table."""
-    output.mkdir(parents=True, exist_ok=True)
+    """field.json, field.md, curve.png and, if anything is wrong, worst.png in a folder, `output`.
+
+    Prints the table.
+    """
     summary = summarise(photos)
     text = field_table(summary)
     print(f"\n{text}")

@@ -65,12 +65,12 @@ def lay_on(
         rng: decides where, and which of the mark's logos and lines.
 
     Raises:
-        ValueError: the mark would be larger than the photo; DoesNotFit: text too small to read.
+        ValueError: opacity or size is out of range; DoesNotFit: text too small to read.
     """
-    if not 0 < size <= 1:
+    if not 0 < size <= 1 or not 0 <= opacity <= 1:
         raise ValueError(
-            f"A mark of size {size} is larger than the photo; sizes are the mark's longer side "
-            "over the photo's shorter one, above 0 and up to 1."
+            f"The size is {size}, the opacity {opacity}; give sizes above 0 and up to 1 (the "
+            "mark's longer side over the photo's shorter one), and opacities from 0 to 1."
         )
     height, width = photo.shape[:2]
     settings = replace(mark.settings(PLAIN), opacity_range=(opacity, opacity))

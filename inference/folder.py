@@ -20,6 +20,6 @@ def check_folder(folder) -> tuple[Path, Path]:
     for name in (CONFIG, WEIGHTS):
         if not (Path(folder) / name).is_file():
             raise FileNotFoundError(
-                f"No {name} in {folder}. Give a folder that `WatermarkSegmenter.save` wrote."
+                f"No {name} in {folder}. Give a folder of weights, such as RUN/weights."
             )
     return Path(folder) / CONFIG, Path(folder) / WEIGHTS

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ SAMPLE_PHOTOS = """
     astronaut.png camera.png chelsea.png coffee.png coins.png hubble_deep_field.jpg ihc.png moon.png
     motorcycle_left.png rocket.jpg
 """.split()
+MAX_WEIGHT = 1000  # a round of photos lists each as often as its weight says
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def list_paths(folder, suffixes: tuple[str, ...]) -> list[Path]:
 
     Links to folders are not followed. FileNotFoundError if there is no such folder.
     """
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"No folder at {folder}. Check the path.")
+    if folder == "" or not Path(folder).is_dir():  # Path("") is the current folder
+        raise FileNotFoundError(f"No folder at {folder or repr(folder)}. Check the path.")
     paths = []
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]  # as of thumbnails
@@ -134,7 +134,7 @@ def find_photos(sources=None) -> list[ImageFile]:
             one a line, counts as a folder.
 
     Raises:
-        ValueError: a weight is not above 0.
+        ValueError: a weight is not above 0, or above MAX_WEIGHT.
         FileNotFoundError: see `find_images`.
     """
     if sources is None:
@@ -144,16 +144,19 @@ def find_photos(sources=None) -> list[ImageFile]:
     pairs = sources.items() if isinstance(sources, Mapping) else ((one, 1.0) for one in sources)
     photos = []
     for source, weight in pairs:
-        if not 0 < weight < math.inf:
-            raise ValueError(f"The weight of the photos in {source} is {weight}; give one above 0.")
-        photos += [replace(photo, weight=weight) for photo in _images_of(Path(source))]
+        if not 0 < weight <= MAX_WEIGHT:
+            raise ValueError(
+                f"The weight of the photos in {source} is {weight}; give one above 0 and up to "
+                f"{MAX_WEIGHT}."
+            )
+        photos += [replace(photo, weight=weight) for photo in _images_of(source)]
     return photos
 
 
-def _images_of(source: Path) -> list[ImageFile]:
-    if source.suffix != ".txt" or not source.is_file():
+def _images_of(source) -> list[ImageFile]:
+    if Path(source).suffix != ".txt" or not Path(source).is_file():
         return find_images(source)
-    return check_images([*map(Path, read_lines(source))], where=f"listed in {source}")
+    return check_images([*map(Path, read_lines(Path(source)))], where=f"listed in {source}")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -170,20 +170,17 @@ def find_fonts(folder=None, shipped: bool = True) -> list[Font]:
         shipped: take those that matplotlib ships, too.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no usable font at all.
+        FileNotFoundError: there is no such folder, or no usable font in it.
     """
-    paths = []
-    if shipped:
-        own = sorted(shipped_folder().glob("*.ttf"))
-        paths += [path for path in own if not path.name.startswith("LastResort")]
-    if folder is not None:
-        paths += list_paths(folder, FONT_SUFFIXES)
+    given = [] if folder is None else list_paths(folder, FONT_SUFFIXES)
+    own = sorted(shipped_folder().glob("*.ttf")) if shipped else []
+    paths = [path for path in own if not path.name.startswith("LastResort")] + given
     found = dict(zip(paths, inspect_all(paths, _look_at_font, "fonts", threads=1)))
     fonts = [Font(path, *content) for path, content in found.items() if isinstance(content, list)]
-    if not fonts:
+    if not fonts or (folder is not None and not any(font.path in given for font in fonts)):
         raise FileNotFoundError(
             f"No usable font below {folder}: looked for {', '.join(FONT_SUFFIXES)} files with "
-            f"Latin letters and digits among {len(paths)} files."
+            f"Latin letters and digits among {len(given)} files."
         )
     return fonts
 

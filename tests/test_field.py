@@ -63,3 +63,6 @@ def test_command_writes_table_curve_and_contact_sheet(tmp_path, monkeypatch, cap
     assert (tmp_path / "out/curve.png").exists() and (tmp_path / "out/worst.png").exists()
     evaluate.main(call)
     assert "3 clean and 0 marked photos.\n" in capsys.readouterr().out
+    monkeypatch.setattr(evaluate, "look_at", None)  # it takes long: errors come before it
+    with pytest.raises(SystemExit, match="File exists"):
+        evaluate.main([*call, "--output", str(tmp_path / "out/field.md")])

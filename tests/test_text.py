@@ -57,6 +57,9 @@ def test_fonts_below_a_folder_are_added_but_hidden_and_broken_ones(tmp_path, all
     assert [font.path.name for font in found[len(all_fonts) :]] == ["mine.TTF"]
     with pytest.raises(FileNotFoundError, match=r"No folder at .*nowhere"):
         find_fonts(tmp_path / "nowhere")
+    (tmp_path / "sub/mine.TTF").unlink()
+    with pytest.raises(FileNotFoundError, match=r"No usable font below .* among 4 files"):
+        find_fonts(tmp_path)
 
 
 def test_a_font_with_an_endless_space_is_passed_over(tmp_path, all_fonts):

@@ -231,6 +231,11 @@ def read_checkpoint(run) -> dict:
         ("fit --data.settings.clean_probability=1.2", "clean_probability is 1.2; give a number"),
         ("fit --data.settings.blend_modes.dodge=1", "blend_modes has no dodge; choose from normal"),
         ("fit --data.photos=nowhere", "No folder at nowhere"),
+        ("fit --data.photos=", "No folder at ''"),
+        ("fit --init_from=", "No config.json in . Give a folder of weights"),
+        ("fit --ckpt_path={trained}/weights", "weights' is no checkpoint, or it is damaged. Give"),
+        ("fit --before_after.count=0", "count is 0, photos 0; give 1 or more, and 0 or more"),
+        ("fit --trainer.accelerator=cpu --trainer.devices=0", "is not a valid input using cpu"),
         ("fit --model.keep_weight=1", "keep_weight is for a mark of one's own: give --data.mark"),
         ("fit --data.images=here", "Pairs need two folders: give images and masks, or neither"),
     ],
@@ -453,6 +458,8 @@ def test_adapting_resumes_and_keeps_what_was_measured_before(
     before = [[row[0] for row in read_table(folder).values()] for folder in (adapted, run)]
     assert before[0] == before[1]
     start = load_file(trained / "weights" / "model.safetensors")["mask_head.weight"]
+    with pytest.raises(SystemExit, match="measured other photos, another mark or another number"):
+        cli_run(*options, last, f"--data.photos={painted_pairs / 'images'}", configs=config)
     for folder in (adapted, run):  # the teacher is the network that the training started from
         teacher = read_checkpoint(folder)["state_dict"]["teacher.mask_head.weight"]
         assert torch.equal(teacher.half(), start)
@@ -493,7 +500,7 @@ def test_the_start_has_its_share_in_what_is_written_and_left(
     for share in (0.0, 0.75):
         model, averaged = make_model(learning_rate=1e-2), AveragedWeights(share, decay=0.5)
         start = copy.deepcopy(model.network)
-        trainer = make_trainer(tmp_path / str(share), averaged, max_epochs=2)
+        trainer = make_trainer(tmp_path / str(share), averaged, max_steps=3)  # in an epoch
         trainer.fit(model, make_data(mark=str(own_mark)))
         networks[share] = model.network
         losses[share] = trainer.callback_metrics["val/loss"]  # of what is written

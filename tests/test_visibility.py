@@ -47,7 +47,7 @@ def test_a_fainter_mark_lies_at_the_same_place_and_shows_less(mark):
 
 
 def test_marks_that_do_not_fit_are_explained(mark, text_mark):
-    with pytest.raises(ValueError, match=r"A mark of size 1.2 is larger than the photo"):
+    with pytest.raises(ValueError, match=r"The size is 1.2, the opacity 0.5; give sizes"):
         lay_on(PHOTOS[0], mark, 0.5, 1.2, Random(0))
     with pytest.raises(ValueError, match="would be 12 px long on a photo of 200 x 120 px: too sm"):
         lay_on(PHOTOS[0], text_mark, 0.5, 0.1, Random(0))
@@ -95,7 +95,8 @@ def test_command_writes_table_heat_map_and_examples_and_prints_before(
     "arguments, message",
     [
         (["nowhere"], "No folder at nowhere"),
-        (["{mark}", "--opacities", "1.5"], "opacity_range is (1.5, 1.5)"),
+        (["{mark}", "--opacities", "1.5"], "the opacity 1.5; give sizes above 0"),
+        (["{mark}", "--photos", ""], "No folder at ''"),
     ],
 )
 def test_command_explains_what_is_wrong(mark, tmp_path, arguments, message):
