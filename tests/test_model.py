@@ -191,7 +191,7 @@ def test_half_precision_halves_the_file_and_keeps_the_outputs(tiny_model, weight
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_missing_files_are_named(weights, name):
     (weights / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f"No {name} in .*WatermarkSegmenter.save"):
+    with pytest.raises(FileNotFoundError, match=f"No {name} in .*Give a folder of weights"):
         WatermarkSegmenter.load(weights)
 
 
