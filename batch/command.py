@@ -26,7 +26,8 @@ def option(default, told: str, kind: type | None = None, **more):
         return field(default=default, metadata={"help": told, "action": "store_true"})
     if kind is not str and default is not None:
         told += f" (default: {default})"
-    more = {"metavar": kind.__name__.upper(), **more}
+    if "choices" not in more:
+        more["metavar"] = kind.__name__.upper()
     return field(default=default, metadata={"help": told, "type": kind, **more})
 
 
@@ -77,9 +78,8 @@ class Summary:
     records: list[dict] = field(default_factory=list, repr=False)  # of `segment_files`, all images
 
     def __str__(self) -> str:
-        line = f"{self.images} images, {self.marked} marked, {self.failed} failed"
-        if self.done_before:
-            line += f", {self.done_before} of them done before"
+        before = f" ({self.done_before} of them from earlier runs)" if self.done_before else ""
+        line = f"{self.images} images{before}, {self.marked} marked, {self.failed} failed"
         rate = (self.images - self.done_before) / max(self.seconds, 1e-9)
         return "\n".join([f"{line}; {rate:.2f} images/s. {self.output}", *self.told])
 

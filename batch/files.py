@@ -25,6 +25,8 @@ class OutputError(OSError):
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
     """Makes the output folder, and keeps other runs out of it; UsageError where that fails."""
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"The output {output} is a file. Give a folder.")
     lock = FileLock(output / f"{PROGRESS}lock", timeout=0)
     try:
         output.mkdir(parents=True, exist_ok=True)

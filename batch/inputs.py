@@ -39,15 +39,18 @@ def list_inputs(sources, output: Path, endings=(".png",)) -> list[Input]:
     `a.png.png`); a number tells apart what is still equal.
 
     Args:
-        sources: paths. In folders, hidden files and the outputs of earlier runs are passed over;
-            links to folders are followed, each folder is taken once. A list has a path in each
-            line, UTF-8; relative ones start from the current folder.
+        sources: a path or several. In folders, hidden files and the outputs of earlier runs are
+            passed over; links to folders are followed, each folder is taken once. A list has a
+            path in each line, UTF-8; relative ones start from the current folder.
         output: folder of the outputs; not searched for inputs.
         endings: of the outputs of each image.
 
     Raises:
         UsageError: a source does not exist, there is no image at all, or a list is no text.
     """
+    sources = [sources] if isinstance(sources, (str, os.PathLike)) else [*sources]
+    if not sources:
+        raise UsageError("Got no image, folder or list of paths: give at least one.")
     found = [item for source in sources for item in _expand(os.fspath(source), output)]
     if not found:
         raise UsageError(
@@ -71,10 +74,15 @@ def _expand(source: str, output: Path) -> Iterator[Found]:
     elif source.lower().endswith(".txt") and os.path.isfile(source):
         for path in _lines_of(source):
             yield from _walk(path, output) if os.path.isdir(path) else [(path, None, None)]
-    elif os.path.lexists(source):
-        yield source, None, None
     else:
-        raise UsageError(f"{source} does not exist. Give images, folders, or a .txt file of paths.")
+        try:
+            os.lstat(source)
+        except OSError as error:
+            raise UsageError(
+                f"{source} cannot be read: {error.strerror}. Give images, folders, or a .txt file "
+                "of paths."
+            ) from error
+        yield source, None, None
 
 
 def _lines_of(path: str) -> list[str]:

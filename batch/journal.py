@@ -78,7 +78,9 @@ class Journal:
             if not self._lies_inside(name):
                 raise UsageError(f"{self.output / name} is outside, where a link leads. {NOT_OURS}")
             if name not in self.owners and os.path.lexists(self.output / name):
-                raise UsageError(f"{self.output} has a {name} that no run wrote. {NOT_OURS}")
+                raise UsageError(
+                    f"{self.output} has a file {name} that segment.py did not write. {NOT_OURS}"
+                )
         if overwrite:
             self._start_afresh(inputs, wanted)
         if self.keys - {self.key}:

@@ -125,7 +125,7 @@ def segment_files(
         journal.prepare(inputs, tuple(options.pictures()), others, options.overwrite)
         records = {item: journal.record_of(item, batch.stamp_of(item)) for item in inputs}
         todo = [item for item, record in records.items() if record is None]
-        with tqdm(total=len(todo), unit="image", disable=not progress) as bar:
+        with tqdm(total=len(todo), unit=" images", disable=not progress or not todo) as bar:
             for item, record in batch.run(todo):
                 records[item] = record
                 bar.update()
@@ -149,7 +149,9 @@ def told_of(records: list[dict], changed: list[str]) -> list[str]:
     told = [describe(*group) for group in confidences.items() if len(group[1]) >= MIN_IMAGES]
     rest = sum(len(values) for values in confidences.values() if len(values) < MIN_IMAGES)
     if rest:
-        told.append(f"{rest} images of other sizes, fewer than {MIN_IMAGES} of each: alone")
+        told.append(
+            f"segmented alone, because fewer than {MIN_IMAGES} images have their size: {rest}"
+        )
     told += [f"changed since it was written, left as it is: {name}" for name in changed]
     told += [f"damaged: {r['path']}: {r['damage']}" for r in records if r.get("damage")]
     return told + [f"failed: {r['path']}: {r['error']}" for r in records if r["error"] is not None]

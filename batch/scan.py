@@ -55,7 +55,7 @@ class ScanOptions(LookOptions):
     def __post_init__(self):
         super().__post_init__()
         if self.keep_below is not None and not 0 <= self.keep_below <= 1:
-            raise ValueError(f"keep_below is {self.keep_below}; a score lies in 0..1.")
+            raise ValueError(f"keep_below is {self.keep_below}; give a number from 0 to 1.")
         for name in ("actors", "cpus_per_actor", "gpus_per_actor"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0.")
@@ -147,7 +147,7 @@ def begin(output: DirFileSystem, manifest: dict) -> None:
     """Writes what a run depends on to the output; UsageError if rows of another run are there."""
     told = json.dumps(manifest, indent=2).encode() + b"\n"
     found = output.cat_file(MANIFEST) if output.exists(MANIFEST) else None
-    if found != told and (found or output.exists(ROWS) or output.exists(KEPT)):
+    if found != told and (output.exists(ROWS) or output.exists(KEPT)):
         raise UsageError(
             f"{output.path} holds the rows of another run, of other photos, weights or options: "
             f"see its {MANIFEST}. Give another output folder."
@@ -297,7 +297,10 @@ def run(todo: dict[str, str], source, output, options: ScanOptions) -> list[dict
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use to its makers
     address = options.address or os.environ.get("RAY_ADDRESS", "local")
-    ray.init(address, ignore_reinit_error=True)
+    try:
+        ray.init(address, ignore_reinit_error=True)
+    except Exception as error:  # a bare one, such as of a node that starts too slowly
+        raise OutputError(f"Ray does not start: {error}") from error
     ray.data.DataContext.get_current().max_errored_blocks = -1  # a lost shard costs only itself
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # see requirements-scale
     gpus = options.gpus_per_actor

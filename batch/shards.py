@@ -88,9 +88,11 @@ def find_shards(url: str) -> tuple[DirFileSystem, dict[str, str]]:
     stems[".parquet"] -= stems[".tar"]
     found = sorted(stem + suffix for suffix in FORMATS for stem in stems[suffix])
     if not found:
+        if not source.exists(""):
+            raise UsageError(f"{url} does not exist. Give a shard or a folder of shards.")
         raise UsageError(
-            f"No shard in {url}: looked for .tar and .parquet files that no scan wrote. Give "
-            "images to segment.py, or pack them: tar --sort=name -cf photos.tar photos/"
+            f"{url} holds no .tar or .parquet file to scan. Give images to segment.py, or pack "
+            "them: tar --sort=name -cf photos.tar photos/"
         )
     links = (name for name in found if files[name].get("islink") and source.exists(name))
     files |= {name: source.info(name) for name in links}  # a listing tells of the link itself

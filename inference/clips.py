@@ -81,11 +81,11 @@ class Film:
 
     def read(self, number: int) -> tuple[float, np.ndarray] | None:
         """Seconds and picture (uint8, RGB, at most LARGEST_PX) of a frame; None: it is broken."""
-        if self.can_seek and not 0 <= number - self.next <= NEAR_FRAMES:
+        if number < self.next and (number <= NEAR_FRAMES or not self.can_seek):
+            self._open()  # a clip of one frame cannot seek back
+        elif not 0 <= number - self.next <= NEAR_FRAMES and self.can_seek:
             self.capture.set(cv2.CAP_PROP_POS_FRAMES, number)
             self.next = number
-        elif number < self.next:
-            self._open()
         while self.next < number and self.capture.grab():
             self.next += 1
         sound, bgr = self.capture.read()

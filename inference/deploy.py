@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -169,8 +170,11 @@ class TorchSegmenter(Segmenter):
         does not empty the mask at a low score.
 
         Raises:
+            FileNotFoundError: the file's folder does not exist.
             ImportError: the packages onnx and onnxscript are missing.
         """
+        if not Path(path).absolute().parent.is_dir():
+            raise FileNotFoundError(f"No folder {Path(path).absolute().parent}: make it first.")
         if not (find_spec("onnx") and find_spec("onnxscript")):
             raise ImportError("export_onnx needs two packages: pip install onnx onnxscript.")
         network, dynamic = copy.deepcopy(self.network).cpu().float(), torch.export.Dim.DYNAMIC

@@ -35,11 +35,13 @@ def find_device(name: str):
         return best_device()
     try:
         device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device is {name!r}; use auto, cpu, cuda, cuda:1 or mps.") from None
+    try:
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # an unknown name; a device that is missing
-        raise ValueError(
-            f"No device {name!r} here; use auto, cpu, cuda, cuda:1 or mps. {error}"
-        ) from error
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The device {name} cannot be used here: {reason}") from error
     return device
 
 

@@ -231,10 +231,12 @@ def test_files_of_others_are_never_replaced(folder, go):
     Path("out").mkdir()
     Path("out/00.png").write_bytes(b"mine")
     for overwrite in (False, True):
-        with pytest.raises(UsageError, match=r"has a 00\.png that no run wrote.*move that file"):
+        with pytest.raises(
+            UsageError, match=r"has a file 00\.png that segment\.py did not write.*move that file"
+        ):
             go([folder], "out", overwrite=overwrite)
     shutil.copy("in/00.jpg", "out/02.png")  # an input, too
-    with pytest.raises(UsageError, match=r"has a 02\.png that no run wrote"):
+    with pytest.raises(UsageError, match=r"has a file 02\.png that segment\.py did not write"):
         go([Path("out/02.png").resolve()], "out")
     assert {*files("out")} == {"00.png", "02.png"} and not Path("out/.progress.jsonl").exists()
 
@@ -244,7 +246,7 @@ def test_two_runs_never_write_to_one_folder(folder, go):
         go([folder], "out")
     assert files("out") == {}
     Path("file").write_bytes(b"mine")
-    with pytest.raises(UsageError, match="file cannot be written"):
+    with pytest.raises(UsageError, match=r"The output file is a file\. Give a folder"):
         go([folder], "file")
 
 
@@ -417,8 +419,8 @@ def test_exit_status_tells_how_it_went(folder, tiny_weights, capsys):
     assert segment.main(["in", "--output", "out", *tiny]) == 1
     assert "failed: in/bad.jpg: " in capsys.readouterr().out
     for wrong, message in {
-        ("nowhere", *tiny): "nowhere does not exist",
-        ("in", "--device", "gpu"): "No device 'gpu'",
+        ("nowhere", *tiny): "nowhere cannot be read: No such file",
+        ("in", "--device", "gpu"): "device is 'gpu'; use auto",
     }.items():
         assert segment.main([*wrong, "--output", "out2"]) == 2
         assert message in capsys.readouterr().err

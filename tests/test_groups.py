@@ -59,7 +59,7 @@ def test_together_finds_the_shared_mark_and_leaves_the_rest_alone(folder):
     assert not Path("out/consensus-90x60.png").exists()
     lines = str(summary).splitlines()
     assert lines[1].startswith("192 x 144: 10 images, 8 of them share a mark (confidence ")
-    assert lines[2] == "1 images of other sizes, fewer than 3 of each: alone"
+    assert lines[2] == "segmented alone, because fewer than 3 images have their size: 1"
     assert "shared" not in alone["0"]
 
 

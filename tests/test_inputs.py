@@ -115,6 +115,13 @@ def test_a_folder_that_cannot_be_read_is_named(tree, monkeypatch):
     assert listed("closed") == [("closed", "folder")]
 
 
+def test_one_path_is_a_source_and_none_is_refused(tree):
+    tree("in/a.jpg")
+    assert [item.path for item in list_inputs("in", Path("out"))] == ["in/a.jpg"]
+    with pytest.raises(UsageError, match="Got no image, folder or list"):
+        list_inputs([], Path("out"))
+
+
 @pytest.mark.parametrize("source", ["gone.jpg", "gone", "gone.txt", "empty", "empty.txt"])
 def test_sources_without_an_image_are_refused(tree, source):
     tree("empty/notes.md", "empty.txt")

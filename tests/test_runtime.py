@@ -61,8 +61,8 @@ def test_openvino_is_chosen_on_the_cpu_and_torch_on_request_and_on_a_gpu(
     [
         (dict(backend="tensorrt"), "backend is 'tensorrt'; use auto, torch, openvino"),
         (dict(backend="openvino"), "pip install openvino"),
-        (dict(device="gpu"), "No device 'gpu' here; use auto, cpu"),
-        (dict(device="gpu", backend="torch"), "No device 'gpu' here"),
+        (dict(device="gpu"), "device is 'gpu'; use auto, cpu, cuda, cuda:1 or mps.$"),
+        (dict(device="cuda:77", backend="torch"), "The device cuda:77 cannot be used here: "),
     ],
 )
 def test_what_cannot_run_is_refused(folder, arguments, message):

@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from pyarrow import parquet
 import scan as command
 from batch import scan as pipeline
 from batch import segment_files, shards
-from batch.files import UsageError
+from batch.files import OutputError, UsageError
 from batch.look import BYTES_AT_ONCE
 from batch.scan import ScanOptions, ShardScanner, rows_name, scan_shard
 from batch.shards import SourceError, find_shards, open_folder
@@ -162,7 +163,7 @@ def test_shards_are_listed_once_and_metadata_beside_them_is_none(source):
     write_tar(source / "out/rows/a.tar", {})
     (source / "out/scan.json").write_text("{}")
     assert [*find_shards(str(source))[1]] == ["00.tar", "sub/01.parquet"]
-    with pytest.raises(UsageError, match="that no scan wrote"):
+    with pytest.raises(UsageError, match=r"no \.tar or \.parquet file to scan"):
         find_shards(str(source / "out"))
 
 
@@ -331,11 +332,17 @@ def test_calls_that_cannot_work_are_refused(source, tmp_path, monkeypatch, capsy
 
     Path("empty").mkdir()
     Path("notes.txt").write_text("x")
-    for nothing in ("nowhere", "empty", "notes.txt"):
-        assert refused(nothing).startswith(f"No shard in {nothing}: looked for .tar and .parquet")
+    assert refused("nowhere").startswith("nowhere does not exist")
+    for nothing in ("empty", "notes.txt"):
+        assert refused(nothing).startswith(f"{nothing} holds no .tar or .parquet file to scan")
     assert refused("nonsense://x").startswith("nonsense://x cannot be opened: ")
     assert refused(source, "--weights", "empty").startswith("No config.json in empty")
     assert "is both source and output" in refused(source, output=source)
+    Path("begun").mkdir()
+    Path("begun/scan.json").write_text("{}")  # of a call that wrote no row
+    monkeypatch.setattr(pipeline, "run", Mock(side_effect=OutputError("no Ray")))
+    assert command.main([str(source), "--output", "begun"]) == 1
+    assert "no Ray. What is done stays" in capsys.readouterr().err
     Path("out/rows").mkdir(parents=True)
     for written in ("[", "{}"):
         assert "out holds the rows of another run" in refused(source)
@@ -371,7 +378,7 @@ def test_a_second_call_does_what_is_left_and_tells_all(source, tmp_path, handed_
     assert command.main(given) == 1
     assert handed_out == [["00.tar", "bad.parquet"], ["01.tar", "bad.parquet"]]
     printed = capsys.readouterr().out
-    assert printed.startswith("4 images, 2 marked, 2 failed, 3 of them done before; ")
+    assert printed.startswith("4 images (3 of them from earlier runs), 2 marked, 2 failed; ")
     assert "1 of 3 shards were done before" in printed
     assert "failed: 00.tar: c: is not an image that Pillow can read" in printed
 

@@ -118,6 +118,11 @@ def test_frames_at_equal_times_get_a_mask_each(segmenter, tmp_path):
         assert frame.shared > 0.75
 
 
+def test_a_clip_of_one_frame_gets_its_mask(tiny_model, tmp_path):
+    clip = write_clip(tmp_path / "one.mp4", paint_frames(1)[0], "mp4v")
+    assert [frame.number for frame in segment_frames(tiny_model, clip, every_s=0.5)] == [0]
+
+
 CODECS = {"a.mp4": "mp4v", "a.mov": "mp4v", "a.avi": "MJPG", "a.mkv": "FFV1", "a.webm": "VP80"}
 
 
