@@ -20,6 +20,7 @@ def check_folder(folder) -> tuple[Path, Path]:
     for name in (CONFIG, WEIGHTS):
         if not (Path(folder) / name).is_file():
             raise FileNotFoundError(
-                f"No {name} in {folder}. Give a folder of weights, such as RUN/weights."
+                f"No {name} in {folder}. Give a folder of weights, such as "
+                "lightning_logs/version_0/weights."
             )
     return Path(folder) / CONFIG, Path(folder) / WEIGHTS

@@ -58,6 +58,8 @@ def read_image(source) -> np.ndarray:
         raise FileNotFoundError(
             f"No image file at {source}. Give the path of one file on this machine."
         )
+    if is_path and not Path(source).stat().st_size:
+        raise ValueError(f"{source} is empty: it has 0 bytes.")
     if not is_path and not isinstance(source, Image.Image):
         array = np.asarray(source)
         if array.dtype.kind not in "biufc" or not array.ndim:

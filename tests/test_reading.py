@@ -115,7 +115,8 @@ def test_every_exif_orientation_is_applied(tmp_path, orientation, suffix):
 
 
 def test_bad_and_missing_files_are_refused_by_name(bad_file):
-    with pytest.raises(ValueError, match=bad_file.name):
+    reason = " is empty" if bad_file.name == "zero.png" else ""
+    with pytest.raises(ValueError, match=bad_file.name + reason):
         read_image(bad_file)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.jpg"):
         read_image("nowhere.jpg")
