@@ -8,7 +8,8 @@ import itertools
 import os
 from pathlib import Path
 
-# Or FFmpeg writes pages on a damaged clip; `damage` and the errors say it in a sentence.
+# FFmpeg writes pages on a damaged clip, OpenCV a warning; `damage` and the errors say it in a
+# sentence.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
@@ -17,6 +18,8 @@ from PIL import Image
 
 from inference.maps import reduced
 from inference.reading import DECODE_ERRORS, read_image
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
 
 STILL_SUFFIXES = (".gif", ".webp")  # also of images
 VIDEO_SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".webm", *STILL_SUFFIXES)

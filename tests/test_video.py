@@ -196,12 +196,13 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_file_that_is_no_clip_is_explained_in_a_sentence(tiny_model, tmp_path, name):
+def test_a_file_that_is_no_clip_is_explained_in_a_sentence(tiny_model, tmp_path, capfd, name):
     path = tmp_path / "clip.mp4"
     make, reason = BROKEN[name]
     make(path)
     with pytest.raises(ValueError, match=reason):
         segment_video(tiny_model, path)
+    assert capfd.readouterr().err == ""
 
 
 def test_wrong_arguments_are_explained(tiny_model, tmp_path):
