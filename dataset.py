@@ -82,7 +82,6 @@ class WatermarkSettings:
         contrast=(0.6, 1.7), gamma=(0.6, 1.7), brightness=(0.6, 1.6), levels=(3, 16),
         sharpness=(0.3, 2.0), noise=(2, 20), bars=(0.01, 0.22), collage=(0.0, 0.03),
     )  # fmt: skip
-    double_exposure_probability: Probability = 0.0  # another photo shines through
 
     clean_probability: Probability = 0.5  # photos without any mark
     several_probability: Probability = 0.1  # two or three marks instead of one

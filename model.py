@@ -8,11 +8,9 @@ The network (inference/network.py) has two heads: mask logits for each pixel, an
 score "this photo carries a visible mark".
 """
 
-import copy
 import math
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -24,13 +22,12 @@ from torchmetrics.functional.classification import binary_jaccard_index
 
 from inference.deploy import TorchSegmenter
 from inference.network import SegmentationNetwork
-from inference.weights import SavedModel, check_same_network, load_encoder, load_weights
+from inference.weights import SavedModel, check_same_network, load_encoder
 from samples import IGNORE
-from samples.mixing import mix_pictures
 
 NOT_NEGATIVE = (
     "learning_rate", "encoder_rate", "weight_decay", "warmup_steps", "decay_steps", "score_weight",
-    "clean_weight", "keep_weight",
+    "clean_weight",
 )  # fmt: skip
 CLEAN_LIMIT = 0.001  # a clean photo counts as falsely marked above this share of its pixels
 
@@ -93,19 +90,6 @@ class MeanLoss(Metric):
         return add_means(self.terms)
 
 
-def keep_loss(logits: Tensor, before: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence of the probabilities from those of `before`.
-
-    Args:
-        logits, before: float, of equal shape; only `logits` gets gradients.
-
-    Source: Li and Hoiem, "Learning without Forgetting", ECCV 2016.
-    """
-    target = before.sigmoid()
-    moved = binary_cross_entropy_with_logits(logits, target)
-    return moved - binary_cross_entropy_with_logits(before, target)
-
-
 def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
     """Factor on the learning rate: it rises, stays at 1, and falls to 0 over the last steps.
 
@@ -139,7 +123,6 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         decay_steps: int = 0,
         score_weight: float = 0.2,
         clean_weight: float = 0.0,
-        keep_weight: float = 0.0,
         freeze_batch_norm: bool = False,
     ):
         """
@@ -157,9 +140,6 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
             score_weight: weight of the image score in the loss; with 0 its head learns nothing.
             clean_weight: weight of the false marks on clean images; 0.3 halves the number of photos
                 with a false mark, and the network misses more marks (log 50).
-            keep_weight: above 0, the training starts from a trained network and keeps its output:
-                on the batch's general samples (`mixing.MixedDataset`) this output is the target,
-                with this weight. Batch norm is frozen.
             freeze_batch_norm: batch norm keeps its statistics. Use it for a short training of
                 trained weights, because statistics of few samples are worse.
         """
@@ -171,8 +151,6 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         self.network = SegmentationNetwork(encoder, bridge_channels, decoder_channels)
         if encoder_weights is not None:
             load_encoder(self.network.encoder, encoder, encoder_weights)
-        # Part of the checkpoint, so that a resumed training has the same targets.
-        self.teacher = copy.deepcopy(self.network).requires_grad_(False) if keep_weight else None
         self.mean_loss = MeanLoss(terms=4)
         self.image_iou, self.clean_marked = MeanMetric(), MeanMetric()
         self.pooled_iou = BinaryJaccardIndex(ignore_index=IGNORE)
@@ -191,61 +169,27 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         """
         return self.network(image)
 
-    def start_from(self, path: Path, what: str) -> None:
-        """Fills the network from a .safetensors file; see `load_weights`."""
-        load_weights(self.network, path, what)
-        if self.teacher is not None:
-            self.teacher.load_state_dict(self.network.state_dict())
-
     def train(self, mode: bool = True) -> "WatermarkSegmenter":
         super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
-        if self.teacher is not None or self.hparams.freeze_batch_norm:
+        if self.hparams.freeze_batch_norm:
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
 
-    def _truth_terms(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
+    def _terms(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
         """The loss as `add_means` takes it, 4 x 2: pixels, Dice, clean images, score."""
         score = score_terms(score_logit, batch["label"])
         score[:, 0] *= self.hparams.score_weight  # the sum, not the count
         mask = segmentation_terms(logits, batch["mask"], self.hparams.clean_weight)
         return torch.cat([mask, score])
 
-    def _truth_loss(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
-        return add_means(self._truth_terms(logits, score_logit, batch))
-
-    def _adapting_loss(self, batch) -> Tensor:
-        """The target is the mask for own samples, and the teacher's output for general ones.
-
-        General images are mixed with each other: the teacher gives a target for any image.
-        """
-        general, image = batch["general"], batch["image"].float() / 255
-        image[general] = mix_pictures(image[general])
-        logits, score_logit = self(image)
-        loss, share = 0.0, general.float().mean()
-        if share < 1:
-            own = {name: value[~general] for name, value in batch.items()}
-            loss = (1 - share) * self._truth_loss(logits[~general], score_logit[~general], own)
-        if share > 0:
-            with torch.no_grad():
-                before, score_before = self.teacher(image[general])
-            moved = keep_loss(logits[general], before)
-            moved += self.hparams.score_weight * keep_loss(score_logit[general], score_before)
-            loss = loss + share * self.hparams.keep_weight * moved
-        return loss
-
     def on_train_start(self) -> None:
         self.train()  # Lightning keeps the mode that it finds, and `load` leaves evaluation mode
         self._keep_own_rates()
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
-        if self.teacher is None:
-            loss = self._truth_loss(*self(batch["image"]), batch)
-        else:
-            loss = self._adapting_loss(batch)
+        loss = add_means(self._terms(*self(batch["image"]), batch))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]))
         return loss
 
@@ -283,7 +227,7 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         self.pooled_iou.update(predicted, mask)
         self.f1.update(predicted, mask)
         self.auroc.update(score_logit.sigmoid(), label)
-        self.mean_loss.update(self._truth_terms(logits, score_logit, batch))
+        self.mean_loss.update(self._terms(logits, score_logit, batch))
         self.log("val/loss", self.mean_loss)
         self.log("val/iou", self.image_iou, prog_bar=True)  # mean over marked photos
         self.log("val/pooled_iou", self.pooled_iou)
@@ -292,14 +236,8 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         self.log("val/score_auroc", self.auroc)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Raises ValueError if the checkpoint belongs to another network or kind of training."""
+        """Raises ValueError if the checkpoint belongs to another network."""
         check_same_network(checkpoint.get("hyper_parameters", {}), self.hparams)
-        taught = any(name.startswith("teacher.") for name in checkpoint["state_dict"])
-        if taught != bool(self.hparams.keep_weight):
-            raise ValueError(
-                f"The checkpoint is of a training {'with' if taught else 'without'} keep_weight, "
-                "which this one cannot go on with. Start from its weights: --init_from RUN/weights"
-            )
 
     def setup(self, stage: str) -> None:
         if stage == "fit":

@@ -24,6 +24,7 @@ from dataset import ROOT, WatermarkSettings, make_datasets
 from evaluation.callbacks import BeforeAfter
 from inference.devices import best_precision
 from inference.folder import check_folder
+from inference.weights import load_weights
 from model import WatermarkSegmenter
 from samples.loading import make_loader
 from samples.mixing import mix_in
@@ -133,15 +134,7 @@ class CLI(LightningCLI):
             board = TensorBoardLogger(self.trainer.default_root_dir)
             table = CSVLogger(self.trainer.default_root_dir, version=board.version)
             self.trainer.loggers = [board, table]  # both in one folder
-        config, data = self.config[self.subcommand], self.datamodule
-        if self.model.hparams.keep_weight:
-            if not (data.mark or data.pairs):
-                raise ValueError(
-                    "keep_weight is for a mark of one's own: give --data.mark FOLDER, or "
-                    "--data.images DIR --data.masks DIR."
-                )
-            if not (config.init_from or config.ckpt_path):
-                raise ValueError("keep_weight keeps what trained weights know: give --init_from.")
+        config = self.config[self.subcommand]
         self._start_from(config.init_from, config.ckpt_path)
 
     def before_validate(self):
@@ -161,7 +154,7 @@ class CLI(LightningCLI):
         if folder is not None:
             config_path, path = check_folder(folder)
             what = f"this network (set --model.encoder and its channels as {config_path} has them)"
-            self.model.start_from(path, what)
+            load_weights(self.model.network, path, what)
             trained_on = Path(folder) / TRAINED_ON
             known = trained_on.exists()
             if not known:

@@ -83,7 +83,7 @@ def _clwd_size(mark: MarkParams, rng: Random) -> MarkParams:
 
 
 _PLAIN = WatermarkSettings(  # every field that matters here: no training default has a say
-    flip_probability=0, double_exposure_probability=0, clean_probability=0, several_probability=0,
+    flip_probability=0, clean_probability=0, several_probability=0,
     kinds={"logo": 1, "text": 1},
     text_styles=("words", "name", "domain", "handle", "copyright", "date", "code"),
     layouts={"single": 6, "inside": 4, "corner": 4, "diagonal": 2, "grid": 2, "brick": 2},

@@ -21,7 +21,7 @@ HUB_OPTIONS = "revision", "cache_dir", "force_download", "local_files_only", "to
 
 
 class SavedModel(ModelHubMixin, library_name=FORMAT, pipeline_tag="image-segmentation"):
-    """Adds saving and loading to a module with a `network` and `start_from`.
+    """Adds saving and loading to a module with a `network`.
 
     `from_pretrained("OWNER/NAME")` and `push_to_hub("OWNER/NAME")` are huggingface_hub's.
     `push_to_hub` also uploads a model card; ignore_patterns=["README.md"] keeps the one that is
@@ -51,7 +51,7 @@ class SavedModel(ModelHubMixin, library_name=FORMAT, pipeline_tag="image-segment
             ValueError: a file is damaged, or belongs to another program or network.
         """
         model = make_from_config(partial(cls, **settings), folder)
-        model.start_from(Path(folder) / WEIGHTS, f"the network in {CONFIG}")
+        load_weights(model.network, Path(folder) / WEIGHTS, f"the network in {CONFIG}")
         return model.eval()
 
     def _save_pretrained(self, save_directory: Path) -> None:

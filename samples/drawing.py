@@ -30,23 +30,13 @@ class SampleParams:
     noise_std: float  # 0: none
     noise_seed: int
     jpeg_quality: int  # 0: none
-    exposure: "Exposure | None" = None  # another photo that shines through
     enlarge: float = 1.0  # 1: not at all
     reduce: float = 1.0  # of the photo, before the crop; 1: not at all
     edits: tuple[Edit, ...] = ()  # what was done to the photo before any mark, in this order
     negative: bool = False  # the picture's, in the end
 
 
-SCENE = ("photo", "crop", "flip", "exposure", "reduce", "edits")  # what samples of one crop share
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """A second photo on the same frame."""
-
-    photo: int
-    crop: Crop
-    share: float  # of the second photo, 0..1
+SCENE = ("photo", "crop", "flip", "reduce", "edits")  # what samples of one crop share
 
 
 ByKind = Mapping[str, Weights] | None
@@ -161,7 +151,6 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
         noise_std=_maybe(rng, settings.noise_probability, settings.noise_std_range),
         noise_seed=rng.getrandbits(32),
         jpeg_quality=round(_maybe(rng, settings.jpeg_probability, settings.jpeg_quality_range)),
-        exposure=_draw_exposure(settings, rng, n_photos),
         enlarge=_maybe(rng, settings.enlarge_probability, settings.enlarge_range, 1.0, newer=True),
         reduce=_maybe(rng, settings.reduce_probability, settings.reduce_range, 1.0, newer=True),
         edits=tuple(
@@ -170,12 +159,4 @@ def draw_sample(settings, rng: Random, n_photos, logos, fonts) -> SampleParams:
             if amount_range and happens(rng, settings.edit_probability)
         ),
         negative=happens(rng, settings.negative_probability),
-    )
-
-
-def _draw_exposure(settings, rng, n_photos: int) -> Exposure | None:
-    if not happens(rng, settings.double_exposure_probability):
-        return None
-    return Exposure(
-        rng.randrange(n_photos), draw_crop(settings.crop_range, rng), rng.uniform(0.3, 0.7)
     )

@@ -1,11 +1,9 @@
 """Training data for a mark of one's own: painted pairs, and samples mixed with general ones."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from random import Random
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from samples import IGNORE
@@ -14,12 +12,6 @@ from samples.own_mark import OwnMark
 from samples.pairs import Pair
 from samples.photos import crop_photo, draw_crop
 from samples.splits import KINDS, split_by_hash
-
-
-def mix_pictures(image: torch.Tensor) -> torch.Tensor:
-    """Each picture of a batch, float N x 3 x H x W, with a mirrored other one shining through."""
-    share = torch.empty(len(image), 1, 1, 1, device=image.device).uniform_(0.5, 1)
-    return share * image + (1 - share) * image.roll(1, 0).flip(3)
 
 
 class PairDataset(Dataset):
@@ -54,15 +46,14 @@ class PairDataset(Dataset):
 class MixedDataset(Dataset):
     """Samples of several datasets, drawn by weight; which one, depends on (seed, index) alone."""
 
-    def __init__(self, parts: Sequence[tuple[Dataset, float]], length: int, seed=0, general=None):
+    def __init__(self, parts: Sequence[tuple[Dataset, float]], length: int, seed=0):
         """
         Args:
             parts: datasets of at least this length, and their weights.
             seed: of the choice among them.
-            general: the one of them whose samples have "general" set, for `keep_weight`.
         """
         self.datasets, self.weights = zip(*parts)
-        self.length, self.seed, self.general = length, seed, general
+        self.length, self.seed = length, seed
 
     def __len__(self) -> int:
         return self.length
@@ -86,8 +77,7 @@ class MixedDataset(Dataset):
         return self._part(index).stages(index)
 
     def __getitem__(self, index):
-        part = self._part(index)
-        return {**part[index], "general": torch.tensor(part is self.general)}
+        return self._part(index)[index]
 
 
 def mix_in(
@@ -119,12 +109,11 @@ def mix_in(
             "give own_settings and settings the same image_size."
         )
     pair_sides = split_by_hash(pairs, val_fraction, "pairs") if pairs else (None, None)
-    real = replace(settings, double_exposure_probability=0.0)  # validation: photos as they are
     sides = []
-    for data, side, rest, looks in zip(general, pair_sides, (1 - share, 0), (settings, real)):
-        own = [data.with_mark(mark, looks)] if mark else []
+    for data, side, rest in zip(general, pair_sides, (1 - share, 0)):
+        own = [data.with_mark(mark, settings)] if mark else []
         if side:
             own.append(PairDataset(side, settings, len(data), data.seed))
         parts = [(part, (1 - rest) / len(own)) for part in own] + [(data, rest)] * bool(rest)
-        sides.append(MixedDataset(parts, len(data), data.seed, general=data))
+        sides.append(MixedDataset(parts, len(data), data.seed))
     return tuple(sides)

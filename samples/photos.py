@@ -78,15 +78,10 @@ def _mirrored(photo: np.ndarray, side: int, crop) -> np.ndarray:
 
 def draw_scene(params, photos: Sequence[ImageFile], size: int) -> np.ndarray:
     """What `drawing.SCENE` says, size x size px. Photos are read no larger than needed."""
-
-    def square_of(photo, crop, flip):
-        zoom = size / (crop[0] * photo.short_px * params.reduce)
-        return crop_photo(reduced(_read(photo, zoom), params.reduce), crop, flip, size)
-
-    square, second = square_of(photos[params.photo], params.crop, params.flip), params.exposure
-    if second:
-        other = square_of(photos[second.photo], second.crop, not params.flip)
-        square = cv2.addWeighted(square, 1 - second.share, other, second.share, 0)
+    photo = photos[params.photo]
+    zoom = size / (params.crop[0] * photo.short_px * params.reduce)
+    square = reduced(_read(photo, zoom), params.reduce)
+    square = crop_photo(square, params.crop, params.flip, size)
     for edit in params.edits:
         square = EDITS[edit.name](square, edit.amount, Random(edit.seed))
     return square

@@ -148,13 +148,6 @@ def test_training_mixes_and_validation_has_only_what_is_new(
     assert train[0, 1]["image"].shape[0] == 3
 
 
-def test_validation_photos_are_not_doubly_exposed(make_dataset, mark_folder):
-    exposed = WatermarkSettings(image_size=64, double_exposure_probability=1)
-    train, val = mix_in((make_dataset(), make_dataset()), 1, find_mark(mark_folder), None, exposed)
-    assert all(train.datasets[0].params(index).exposure for index in range(8))
-    assert not any(val.datasets[0].params(index).exposure for index in range(8))
-
-
 def test_impossible_mixtures_are_refused(make_dataset, mark_folder):
     general, mark = (make_dataset(), make_dataset()), find_mark(mark_folder)
     with pytest.raises(ValueError, match="Own samples have 32 px, general ones 64 px"):

@@ -6,7 +6,6 @@ from random import Random
 import cv2
 import numpy as np
 import pytest
-from conftest import paint_photo
 
 from dataset import WatermarkSettings, add_watermark
 from samples.photos import EDITS, crop_photo, degrade, draw_scene
@@ -99,19 +98,3 @@ def test_a_negative_is_that_of_all_that_happened(make_dataset):
     plain, negative = (make_dataset(negative_probability=p).stages(3) for p in (0.0, 1.0))
     assert np.array_equal(negative.pop("image"), 255 - plain.pop("image"))
     assert all(np.array_equal(negative[name], plain[name]) for name in plain)
-
-
-@pytest.mark.parametrize("reduce", [1.0, 0.5])
-def test_another_photo_can_shine_through(make_dataset, reduce):
-    settings = dict(clean_probability=1.0, jpeg_probability=0, noise_probability=0,
-                    blur_probability=0, downscale_probability=0, flip_probability=0,
-                    enlarge_probability=0)  # fmt: skip
-    params = make_dataset(double_exposure_probability=1.0, **settings).params(3)
-    photos, share = [paint_photo(seed, 60, 80) for seed in (0, 1)], params.exposure.share
-    assert 0.3 <= share <= 0.7
-    one = crop_photo(photos[0], params.crop, False, 64).astype(float)
-    other = crop_photo(photos[1], params.exposure.crop, True, 64).astype(float)
-    params = replace(params, photo=0, exposure=replace(params.exposure, photo=1), reduce=reduce)
-    shown = draw_scene(params, [Painted(photo) for photo in photos], 64)
-    assert np.abs(shown - ((1 - share) * one + share * other)).max() <= (1 if reduce == 1 else 30)
-    assert make_dataset(**settings).params(3).exposure is None

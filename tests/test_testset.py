@@ -77,7 +77,7 @@ def _spell(params) -> str:
     """What was drawn, but for the files, in the words of the code that drew the published table."""
     marks = tuple(replace(mark, logo=None, font=None) for mark in params.marks)
     drawn = repr(replace(params, marks=marks)).replace("logo=None, font=None", "source=None")
-    unused = ", exposure=None", ", enlarge=1.0", ", reduce=1.0", ", edits=()", ", negative=False"
+    unused = ", enlarge=1.0", ", reduce=1.0", ", edits=()", ", negative=False"
     for later in (*unused, ", seed=0, stacked=False"):
         drawn = drawn.replace(later, "")
     return drawn
