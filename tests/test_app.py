@@ -106,7 +106,7 @@ def test_files_that_cannot_be_used_become_a_sentence_with_their_name(network, ba
         app.find_upload(network, str(bad_file), *SETTINGS)
     assert bad_file.name in str(error.value) and str(bad_file.parent) not in str(error.value)
     (tmp_path / "<b>x.png").write_bytes(b"")
-    with pytest.raises(gr.Error, match=r"&lt;b&gt;x\.png is not an image"):  # no markup
+    with pytest.raises(gr.Error, match=r"&lt;b&gt;x\.png is empty"):  # no markup
         app.find_upload(network, str(tmp_path / "<b>x.png"), *SETTINGS)
     with pytest.raises(gr.Error, match="No photo came"):
         app.find_upload(network, None, *SETTINGS)

@@ -408,6 +408,7 @@ def test_folders_of_two_schemes_are_two_folders(source, tmp_path):
     output = open_folder(str(tmp_path / "out"))
     pipeline.begin(output, manifests[0])
     pipeline.begin(output, manifests[0])
+    output.makedirs("rows")
     with pytest.raises(UsageError, match="of other photos, weights or options"):
         pipeline.begin(output, manifests[1])
 
