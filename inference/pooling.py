@@ -46,6 +46,7 @@ MIN_IMAGES = 3  # of different scenes that share a mark
 MAX_POOLED = 32  # images of a group that are averaged; the others are only compared
 MIN_CONFIDENCE = 0.75  # from which an image counts as carrying the shared mark
 MAX_LIKENESS = 0.25  # of two scenes; above it they count as one
+COPY_LIKENESS = 0.5  # above it they are one picture, which can be taken out of the mean
 MAX_ROUNDS = 3  # of finding the mark, then the images that carry it
 MIN_MARK_PX = 16  # of a shared mask
 PRIOR_LOGIT = -4.0  # of a mark at a pixel, before anything is seen: about its share of the pixels
@@ -66,7 +67,7 @@ class SharedMark:
     def confidence_in(self, detail: Detail) -> float:
         """Probability, 0..1, that an image carries the mark. Its own scene is left out."""
         likeness = scene_likeness(scene_of(detail), self.scenes, self.mask)
-        others = without(self.mean, detail) if likeness.max() > MAX_LIKENESS else self.mean
+        others = without(self.mean, detail) if likeness.max() > COPY_LIKENESS else self.mean
         if others.weight.mean() < 0.5 * detail.weight.mean():
             return 0.0  # no other scene is left
         return confidence_of(agreement(detail, others, self.mask))

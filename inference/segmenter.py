@@ -47,7 +47,7 @@ REDUCED_CERTAINTY = 0.8  # this probability in a reduced view counts as 0.5: log
 THRESHOLD = 0.5  # default probability of a marked pixel
 MIN_SCORE = 0.5  # default score below which nothing is marked: log 55
 LEAST_SCORE = 1e-7  # scores are clipped to this before the logit
-METHOD = 15  # raise it when the code changes masks, scores, or their files
+METHOD = 16  # raise it when the code changes masks, scores, or their files
 
 # Views (uint8, H x W x 3, RGB, of any sizes) to probability (float32, H x W) and score of each
 Predict = Callable[[list[np.ndarray]], list[tuple[np.ndarray, float]]]

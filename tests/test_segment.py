@@ -116,7 +116,7 @@ def test_a_run_of_other_views_is_not_continued():
     ]  # fmt: skip
     assert joined == pytest.approx([7 / 16, 31 / 32, 1, 7 / 12, 0.75, 0.875, 7 / 11], abs=1e-6)
     assert segmenter.VIEW_QUALITY == 95
-    assert segmenter.METHOD == 15
+    assert segmenter.METHOD == 16
 
 
 def test_views_of_equal_shape_go_through_the_network_together(make_model, monkeypatch):
