@@ -1,9 +1,9 @@
-"""Masks for images and clips: `python segment.py photo.jpg clip.mp4 folder/ --output masks`.
+"""Finds watermarks in images and clips: `python segment.py photo.jpg folder/ --output masks`.
 
-For every input an 8-bit mask (0 or 255) of exactly its size, and a line in the report. Stopped at
-any moment, the same command goes on. From Python: `batch.segment_files`.
+For each input the command writes an 8-bit mask (0 or 255) of the same size and a line of the
+report. If it was stopped, the same command continues. From Python: `batch.segment_files`.
 
-Exit status: 0 all went well; 1 some inputs failed, each named, or the disk is full; 2 wrong usage;
+Exit status: 0 success; 1 an input failed (the summary names it) or the disk is full; 2 wrong usage;
 130 interrupted.
 """
 
@@ -18,7 +18,7 @@ SOURCE = dict(nargs="+", metavar="INPUT", help="image, clip, folder, or .txt of 
 
 
 def main(arguments=None) -> int:
-    warnings.filterwarnings("ignore", module="PIL")  # of damaged files: the report names them
+    warnings.filterwarnings("ignore", module="PIL")  # the report names damaged files
     logging.basicConfig(format="%(message)s")
     logging.getLogger("inference").setLevel(logging.INFO)
     sources, output, options = parse(__doc__, Options, SOURCE, arguments)

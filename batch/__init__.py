@@ -1,4 +1,4 @@
-"""Folders and shards of images: which ones, going on after a stop, what is written."""
+"""Segments folders and shards of images, continues interrupted runs and writes the results."""
 
 from batch.files import OutputError, UsageError
 from batch.run import Options, Summary, segment_files

@@ -1,40 +1,41 @@
-"""Clips among the images of a batch: a mask for all frames, sometimes one for each."""
+"""Segments a clip of a batch: one mask for the clip, and masks of its frames where needed."""
 
 import os
 import time
 
-from batch.rows import measures
+from batch.rows import result_columns
 from inference.pictures import encode, mask_bytes
 from inference.video import segment_frames, segment_video
 
-CLIP_COLUMNS = ("frames", "seen", "masks", "damage")  # of clips, beside those of images
+CLIP_COLUMNS = ("frames", "seen", "masks", "damage")  # columns of clips beside those of images
 
 
 def segment_clip(path: str, name: str, segmenter, options) -> tuple[dict, dict[str, bytes]]:
-    """The record of a clip, and name to content of its files.
+    """The record of a clip, and its output files as a dict from name to content.
 
     Args:
-        name: of its outputs, without ending; masks of frames are NAME.frames/NUMBER.png.
+        name: of the outputs, without ending. Masks of frames are NAME.frames/NUMBER.png.
         options: a `run.Options`.
 
     Raises:
         OSError, ValueError: see `segment_video`.
     """
-    os.stat(path)  # says why it cannot be read
+    os.stat(path)  # raises an OSError that says why the file cannot be read
     start_s, files = time.monotonic(), {}
     limits = options.threshold, options.dilate, options.min_score
-    found = segment_video(segmenter, path, options.frames, *limits)
-    frames = found.each
+    result = segment_video(segmenter, path, options.frames, *limits)
+    frames = result.each
     if options.every is not None:
         frames = segment_frames(segmenter, path, options.every, *limits)
     for frame in frames:
         files[f"{name}.frames/{frame.number:06d}.png"] = encode(mask_bytes(frame.mask), ".png")
-    each = f"{name}.frames" if files else None
-    files |= options.draw(name, found, found.picture)
-    record = {"path": path, "mask": name + ".png", **measures(found, options.rle)}
+    frames_folder = f"{name}.frames" if files else None
+    files |= options.draw(name, result, result.picture)
+    record = {"path": path, "mask": name + ".png", **result_columns(result, options.rle)}
     record |= {
-        "shared": round(found.shared, 4), "frames": found.frames,
-        "seen": found.seen_s and [round(seconds, 2) for seconds in found.seen_s],
-        "masks": each, "damage": found.damage, "seconds": round(time.monotonic() - start_s, 3),
+        "shared": round(result.shared, 4), "frames": result.frames,
+        "seen": result.seen_s and [round(seconds, 2) for seconds in result.seen_s],
+        "masks": frames_folder, "damage": result.damage,
+        "seconds": round(time.monotonic() - start_s, 3),
     }  # fmt: skip
     return record, files

@@ -1,6 +1,6 @@
-"""What the commands share, `segment.py` and `scan.py`: their options, how they begin and end.
+"""What the commands `segment.py` and `scan.py` share: options, parsing, the summary, exit status.
 
-An option is a field of a dataclass; its line there is also its line of the command's help.
+Each field of an options dataclass is also an option of the command line.
 """
 
 import argparse
@@ -15,33 +15,33 @@ from inference.runtime import BACKENDS, check_backend
 from inference.segmenter import MIN_SCORE, THRESHOLD, check_limits
 
 
-def option(default, told: str, kind: type | None = None, **more):
-    """A field that is an option of the command line, too.
+def option(default, help_text: str, kind: type | None = None, **more):
+    """A dataclass field that is also an option of the command line.
 
     Args:
-        kind: of its value; None for a switch.
-        more: for `add_argument`.
+        kind: type of the value; None for a switch.
+        more: further arguments of `add_argument`.
     """
     if kind is None:
-        return field(default=default, metadata={"help": told, "action": "store_true"})
+        return field(default=default, metadata={"help": help_text, "action": "store_true"})
     if kind is not str and default is not None:
-        told += f" (default: {default})"
+        help_text += f" (default: {default})"
     if "choices" not in more:
         more["metavar"] = kind.__name__.upper()
-    return field(default=default, metadata={"help": told, "type": kind, **more})
+    return field(default=default, metadata={"help": help_text, "type": kind, **more})
 
 
 @dataclass(frozen=True)
-class LookOptions:
-    """How to look for watermarks."""
+class CommonOptions:
+    """How to find watermarks: the options that both commands have."""
 
     weights: str = option(str(SHIPPED_WEIGHTS), "folder of a trained model (the shipped one)", str)
-    threshold: float = option(THRESHOLD, "probability from which a pixel is marked, 0..1", float)
+    threshold: float = option(THRESHOLD, "least probability of a marked pixel, 0..1", float)
     min_score: float = option(MIN_SCORE, "an image with a lower score gets an empty mask", float)
-    fast: bool = option(False, "look at each image once: less accurate")
-    rle: bool = option(False, "also masks as COCO RLE, in the report or the rows")
-    device: str = option("auto", "cpu, cuda, cuda:1, mps (default: the best there is)", str)
-    backend: str = option("auto", f"what computes: {', '.join(BACKENDS)}", str, choices=BACKENDS)
+    fast: bool = option(False, "segment one view of each image: faster, less accurate")
+    rle: bool = option(False, "also write masks as COCO RLE to the report or the rows")
+    device: str = option("auto", "cpu, cuda, cuda:1, mps (default: the best one available)", str)
+    backend: str = option("auto", "program that runs the network", str, choices=BACKENDS)
 
     def __post_init__(self):
         check_limits(self.threshold, 0, self.min_score)
@@ -57,7 +57,7 @@ def check_installed(package: str) -> None:
 
 
 def checked(function: Callable, *arguments):
-    """What a function returns; what it raises about the user's arguments as UsageError."""
+    """Calls a function on arguments of the user; its OSError or ValueError becomes UsageError."""
     try:
         return function(*arguments)
     except (OSError, ValueError) as error:
@@ -66,38 +66,38 @@ def checked(function: Callable, *arguments):
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did; printed at its end."""
+    """The result of a run, which the command prints at the end."""
 
     images: int
     marked: int
     failed: int
-    done_before: int  # images that an earlier run had done
+    done_before: int  # images that earlier runs finished
     seconds: float
     output: str  # where the report or the rows are
-    told: list[str]  # what else is to be said, a line each
+    messages: list[str]  # further lines to print
     records: list[dict] = field(default_factory=list, repr=False)  # of `segment_files`, all images
 
     def __str__(self) -> str:
         before = f" ({self.done_before} of them from earlier runs)" if self.done_before else ""
         line = f"{self.images} images{before}, {self.marked} marked, {self.failed} failed"
         rate = (self.images - self.done_before) / max(self.seconds, 1e-9)
-        return "\n".join([f"{line}; {rate:.2f} images/s. {self.output}", *self.told])
+        return "\n".join([f"{line}; {rate:.2f} images/s. {self.output}", *self.messages])
 
 
-def parse(doc: str, kind: type[LookOptions], source: dict, arguments) -> tuple:
-    """Source, output and options of a command line.
+def parse(doc: str, kind: type[CommonOptions], source: dict, arguments) -> tuple:
+    """The source, output folder and options that a command line names.
 
     Args:
-        doc: of the command.
-        kind: of the options.
-        source: how `argparse` is to take the source.
+        doc: docstring of the command.
+        kind: class of the options.
+        source: arguments of `add_argument` for the source.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )  # fmt: skip
     parser.add_argument("source", **source)
-    parser.add_argument("--output", required=True, metavar="DIR", help="where results go")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     for one in fields(kind):
         parser.add_argument("--" + one.name.replace("_", "-"), **one.metadata)
     given = vars(parser.parse_intermixed_args(arguments))
@@ -109,25 +109,25 @@ def parse(doc: str, kind: type[LookOptions], source: dict, arguments) -> tuple:
 
 
 def run_command(name: str, work: Callable[[], Summary]) -> int:
-    """Prints what a run did, or in one sentence why it ended; returns the exit status.
+    """Runs a command, prints its summary or one sentence on why it stopped.
 
     Returns:
-        0 all went well; 1 something failed, or the output takes no more files; 2 wrong usage;
-        130 interrupted.
+        The exit status: 0 for success; 1 if an image failed or the output cannot be written; 2 for
+        wrong usage; 130 if interrupted.
     """
-    for stream in (sys.stdout, sys.stderr):  # names of files may be no UTF-8
+    for stream in (sys.stdout, sys.stderr):  # file names may not be valid UTF-8
         stream.reconfigure(errors="backslashreplace")
-    go_on = "What is done stays: the same command (without --overwrite) goes on."
+    advice = "Finished results are kept. To continue, run the same command (without --overwrite)."
     try:
         summary = work()
     except UsageError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    except (OSError, ValueError) as error:  # an OutputError, too
-        print(f"{name}: stopped: {error}. {go_on}", file=sys.stderr)
+    except (OSError, ValueError) as error:  # includes OutputError
+        print(f"{name}: stopped: {error}. {advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{name}: interrupted. {go_on}", file=sys.stderr)
+        print(f"{name}: interrupted. {advice}", file=sys.stderr)
         return 130
     print(summary)
     return 1 if summary.failed else 0

@@ -1,4 +1,4 @@
-"""A folder of outputs: one run at a time, and files whole or not at all."""
+"""The output folder: a lock against a second run, atomic writes, and hashes of files."""
 
 import errno
 import hashlib
@@ -10,21 +10,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-PROGRESS = ".progress."  # begins the names of what a run keeps for itself in an output folder
-FATAL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)  # no further file will fare better
+PROGRESS = ".progress."  # prefix of the files that a run keeps for itself in the output folder
+FATAL = (errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS)  # all further writes would fail too
 
 
 class UsageError(ValueError):
-    """The call cannot work at all: no result was written."""
+    """The call cannot work. No result was written."""
 
 
 class OutputError(OSError):
-    """The output folder no longer takes files; what is done so far stays."""
+    """The output folder cannot be written. Results that are already there stay."""
 
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Makes the output folder, and keeps other runs out of it; UsageError where that fails."""
+    """Creates the output folder and locks it against other runs; UsageError if this fails."""
     if output.exists() and not output.is_dir():
         raise UsageError(f"The output {output} is a file. Give a folder.")
     lock = FileLock(output / f"{PROGRESS}lock", timeout=0)
@@ -32,7 +32,7 @@ def locked(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise UsageError(f"Another run is writing to {output}. Wait for its end.") from None
+        raise UsageError(f"Another run is writing to {output}. Wait until it ends.") from None
     except OSError as error:
         raise UsageError(f"The output folder {output} cannot be written: {error}.") from error
     try:
@@ -42,14 +42,14 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def write_whole(data: bytes, name: str, output: Path, needed: bool = False) -> None:
-    """Writes a file below the output folder: under a temporary name, then renamed.
+    """Writes a file in the output folder atomically: under a temporary name, then renamed.
 
     Args:
-        needed: the file is one of the whole run, which is worth nothing without it.
+        needed: the run cannot go on without this file.
 
     Raises:
-        OutputError: the disk is full or read-only, or a file that is needed cannot be written.
-        OSError: this file cannot be written.
+        OutputError: the disk is full or read-only, or a needed file cannot be written.
+        OSError: only this file cannot be written.
     """
     temporary = output / f"{PROGRESS}{secrets.token_hex(8)}.partial"
     try:
@@ -68,7 +68,7 @@ def digest_of(data: bytes) -> str:
 
 
 def digest_at(path: Path) -> str | None:
-    """Of a file's content; None if there is none, or only the empty file that a crash leaves."""
+    """Hash of a file's content; None if there is no file, or an empty one as a crash leaves it."""
     try:
         data = path.read_bytes()
         return digest_of(data) if data else None
@@ -77,9 +77,12 @@ def digest_at(path: Path) -> str | None:
 
 
 def file_stamp(path) -> list[int] | None:
-    """[bytes, time of change in ns], which tells whether a file is still the same."""
+    """[size in bytes, modification time in ns] of a file; None if it cannot be read.
+
+    If both are unchanged, the file counts as unchanged.
+    """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return [found.st_size, found.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns]

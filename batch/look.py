@@ -1,17 +1,16 @@
-"""Samples of a source to what is found in them: the one way, of folders and of shards.
+"""Runs the network on the images of samples; used for folders and for shards.
 
-Threads open and decode photos while the network looks at others; what is made of a sample is up to
-its caller.
+Threads decode photos while the network works on others. The caller decides what to do with the
+result of a sample.
 """
 
 import io
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 from PIL import Image
@@ -27,35 +26,35 @@ from batch.parallel import (
 from inference.reading import FORMATS, open_photo, read_image
 from inference.segmenter import Predict, Segmenter, judge_views, native_views, predict_any_size
 
-WINDOW = 8  # images that are in work together, so that a GPU sees many views at once
-WINDOW_PIXELS = 16_000_000  # of these, decoded; a larger image is alone
-WINDOW_BYTES = 32_000_000  # and encoded
-BYTES_AT_ONCE = 128_000_000  # encoded, of all windows
+CHUNK_IMAGES = 8  # images that are processed together, so that a GPU gets many views at once
+CHUNK_PIXELS = 16_000_000  # of the decoded images of a chunk; a larger image is processed alone
+CHUNK_BYTES = 32_000_000  # of the encoded images of a chunk
+BYTES_AT_ONCE = 128_000_000  # of the encoded images of all chunks in work
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What belongs together in a source: one image, or several."""
+    """One image, or several that belong together."""
 
-    images: list[str | bytes | Exception]  # path, encoded bytes, or why there is none
-    origin: object = field(default=None, repr=False)  # what its source knows of it
-    bytes: int = 0  # that it holds
+    images: list[str | bytes | Exception]  # each a path, encoded bytes, or why there is no image
+    origin: object = field(default=None, repr=False)  # what the caller needs to know of the sample
+    bytes: int = 0  # size in memory
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the network says of one image of H x W pixels."""
+class Prediction:
+    """The network's result for one image of H x W pixels."""
 
     rgb: np.ndarray  # uint8, H x W x 3
     probability: np.ndarray  # float32, H x W, 0..1
     score: float  # 0..1
-    seconds: float  # that it took
+    seconds: float  # computing time
 
 
-Results = list[Found | Exception]  # of the images of a sample
+Results = list[Prediction | Exception]  # one for each image of a sample
 
 
-def look_at_all(
+def predict_samples(
     samples: Iterable[Sample],
     segmenter: Segmenter,
     threads: int,
@@ -63,87 +62,95 @@ def look_at_all(
     fast: bool,
     allow_huge: bool = False,
 ) -> Iterator:
-    """finish(sample, results) of all samples, in their order.
+    """The values of finish(sample, results), in the order of the samples.
 
     Args:
-        threads: that the network serves at a time.
-        finish: called by these threads, and once more when the network is done for a sample.
-        fast: look at each image once.
-        allow_huge: open images above Pillow's limit.
+        threads: number of threads that use the network at the same time.
+        finish: called in several threads at the same time.
+        fast: use one view of each image.
+        allow_huge: also open images above Pillow's limit.
     """
     budget = Budget(PIXELS_AT_ONCE)
+    most = 1 if segmenter.one_core_each else CHUNK_IMAGES
 
-    def one(window: list[Sample]) -> list:
-        images = [image for sample in window for image in sample.images]
-        results = look_at(images, partial(predict_by_size, predict, fast), budget, allow_huge)
-        return [finish(s, list(islice(results, len(s.images)))) for s in window]
+    def process(chunk: list[Sample]) -> list:
+        images = [image for sample in chunk for image in sample.images]
+        results = predict_images(images, partial(predict_photos, predict, fast), budget, allow_huge)
+        return [finish(s, list(islice(results, len(s.images)))) for s in chunk]
 
-    def share(sample: Sample) -> float:
-        return max(len(sample.images) / most, sample.bytes / WINDOW_BYTES)
+    def share_of_chunk(sample: Sample) -> float:
+        return max(len(sample.images) / most, sample.bytes / CHUNK_BYTES)
 
-    def weigh(window: list[Sample]) -> float:
-        return max(BYTES_AT_ONCE / (4 * threads), sum(sample.bytes for sample in window))
+    def bytes_of(chunk: list[Sample]) -> float:
+        return max(BYTES_AT_ONCE / (4 * threads), sum(sample.bytes for sample in chunk))
 
-    most = 1 if segmenter.one_core_each else WINDOW
-    # One thread more than the network can serve: it decodes or writes meanwhile. The network ends
-    # first, so that after an interrupt no thread goes on with its image.
+    # One thread more than the network serves: it decodes or writes in the meantime. The network
+    # stops before the pool, so that after an interrupt no thread continues with its image.
     with cancelling_pool(threads + 1) as pool, shared_network(segmenter, threads) as predict:
-        for done in in_order(pool, one, runs(samples, share, 1), BYTES_AT_ONCE, weigh):
+        chunks_of_samples = chunks(samples, share_of_chunk, 1)
+        for done in in_order(pool, process, chunks_of_samples, BYTES_AT_ONCE, bytes_of):
             yield from done
 
 
-def runs(items: Iterable, weigh: Callable, limit: float) -> Iterator[list]:
-    """The items in runs that weigh at most so much; a heavier one is alone."""
-    run, total = [], 0
+def chunks(items: Iterable, weigh: Callable, limit: float) -> Iterator[list]:
+    """Consecutive items, with a total weight up to the limit. A heavier item is alone."""
+    chunk, total = [], 0
     for item in items:
         weight = weigh(item)
-        if run and total + weight > limit:
-            yield run
-            run, total = [], 0
-        run.append(item)
+        if chunk and total + weight > limit:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(item)
         total += weight
-    if run:
-        yield run
+    if chunk:
+        yield chunk
 
 
-def look_at(images: list, answer: Callable, budget: Budget, allow_huge: bool) -> Iterator:
-    """A `Found` of each image, or why there is none; `answer`: photos to what is found in them."""
-    opened = [_tried(open_image, image, allow_huge) for image in images]
-    for run in runs(opened, pixels_of, WINDOW_PIXELS):
-        with budget.hold(sum(map(pixels_of, run))):
+def predict_images(
+    images: list, predict: Callable, budget: Budget, allow_huge: bool
+) -> Iterator[Prediction | Exception]:
+    """The result for each image, or the exception that it caused.
+
+    Args:
+        images: see `Sample.images`.
+        predict: list of decoded photos to a list of (probability, score).
+    """
+    opened = [_attempt(open_image, image, allow_huge) for image in images]
+    for chunk in chunks(opened, pixels_of, CHUNK_PIXELS):
+        with budget.hold(sum(map(pixels_of, chunk))):
             start_s = time.monotonic()
-            photos = [_tried(decode, image) for image in run]
+            photos = [_attempt(decode, image) for image in chunk]
             sound = [photo for photo in photos if not isinstance(photo, Exception)]
-            answers = _tried(answer, sound)
+            answers = _attempt(predict, sound)
             if isinstance(answers, Exception):
                 answers = [answers] * len(sound)
-            answers, seconds = iter(answers), (time.monotonic() - start_s) / len(run)
+            answers, seconds = iter(answers), (time.monotonic() - start_s) / len(chunk)
             for photo in photos:
                 answer = photo if isinstance(photo, Exception) else next(answers)
                 failed = isinstance(answer, Exception)
-                yield answer if failed else Found(photo, *answer, seconds)
+                yield answer if failed else Prediction(photo, *answer, seconds)
 
 
-def _tried(function, value, *more):
-    """What the function returns or raises; an exception as value is passed on."""
+def _attempt(function, value, *more):
+    """What the function returns or raises. If the value is an exception, returns the value."""
     try:
         return value if isinstance(value, Exception) else function(value, *more)
     except Stopped:
         raise
-    except Exception as error:  # damaged files make Pillow's plugins raise anything
+    except Exception as error:  # for damaged files Pillow's plugins raise exceptions of any type
         return error
 
 
 def open_image(source: str | bytes, allow_huge: bool = False) -> Image.Image:
-    """An image, by path or encoded, of which the header is read.
+    """Opens a path or encoded bytes as a PIL image. Reads only the header.
 
     Raises:
-        OSError: with its number, if the file cannot be read.
-        ValueError: it is no image.
+        OSError: the file cannot be read; `errno` is set.
+        ValueError: it is not an image.
     """
     if isinstance(source, str) and not os.path.isfile(source):
-        os.stat(source)  # says why
-        raise ValueError("is no file")
+        os.stat(source)  # raises an OSError that says why
+        raise ValueError("is not a file")
     if not (os.path.getsize(source) if isinstance(source, str) else source):
         raise ValueError("is empty")
     file = source if isinstance(source, str) else io.BytesIO(source)
@@ -152,7 +159,7 @@ def open_image(source: str | bytes, allow_huge: bool = False) -> Image.Image:
     except Image.DecompressionBombError as error:
         if allow_huge:
             return open_huge(file)
-        raise ValueError(f"{error} segment.py --allow-huge opens it all the same.") from error
+        raise ValueError(f"{error} To open it, use segment.py --allow-huge.") from error
     except OSError as error:
         if error.errno:
             raise
@@ -160,7 +167,7 @@ def open_image(source: str | bytes, allow_huge: bool = False) -> Image.Image:
 
 
 def open_huge(path: str) -> Image.Image:
-    """`open_photo` without Pillow's limit, which it keeps for all threads together."""
+    """`open_photo` without Pillow's size limit, which can only be set for all threads together."""
     with open(path, "rb") as file:
         begin = file.read(16)
     for name in FORMATS:
@@ -177,7 +184,7 @@ def decode(image: Image.Image) -> np.ndarray:
 
 
 def is_out_of_reach(error: Exception) -> bool:
-    """Whether an image's file could not be read, whatever is in it: of what `look_at` yields."""
+    """Whether an error from `predict_images` means that the file itself could not be read."""
     reasons = error, error.__cause__
     return any(isinstance(reason, OSError) and reason.errno for reason in reasons)
 
@@ -186,23 +193,21 @@ def pixels_of(opened: Image.Image | Exception) -> int:
     return 0 if isinstance(opened, Exception) else opened.width * opened.height
 
 
-def predict_by_size(
+def predict_photos(
     predict: Predict, fast: bool, photos: list[np.ndarray]
 ) -> list[tuple[np.ndarray, float]]:
-    """`predict_any_size` of each photo; those that are seen whole together, equal sizes in a row.
+    """`predict_any_size` of each photo. The views of all small photos go to the network together.
 
     Args:
-        fast: see each photo once.
+        fast: use one view of each photo.
         photos: uint8, H x W x 3, RGB.
     """
-    views = [(i, view) for i, photo in enumerate(photos) for view in native_views(photo, fast)]
-    order = sorted(range(len(views)), key=lambda number: views[number][1].shape)
-    answers = predict([views[number][1] for number in order]) if views else []
-    answers = dict(zip(order, answers))
-    found = defaultdict(list)
-    for number, (i, _) in enumerate(views):
-        found[i].append(answers[number])
+    views_of = [native_views(photo, fast) for photo in photos]
+    views = [*chain.from_iterable(views_of)]
+    order = sorted(range(len(views)), key=lambda number: views[number].shape)  # for batches
+    answers = dict(zip(order, predict([views[number] for number in order])))
+    in_turn = (answers[number] for number in range(len(views)))
     return [
-        judge_views(photo, found[i]) if i in found else predict_any_size(predict, photo)
-        for i, photo in enumerate(photos)
+        judge_views(rgb, [*islice(in_turn, len(own))]) if own else predict_any_size(predict, rgb)
+        for rgb, own in zip(photos, views_of)
     ]

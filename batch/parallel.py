@@ -1,7 +1,7 @@
-"""Threads that share one network, within bounds of memory.
+"""Threads that share one network and keep within limits of memory.
 
-On the CPU the network has a thread per core, each with a view of its own: faster than all cores at
-one view, and the same bits whatever the number of cores.
+On the CPU each thread runs the network on one core, on one view at a time. This is faster than all
+cores on one view, and the result does not depend on the number of cores.
 """
 
 import threading
@@ -12,25 +12,25 @@ from contextlib import contextmanager
 
 from inference.segmenter import Predict, Segmenter
 
-PIXELS_AT_ONCE = 64_000_000  # of photos in work together; a larger one is in work alone
-VIEW_PIXELS_AT_ONCE = 4_000_000  # of views in the network together: 0.4 GB for each million
+PIXELS_AT_ONCE = 64_000_000  # of all decoded photos; a larger photo is processed alone
+VIEW_PIXELS_AT_ONCE = 4_000_000  # of all views in the network, which needs 0.4 GB per million
 
 
 class Stopped(Exception):  # noqa: N818
-    """The run ends before its time: no further view is looked at."""
+    """The run ends early, so the network takes no further view."""
 
 
 @contextmanager
 def shared_network(segmenter: Segmenter, threads: int) -> Iterator[Predict]:
-    """The segmenter's answers for several threads; raises Stopped once this is left."""
+    """A function that runs the network for several threads. It raises Stopped after the context."""
     lock, stopped = threading.Lock(), threading.Event()
     budget = Budget(VIEW_PIXELS_AT_ONCE)
 
     def one_view(view):
         with budget.hold(view.shape[0] * view.shape[1]):
-            return answer([view])[0]
+            return predict_unless_stopped([view])[0]
 
-    def answer(views):
+    def predict_unless_stopped(views):
         if stopped.is_set():
             raise Stopped
         return predict(views)
@@ -39,13 +39,13 @@ def shared_network(segmenter: Segmenter, threads: int) -> Iterator[Predict]:
         try:
             return list(pool.map(one_view, views))
         except (CancelledError, RuntimeError):
-            if stopped.is_set():  # the pool takes no more views
+            if stopped.is_set():  # the pool is shut down
                 raise Stopped from None
             raise
 
     def together(views):
         with lock:
-            return answer(views)
+            return predict_unless_stopped(views)
 
     with segmenter.predicting(threads) as predict, cancelling_pool(threads) as pool:
         try:
@@ -56,7 +56,7 @@ def shared_network(segmenter: Segmenter, threads: int) -> Iterator[Predict]:
 
 @contextmanager
 def cancelling_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that on an error finish what they are at, and nothing more."""
+    """A pool of threads. At the end of the context, tasks that have not started are cancelled."""
     pool = ThreadPoolExecutor(threads)
     try:
         yield pool
@@ -64,14 +64,12 @@ def cancelling_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def in_order(
-    pool, function, items: Iterable, limit: float, weigh: Callable = lambda item: 1
-) -> Iterator:
-    """function(item) of all items, in their order.
+def in_order(pool, function, items: Iterable, limit: float, weigh: Callable) -> Iterator:
+    """The results of function(item), in the order of the items.
 
     Args:
-        limit: what the items weigh that are handed out together; a heavier one is alone.
-        weigh: of an item.
+        limit: of the total weight of the items in work. A heavier item is processed alone.
+        weigh: item to its weight.
     """
     waiting, total = deque(), 0
     for item in items:
@@ -86,7 +84,7 @@ def in_order(
 
 
 class Budget:
-    """Lets threads in while what they hold together is within a limit, or one alone."""
+    """Makes threads wait until their amounts together fit a limit. One alone may exceed it."""
 
     def __init__(self, limit: int):
         self.limit, self.used, self.changed = limit, 0, threading.Condition()

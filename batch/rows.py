@@ -1,39 +1,42 @@
-"""What is told of an image: its line of a report, its row of a table."""
+"""The record of one image, as a line of the report or a row of a table."""
 
 import json
 
 from inference.pictures import boxes_of, coco_rle
 from inference.segmenter import Segmentation
 
-FOUND = ("width", "height", "score", "coverage", "boxes", "error")  # columns of every image
+RESULT_COLUMNS = ("width", "height", "score", "coverage", "boxes", "error")  # of every image
 
 
-def measures(found: Segmentation, rle: bool) -> dict:
-    """FOUND of an image in which a mask was sought, and "rle" if it is asked for."""
-    height, width = found.mask.shape
+def result_columns(result: Segmentation, rle: bool) -> dict:
+    """The RESULT_COLUMNS of a segmented image, and with `rle` its mask as COCO RLE."""
+    height, width = result.mask.shape
     record = {
-        "width": width, "height": height, "score": round(found.score, 6),
-        "coverage": round(found.coverage, 8), "boxes": boxes_of(found.mask), "error": None,
+        "width": width, "height": height, "score": round(result.score, 6),
+        "coverage": round(result.coverage, 8), "boxes": boxes_of(result.mask), "error": None,
     }  # fmt: skip
-    return {**record, "rle": coco_rle(found.mask)} if rle else record
+    return {**record, "rle": coco_rle(result.mask)} if rle else record
 
 
-def failure(error: Exception) -> dict:
-    """FOUND of an image that failed."""
-    return {**dict.fromkeys(FOUND), "boxes": [], "error": reason_of(error)}
+def error_columns(error: Exception) -> dict:
+    """The RESULT_COLUMNS of an image that failed."""
+    return {**dict.fromkeys(RESULT_COLUMNS), "boxes": [], "error": reason_of(error)}
 
 
 def reason_of(error: Exception) -> str:
-    """Why something failed, in words."""
+    """The text of an exception, with its type if the text alone would not explain it."""
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
     if not reason or not isinstance(error, (OSError, ValueError)):
         reason = f"{type(error).__name__}: {reason}"
-    return reason.removeprefix("The PIL image ")  # of `read_image`
+    return reason.removeprefix("The PIL image ")  # written by `read_image`
 
 
 def to_json(value) -> bytes:
-    """One line of UTF-8. Bytes of a file name that are no UTF-8 become JSON's \\udc80 to \\udcff,
-    from which `os.fsencode` makes the name again."""
+    """One line of JSON in UTF-8.
+
+    Bytes of a file name that are not UTF-8 become the escapes \\udc80 to \\udcff. `os.fsencode`
+    turns these back into the name.
+    """
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
@@ -50,11 +53,11 @@ def to_parquet(rows: list[dict], columns) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-WRITERS = {"jsonl": to_jsonl, "parquet": to_parquet}  # of reports
+WRITERS = {"jsonl": to_jsonl, "parquet": to_parquet}  # format of a report to its function
 
 
 def arrow_table(rows: list[dict], columns):
-    """Rows as a PyArrow table with some of the columns that are known here."""
+    """Rows as a PyArrow table. Each of the columns must have a type in this function."""
     import pyarrow as pa  # optional and slow to import
 
     types = {
@@ -72,5 +75,6 @@ def arrow_table(rows: list[dict], columns):
 
 
 def valid_text(value):
-    """Text with what is no Unicode escaped, which Parquet refuses; other values as they are."""
+    """Text in which characters that are not valid Unicode are escaped, because Parquet refuses
+    them. Other values are returned as they are."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

@@ -1,7 +1,7 @@
-"""Many images to masks and a report: `segment_files`, which `segment.py` calls.
+"""Segments many images and writes masks and a report: `segment_files`, which `segment.py` calls.
 
-`look.py` opens and looks at the images; here each of them becomes its files and its line. A
-finished image is noted at once in a journal; what is noted is not done again.
+`look.py` opens the images and runs the network. This module makes the files and the record of each
+image. A journal records each finished image at once; the next run skips these images.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from joblib import cpu_count  # within the affinity and quota of a container
+from joblib import cpu_count  # respects the CPU affinity and quota of a container
 from tqdm import tqdm
 
 from batch.clips import CLIP_COLUMNS, segment_clip
-from batch.command import LookOptions, Summary, check_installed, checked, option
+from batch.command import CommonOptions, Summary, check_installed, checked, option
 from batch.files import OutputError, file_stamp, locked
 from batch.inputs import Input, list_inputs
 from batch.journal import Journal
-from batch.look import Found, Results, Sample, is_out_of_reach, look_at_all
+from batch.look import Prediction, Results, Sample, is_out_of_reach, predict_samples
 from batch.parallel import shared_network
-from batch.rows import FOUND, WRITERS, failure, measures
+from batch.rows import RESULT_COLUMNS, WRITERS, error_columns, result_columns
 from batch.together import Group, find_groups
 from inference.pictures import (
     encode,
@@ -37,26 +37,26 @@ from inference.runtime import load_segmenter
 from inference.segmenter import METHOD, check_limits, decide
 from inference.video import FRAMES, MAX_FRAMES
 
-COLUMNS = ("path", "mask", *FOUND, "seconds")
-EXTRA_COLUMNS = ("shared", *CLIP_COLUMNS, "rle")  # only where a line has them
-GONE = "the file cannot be read now ({}); mask and numbers are those of an earlier run"
+COLUMNS = ("path", "mask", *RESULT_COLUMNS, "seconds")
+EXTRA_COLUMNS = ("shared", *CLIP_COLUMNS, "rle")  # left out if no record has them
+GONE = "the file cannot be read now ({}); mask and values are those of an earlier run"
 
 
 @dataclass(frozen=True)
-class Options(LookOptions):
+class Options(CommonOptions):
     """How to segment and what to write."""
 
     dilate: int = option(0, "widen masks by this radius, px", int)
-    together: bool = option(False, "images of equal size may carry one mark at the same place")
-    frames: int = option(FRAMES, f"frames of a clip that decide together, 1..{MAX_FRAMES}", int)
-    every: float | None = option(None, "also a mask for a clip's frame of every S seconds", float)
-    soft: bool = option(False, "masks with a feathered edge instead of 0 and 255 only")
-    overlay: bool = option(False, "also NAME.overlay.jpg: the mask in red, at most 2,048 px")
-    probability: bool = option(False, "also NAME.probability.png: 16 bit, 0..65535")
-    report: str = option("jsonl", f"its format: {', '.join(WRITERS)}", str, choices=tuple(WRITERS))
-    workers: int | None = option(None, "images in work at once (default: one per core)", int)
-    overwrite: bool = option(False, "start afresh, deleting an earlier run's files")
-    allow_huge: bool = option(False, "open images above Pillow's limit, 179 megapixels")
+    together: bool = option(False, "search images of equal size for a mark that they share")
+    frames: int = option(FRAMES, f"frames of a clip to segment, 1..{MAX_FRAMES}", int)
+    every: float | None = option(None, "also write masks of clip frames at this interval, s", float)
+    soft: bool = option(False, "write masks with a soft edge instead of 0 and 255 only")
+    overlay: bool = option(False, "also write NAME.overlay.jpg: the mask in red, at most 2,048 px")
+    probability: bool = option(False, "also write NAME.probability.png: 16 bit, 0..65535")
+    report: str = option("jsonl", "format of the report", str, choices=tuple(WRITERS))
+    workers: int | None = option(None, "images to process at once (default: one per core)", int)
+    overwrite: bool = option(False, "delete the files of earlier runs and start again")
+    allow_huge: bool = option(False, "also open images above Pillow's limit, 179 megapixels")
 
     def __post_init__(self):
         super().__post_init__()
@@ -72,7 +72,7 @@ class Options(LookOptions):
             check_installed("pyarrow")
 
     def pictures(self) -> dict[str, Callable]:
-        """Ending of each output to the function of (found, rgb) that draws it."""
+        """Ending of each output to the function that draws it from (segmentation, rgb)."""
         pictures = {".png": soft_mask_picture if self.soft else mask_picture}
         if self.overlay:
             pictures[".overlay.jpg"] = overlay_picture
@@ -80,13 +80,13 @@ class Options(LookOptions):
             pictures[".probability.png"] = probability_picture
         return pictures
 
-    def draw(self, name: str, found, rgb) -> dict[str, bytes]:
-        """Name to content of an image's files; `name` is without ending."""
-        drawn = self.pictures().items()
-        return {name + end: encode(draw(found, rgb), end) for end, draw in drawn}
+    def draw(self, name: str, result, rgb) -> dict[str, bytes]:
+        """The files of an image as a dict from name to content; `name` is without ending."""
+        pictures = self.pictures().items()
+        return {name + end: encode(draw(result, rgb), end) for end, draw in pictures}
 
     def key(self, segmenter) -> str:
-        """Hash of everything that an output depends on, apart from its image."""
+        """Hash of everything that an output depends on besides its image."""
         chosen = (self.threshold, self.dilate, self.min_score, self.fast, self.rle, self.soft)
         chosen += (METHOD, self.frames, self.every)
         chosen += (self.together, sorted(self.pictures()), segmenter.fingerprint())
@@ -100,17 +100,16 @@ def segment_files(
 
     Args:
         sources: paths of images, folders and .txt lists; see `inputs.list_inputs`.
-        output: folder to write to. If it holds an unfinished run with the same options, that one
-            is finished; images that changed since are done again, failed ones tried again. Outputs
-            that somebody changed stay.
-        options: what to write and how.
-        segmenter: to use instead of `options.weights` on `options.device`.
-        progress: draw a progress bar.
+        output: folder to write to. If an earlier run with the same options wrote to it, only new,
+            changed and failed images are processed. Outputs that somebody else changed stay.
+        options: how to segment and what to write.
+        segmenter: used instead of `options.weights` on `options.device`.
+        progress: show a progress bar.
 
     Raises:
-        UsageError: a source does not exist, the folder is in use or holds other files of these
-            names, or weights, device or backend cannot be used; no result is written then.
-        OutputError: the output folder takes no more files; what is done stays.
+        UsageError: a source does not exist, another run uses the output folder, other files have
+            the names of outputs, or weights, device or backend cannot be used.
+        OutputError: the output folder cannot be written. Finished results stay.
     """
     options, output, start_s = options or Options(), Path(output), time.monotonic()
     report = f"report.{options.report}"
@@ -129,36 +128,36 @@ def segment_files(
             for item, record in batch.run(todo):
                 records[item] = record
                 bar.update()
-        lines = [*records.values()]
-        columns = [*COLUMNS, *(name for name in EXTRA_COLUMNS if any(name in r for r in lines))]
-        journal.add("", report, {report: WRITERS[options.report](lines, columns)})
+        records = [*records.values()]
+        columns = [*COLUMNS, *(name for name in EXTRA_COLUMNS if any(name in r for r in records))]
+        journal.add("", report, {report: WRITERS[options.report](records, columns)})
     return Summary(
-        len(lines), sum(bool(record["coverage"]) for record in lines),
-        sum(record["error"] is not None for record in lines), len(lines) - len(todo),
+        len(records), sum(bool(record["coverage"]) for record in records),
+        sum(record["error"] is not None for record in records), len(records) - len(todo),
         time.monotonic() - start_s, f"Report: {output / report}",
-        told_of(lines, sorted(journal.changed)), lines,
+        messages_on(records, sorted(journal.changed)), records,
     )  # fmt: skip
 
 
-def told_of(records: list[dict], changed: list[str]) -> list[str]:
-    """Lines on the groups that decided together, on changed outputs, damaged and failed images."""
+def messages_on(records: list[dict], changed: list[str]) -> list[str]:
+    """Lines of the summary on shared marks, changed outputs, damaged clips and failed images."""
     confidences = defaultdict(list)
     for record in records:
         if record.get("shared") is not None and record.get("frames") is None:
             confidences[record["width"], record["height"]].append(record["shared"])
-    told = [describe(*group) for group in confidences.items() if len(group[1]) >= MIN_IMAGES]
+    lines = [describe(*group) for group in confidences.items() if len(group[1]) >= MIN_IMAGES]
     rest = sum(len(values) for values in confidences.values() if len(values) < MIN_IMAGES)
     if rest:
-        told.append(
+        lines.append(
             f"segmented alone, because fewer than {MIN_IMAGES} images have their size: {rest}"
         )
-    told += [f"changed since it was written, left as it is: {name}" for name in changed]
-    told += [f"damaged: {r['path']}: {r['damage']}" for r in records if r.get("damage")]
-    return told + [f"failed: {r['path']}: {r['error']}" for r in records if r["error"] is not None]
+    lines += [f"changed since it was written, not replaced: {name}" for name in changed]
+    lines += [f"damaged: {r['path']}: {r['damage']}" for r in records if r.get("damage")]
+    return lines + [f"failed: {r['path']}: {r['error']}" for r in records if r["error"] is not None]
 
 
 class Batch:
-    """One run of `segment_files`, once it is known what there is to do."""
+    """Segments the images of one run and writes their outputs."""
 
     def __init__(self, output: Path, segmenter, options: Options, groups: list[Group]):
         self.segmenter, self.options = segmenter, options
@@ -167,35 +166,35 @@ class Batch:
         self.groups = {item: group for group in groups for item in group.items}
 
     def stamp_of(self, item: Input) -> list | None:
-        """What an image's outputs hold for: its own file and those of its group."""
+        """Changes with the file of an image and with the files of its group."""
         stamp, group = file_stamp(item.path), self.groups.get(item)
         return [*stamp, group.digest] if stamp and group else stamp
 
     def run(self, todo: list[Input]) -> Iterator[tuple[Input, dict]]:
-        """Images and their records, as they get done: first clips, then images of no group.
+        """Each finished image and its record: first clips, then images without a group.
 
-        Then one group after the other, since a shared mark takes 21 bytes a pixel.
+        Groups follow one after the other, because a shared mark needs 21 bytes a pixel in memory.
         """
-        portions = {None: []}
+        by_size = {None: []}
         for item in todo:
             if item.is_clip:
-                how = item.path, item.name, self.segmenter, self.options
-                yield item, self.note(item, self.stamp_of(item), partial(segment_clip, *how))
+                clip = partial(segment_clip, item.path, item.name, self.segmenter, self.options)
+                yield item, self.write(item, self.stamp_of(item), clip)
             else:
                 group = self.groups.get(item)
-                portions.setdefault(group and group.size, []).append(item)
-        for size, items in portions.items():
+                by_size.setdefault(group and group.size, []).append(item)
+        for size, items in by_size.items():
             shared = self.find_shared_mark(self.groups[items[0]]) if size else None
             samples = (self.sample_of(item, shared) for item in items)
             how = self.options.fast, self.options.allow_huge
-            yield from look_at_all(samples, self.segmenter, self.threads, self.finish, *how)
+            yield from predict_samples(samples, self.segmenter, self.threads, self.finish, *how)
 
     def sample_of(self, item: Input, shared: SharedMark | None) -> Sample:
         image = ValueError(item.error) if item.error else item.path
         return Sample([image], (item, self.stamp_of(item), shared))
 
     def find_shared_mark(self, group: Group) -> SharedMark | None:
-        """And its mask goes to the output folder."""
+        """Finds the mark that a group shares, and writes its mask to the output folder."""
         with shared_network(self.segmenter, self.threads) as predict:
             shared = group.find_shared_mark(predict)
         files = {group.consensus: encode(mask_bytes(shared.mask), ".png")} if shared else {}
@@ -203,15 +202,15 @@ class Batch:
         return shared
 
     def finish(self, sample: Sample, results: Results) -> tuple[Input, dict]:
-        """Writes the outputs of one image, and notes them; the image and its record."""
-        (item, stamp, shared), [found] = sample.origin, results
-        return item, self.note(item, stamp, partial(self.draw, item, found, shared))
+        """Writes the outputs of one image; returns the image and its record."""
+        (item, stamp, shared), [result] = sample.origin, results
+        return item, self.write(item, stamp, partial(self.draw, item, result, shared))
 
-    def note(self, item: Input, stamp: list | None, make: Callable[[], tuple]) -> dict:
-        """Writes the files of an image and notes them; its record, also if it fails.
+    def write(self, item: Input, stamp: list | None, make: Callable[[], tuple]) -> dict:
+        """Writes the outputs of an image; returns its record, also if the image fails.
 
         Args:
-            make: gives record and files, or raises.
+            make: gives the record and the files, or raises.
         """
         try:
             record, files = make()
@@ -222,25 +221,31 @@ class Batch:
         except Exception as error:  # of this image alone, such as a file that cannot be replaced
             return self.failed(item, stamp, error)
 
-    def draw(self, item: Input, found: Found | Exception, shared) -> tuple[dict, dict[str, bytes]]:
-        """The record of an image, and name to content of its files."""
-        if isinstance(found, Exception):
-            raise found
+    def draw(
+        self, item: Input, result: Prediction | Exception, shared: SharedMark | None
+    ) -> tuple[dict, dict[str, bytes]]:
+        """The record of an image, and its files as a dict from name to content."""
+        if isinstance(result, Exception):
+            raise result
         options, start_s = self.options, time.monotonic()
-        answer, confidence = (found.probability, found.score), 0.0
+        prediction, confidence = (result.probability, result.score), 0.0
         if shared:
-            *answer, confidence = shared.improve(found.rgb, *answer)
-        decided = decide(*answer, options.threshold, options.dilate, options.min_score)
-        files = options.draw(item.name, decided, found.rgb)
-        record = {"path": item.path, "mask": item.name + ".png", **measures(decided, options.rle)}
+            *prediction, confidence = shared.improve(result.rgb, *prediction)
+        decided = decide(*prediction, options.threshold, options.dilate, options.min_score)
+        files = options.draw(item.name, decided, result.rgb)
+        record = {"path": item.path, "mask": item.name + ".png"}
+        record |= result_columns(decided, options.rle)
         if options.together:
             record["shared"] = round(confidence, 4)
-        record["seconds"] = round(found.seconds + time.monotonic() - start_s, 3)
+        record["seconds"] = round(result.seconds + time.monotonic() - start_s, 3)
         return record, files
 
     def failed(self, item: Input, stamp: list | None, error: Exception) -> dict:
-        """The record of an image that failed; its outputs of an earlier, sound version go."""
-        record = {"path": item.path, "mask": None, **failure(error), "seconds": 0.0}
+        """The record of an image that failed. Deletes its outputs of earlier runs.
+
+        If the file cannot be read now, the earlier outputs and values stay.
+        """
+        record = {"path": item.path, "mask": None, **error_columns(error), "seconds": 0.0}
         record["error"] = record["error"].removeprefix(f"{item.path} ")
         before = self.journal.find(item.path, item.name)
         if is_out_of_reach(error) and before and before["files"]:

@@ -1,8 +1,8 @@
-"""Shards of photos to files of rows on a cluster: `scan`, which `scan.py` calls.
+"""Writes a file of rows for each shard of photos, on a cluster: `scan`, which `scan.py` calls.
 
-Ray Data hands the shards out to a pool of actors and gives what a lost process had in hand to
-another one. An actor reads, decodes, segments and writes a shard: no pixel leaves its process. The
-file of rows appears last and whole; a shard that has one is done.
+Ray Data distributes the shards to a pool of actors. If a process is lost, another one gets its
+shard. An actor reads, decodes, segments and writes a shard, so no pixel leaves its process. The
+file of rows appears last and is complete. A shard that has one is done.
 """
 
 import hashlib
@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,33 +23,33 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow import dataset, parquet
 
-from batch.command import LookOptions, Summary, checked, option
+from batch.command import CommonOptions, Summary, checked, option
 from batch.files import OutputError, UsageError, locked
-from batch.look import Results, Sample, look_at_all
-from batch.rows import FOUND, arrow_table, failure, measures, reason_of
+from batch.look import Prediction, Results, Sample, chunks, predict_samples
+from batch.rows import RESULT_COLUMNS, arrow_table, error_columns, reason_of, result_columns
 from batch.shards import FORMATS, MANIFEST, SourceError, find_shards, open_folder, writing
 from inference.folder import INT8, check_folder
 from inference.runtime import OPENVINO, load_segmenter
 from inference.segmenter import METHOD, decide
 
 ROWS, KEPT = "rows", "kept"  # folders in the output
-STAMP = "shard"  # name in the metadata of a file of rows
-COLUMNS = ("key", "source", *FOUND)
-TRIES = 4  # of a shard whose process dies, until it is given up
-WRITTEN_TOGETHER = 512  # samples whose rows are one group of the file
-READERS = 16  # threads that look at what is there
-NAMED = 1000  # failures in the summary
+STAMP = "shard"  # key in the metadata of a file of rows
+COLUMNS = ("key", "source", *RESULT_COLUMNS)
+TRIES = 4  # how often a shard is tried if its process dies
+WRITTEN_TOGETHER = 512  # samples whose rows are one row group of the file
+READERS = 16  # threads that read the stamps of finished shards
+SHOWN = 1000  # failed images that the summary names
 
 
 @dataclass(frozen=True)
-class ScanOptions(LookOptions):
+class ScanOptions(CommonOptions):
     """How to scan, what to write and where to compute."""
 
-    keep_below: float | None = option(None, "shards again, of the photos with a lower score", float)
+    keep_below: float | None = option(None, "also write shards of photos below this score", float)
     address: str | None = option(None, "Ray cluster: auto, HOST:6379 (default: this machine)", str)
-    actors: int | None = option(None, "processes (default: as many as Ray finds room for)", int)
-    cpus_per_actor: int = option(1, "cores for each", int)
-    gpus_per_actor: float | None = option(None, "share of a GPU for each (1 if Ray has any)", float)
+    actors: int | None = option(None, "number of processes (default: as many as fit)", int)
+    cpus_per_actor: int = option(1, "cores of each process", int)
+    gpus_per_actor: float | None = option(None, "GPUs of each process (1 if Ray has any)", float)
 
     def __post_init__(self):
         super().__post_init__()
@@ -61,7 +60,7 @@ class ScanOptions(LookOptions):
                 raise ValueError(f"{name} is {getattr(self, name)}; give a number above 0.")
 
     def manifest(self, source: str) -> dict:
-        """Everything that rows depend on, apart from their shard."""
+        """Everything that rows depend on besides their shard."""
         names = ("threshold", "min_score", "fast", "rle", "keep_below", "device", "backend")
         chosen = {name: getattr(self, name) for name in names}
         weights = weights_digest(self.weights)
@@ -69,7 +68,7 @@ class ScanOptions(LookOptions):
 
 
 def weights_digest(folder: str) -> str:
-    """Changes with the files of a trained network; FileNotFoundError if one is missing."""
+    """Hash of the files of a trained network; FileNotFoundError if one is missing."""
     quantized = filter(Path.is_file, (Path(folder, name) for name in INT8))
     data = b"".join(path.read_bytes() for path in (*check_folder(folder), *quantized))
     return hashlib.sha256(data).hexdigest()[:16]
@@ -79,58 +78,59 @@ def scan(source: str, output: str, options: ScanOptions | None = None) -> Summar
     """Writes a file of rows for each shard of the source that has none yet.
 
     Args:
-        source: a .tar or .parquet file, or a folder of such: local path or URL.
-        output: folder for `rows/NAME.parquet` and, with `keep_below`, `kept/`: local path or URL.
-            On several machines all of them must see source, output and weights by this name.
+        source: a .tar or .parquet file, or a folder of such files; a local path or URL.
+        output: folder for `rows/NAME.parquet` and, with `keep_below`, `kept/`; a local path or URL.
+            All machines of a cluster must see source, output and weights under the same names.
 
     Raises:
-        UsageError: nothing to scan, no weights, the output holds other rows, no Ray.
-        OutputError: the output takes no more files, or device or backend cannot be used by an
-            actor; what is done stays.
+        UsageError: there is no shard, the weights or Ray are missing, or the output has rows of
+            other options.
+        OutputError: the output cannot be written, Ray does not start, or an actor cannot use the
+            device or backend. Finished shards stay.
     """
     options, start_s = options or ScanOptions(), time.monotonic()
     if not find_spec("ray"):
         raise UsageError(
             "scan.py needs Ray, which is not installed: pip install -r requirements-scale.txt. "
-            "For a folder of images on one machine segment.py does without."
+            "segment.py does not need it, for a folder of images on one machine."
         )
     origin, shards = find_shards(source)
     target = open_folder(output)
     if address_of(origin) == address_of(target):
-        raise UsageError(f"{output} is both source and output. Give the rows their own folder.")
+        raise UsageError(f"{output} is both source and output. Give another folder for the rows.")
     manifest = checked(options.manifest, address_of(origin))
     with locked(Path(target.path)) if isinstance(target.fs, LocalFileSystem) else nullcontext():
         begin(target, manifest)
-        with ThreadPoolExecutor(READERS) as pool:  # each is a request to a store
+        with ThreadPoolExecutor(READERS) as pool:  # each stamp is a request to the store
             before = dict(zip(shards, pool.map(partial(stamp_before, target), shards)))
         todo = {name: stamp for name, stamp in shards.items() if stamp != before[name]}
         changed = [name for name in todo if before[name] is not None]
         for path in [p for name in changed for p in (rows_name(name), f"{KEPT}/{name}")]:
-            if target.exists(path):  # it tells of what was in the shard before
+            if target.exists(path):  # it describes the shard as it was before
                 target.rm(path)
         scanned = run(todo, origin, target, options) if todo else []
     problems = {one["shard"]: one["problem"] for one in scanned if one["problem"]}
-    counts, told = count_rows(target, [name for name in shards if name not in problems])
-    told += [f"failed: {name}: {problem}" for name, problem in problems.items()]
+    counts, messages = count_rows(target, [name for name in shards if name not in problems])
+    messages += [f"failed: {name}: {problem}" for name, problem in problems.items()]
     if len(todo) < len(shards):
-        told.insert(0, f"{len(shards) - len(todo)} of {len(shards)} shards were done before")
+        messages.insert(0, f"{len(shards) - len(todo)} of {len(shards)} shards were done before")
     if changed:
-        told.insert(0, f"{len(changed)} shards changed since they were scanned: scanned again")
+        messages.insert(0, f"{len(changed)} shards changed since their last scan: scanned again")
     counts["failed"] += len(problems)
     now = sum(one["images"] for one in scanned)
     return Summary(
         **counts, done_before=counts["images"] - now, seconds=time.monotonic() - start_s,
-        output=f"Rows: {output}/{ROWS}", told=told,
+        output=f"Rows: {output}/{ROWS}", messages=messages,
     )  # fmt: skip
 
 
 def address_of(folder: DirFileSystem) -> str:
-    """With its scheme, which tells it from a folder of this name elsewhere."""
+    """The URL of a folder, with its scheme: the same path may exist in several stores."""
     return folder.fs.unstrip_protocol(folder.path)
 
 
 def rows_name(shard: str) -> str:
-    """Of a shard's file of rows in the output."""
+    """The name of a shard's file of rows in the output."""
     return f"{ROWS}/{os.path.splitext(shard)[0]}.parquet"
 
 
@@ -144,33 +144,33 @@ def stamp_before(output: DirFileSystem, shard: str) -> str | None:
 
 
 def begin(output: DirFileSystem, manifest: dict) -> None:
-    """Writes what a run depends on to the output; UsageError if rows of another run are there."""
-    told = json.dumps(manifest, indent=2).encode() + b"\n"
-    found = output.cat_file(MANIFEST) if output.exists(MANIFEST) else None
-    if found != told and (output.exists(ROWS) or output.exists(KEPT)):
+    """Writes the manifest to the output; UsageError if the output has rows of another manifest."""
+    text = json.dumps(manifest, indent=2).encode() + b"\n"
+    present = output.cat_file(MANIFEST) if output.exists(MANIFEST) else None
+    if present != text and (output.exists(ROWS) or output.exists(KEPT)):
         raise UsageError(
-            f"{output.path} holds the rows of another run, of other photos, weights or options: "
+            f"{output.path} has the rows of another run, with other photos, weights or options: "
             f"see its {MANIFEST}. Give another output folder."
         )
     with writing(output, MANIFEST) as stream:
-        stream.write(told)
+        stream.write(text)
 
 
 def count_rows(output: DirFileSystem, shards: list[str]) -> tuple[dict[str, int], list[str]]:
-    """Images, marked and failed ones in the rows of these shards, and lines on failed ones."""
+    """The number of images, marked and failed images in these shards, and a line per failure."""
     if not shards:
         return dict(images=0, marked=0, failed=0), []
     rows = dataset.dataset([*map(rows_name, shards)], filesystem=output)
-    chosen = {
+    filters = {
         "images": dataset.field("key").is_valid(), "marked": dataset.field("coverage") > 0,
         "failed": dataset.field("error").is_valid(),
     }  # fmt: skip
-    counts = {name: rows.count_rows(filter=rule) for name, rule in chosen.items()}
-    failed = rows.head(NAMED, columns=["source", "key", "error"], filter=chosen["failed"])
-    told = ["failed: " + ": ".join(filter(None, row.values())) for row in failed.to_pylist()]
-    if counts["failed"] > NAMED:
-        told.append(f"and {counts['failed'] - NAMED} more: see the column error of the rows")
-    return counts, told
+    counts = {name: rows.count_rows(filter=rule) for name, rule in filters.items()}
+    failed = rows.head(SHOWN, columns=["source", "key", "error"], filter=filters["failed"])
+    messages = ["failed: " + ": ".join(filter(None, row.values())) for row in failed.to_pylist()]
+    if counts["failed"] > SHOWN:
+        messages.append(f"and {counts['failed'] - SHOWN} more: see the column error of the rows")
+    return counts, messages
 
 
 # --- One shard ---------------------------------------------------------------------------------
@@ -180,47 +180,46 @@ def scan_shard(
     name: str, stamp: str, source: DirFileSystem, output: DirFileSystem, segmenter, threads: int,
     options,
 ) -> int:  # fmt: skip
-    """Writes a shard's rows and, if asked for, the shard again with the photos to keep.
+    """Writes the rows of a shard and, with `keep_below`, the shard with the photos to keep.
 
     Args:
-        stamp: of the shard before it is read; the file of rows holds it.
+        stamp: of the shard before it was read; stored in the file of rows.
 
     Returns:
-        How many images the shard has.
+        The number of images in the shard.
 
     Raises:
-        OSError: the output takes no files.
-        SourceError: the shard cannot be read; nothing of it is written then.
+        OSError: the output cannot be written.
+        SourceError: the shard cannot be read. Nothing is written then.
     """
     columns, images = (*COLUMNS, "rle") if options.rle else COLUMNS, 0
-    with ExitStack() as stack:  # which is left from below: the rows are there last
-        with blaming_the_source():
+    with ExitStack() as stack:  # closes in reverse order, so the rows appear last
+        with source_errors():
             shard = FORMATS[os.path.splitext(name)[1]](source, name)
         sink = stack.enter_context(writing(output, rows_name(name)))
         keep = None
         if options.keep_below is not None:
             kept = stack.enter_context(writing(output, f"{KEPT}/{name}"))
             keep = stack.enter_context(shard.keeping(kept))
-        schema = with_own(arrow_table([], columns), shard.schema.empty_table()).schema
+        schema = append_columns(arrow_table([], columns), shard.schema.empty_table()).schema
         writer = stack.enter_context(parquet.ParquetWriter(sink, schema))
         writer.add_key_value_metadata({STAMP: stamp})
 
         def finish(sample: Sample, results: Results) -> tuple[Sample, list[dict], pa.Table]:
-            rows = [row_of(found, options) for found in results]
-            for row, key in zip(rows, sample.origin.keys):
-                row |= {"key": key, "source": name, "error": row["error"] or sample.origin.odd}
-            return sample, rows, with_own(arrow_table(rows, columns), sample.origin.told)
+            rows, origin = [row_of(result, options) for result in results], sample.origin
+            for row, key in zip(rows, origin.keys):
+                row |= {"key": key, "source": name, "error": row["error"] or origin.problem}
+            return sample, rows, append_columns(arrow_table(rows, columns), origin.columns)
 
         def tables() -> Iterator[pa.Table]:
             how = segmenter, threads, finish, options.fast
-            for sample, rows, table in look_at_all(samples_of(shard), *how):
+            for sample, rows, table in predict_samples(samples_of(shard), *how):
                 if keep:
                     below = options.keep_below
                     keep(sample, [r["error"] is None and r["score"] < below for r in rows])
                 yield table
 
-        waiting = tables()
-        while together := [*islice(waiting, WRITTEN_TOGETHER)]:
+        for together in chunks(tables(), lambda table: 1, WRITTEN_TOGETHER):
             table = pa.concat_tables(together)
             images += len(table) - table["key"].null_count
             writer.write_table(table)
@@ -228,8 +227,8 @@ def scan_shard(
 
 
 @contextmanager
-def blaming_the_source() -> Iterator[None]:
-    """What goes wrong with a file here is no fault of the output."""
+def source_errors() -> Iterator[None]:
+    """Turns errors from reading a shard into SourceError; an OSError would mean the output."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
@@ -237,21 +236,21 @@ def blaming_the_source() -> Iterator[None]:
 
 
 def samples_of(shard) -> Iterator[Sample]:
-    with blaming_the_source():
+    with source_errors():
         yield from shard.samples()
 
 
-def row_of(found, options) -> dict:
-    """FOUND of a `Found` or of why there is none."""
-    if isinstance(found, Exception):
-        return failure(found)
-    decided = decide(found.probability, found.score, options.threshold, 0, options.min_score)
-    return measures(decided, options.rle)
+def row_of(result: Prediction | Exception, options: ScanOptions) -> dict:
+    """The RESULT_COLUMNS of one image."""
+    if isinstance(result, Exception):
+        return error_columns(result)
+    decided = decide(result.probability, result.score, options.threshold, 0, options.min_score)
+    return result_columns(decided, options.rle)
 
 
-def with_own(rows: pa.Table, told: pa.Table) -> pa.Table:
-    """The rows, then the source's own columns; one with a name that is taken begins with input_."""
-    for name, column in zip(told.column_names, told.columns):
+def append_columns(rows: pa.Table, own: pa.Table) -> pa.Table:
+    """The rows with the source's own columns. If a name is taken, it gets the prefix input_."""
+    for name, column in zip(own.column_names, own.columns):
         while name in rows.column_names:
             name = f"input_{name}"
         rows = rows.append_column(name, column)
@@ -262,46 +261,46 @@ def with_own(rows: pa.Table, told: pa.Table) -> pa.Table:
 
 
 class ShardScanner:
-    """An actor of Ray Data: a row with the name of a shard in, a row that says how it went out."""
+    """An actor of Ray Data. It scans a shard and returns the result as a row."""
 
     def __init__(self, source: DirFileSystem, output: DirFileSystem, options: ScanOptions):
         self.source, self.output, self.options = source, output, options
-        warnings.filterwarnings("ignore", module="PIL")  # of damaged files: their rows say it
+        warnings.filterwarnings("ignore", module="PIL")  # damaged files have an error in their row
 
     @cached_property
     def segmenter(self):
-        chosen = self.options
-        return checked(load_segmenter, chosen.weights, chosen.device, chosen.backend)
+        options = self.options
+        return checked(load_segmenter, options.weights, options.device, options.backend)
 
     def __call__(self, row: dict) -> dict:
-        """Adds "images", how many, "problem", why there are no rows, and "stops", what ends all.
+        """Adds the number of "images", the "problem" of the shard, and what "stops" the whole scan.
 
-        These are no exceptions, since Ray would wrap them in its own.
+        Errors are returned, not raised, because Ray would wrap them in exceptions of its own.
         """
         images, problem, stops = 0, "", ""
         try:
             how = self.segmenter, self.options.cpus_per_actor, self.options
             images = scan_shard(row["shard"], row["stamp"], self.source, self.output, *how)
-        except UsageError as error:  # of the weights or the device
+        except UsageError as error:  # from the weights or the device
             stops = str(error)
-        except OSError as error:  # of the output
+        except OSError as error:  # from the output
             stops = f"the output cannot be written: {error}"
-        except Exception as error:  # whatever is in a shard costs that shard, and is named
+        except Exception as error:  # from the shard, which may contain anything
             problem = reason_of(error)
         return {**row, "images": images, "problem": problem, "stops": stops}
 
 
 def run(todo: dict[str, str], source, output, options: ScanOptions) -> list[dict]:
-    """What `ShardScanner` says of each shard (name to stamp), as Ray Data gets them done."""
+    """The result of each shard of `todo` (name to stamp); see `ShardScanner`."""
     import ray.data  # optional and slow to import
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray sends usage statistics
     address = options.address or os.environ.get("RAY_ADDRESS", "local")
     try:
         ray.init(address, ignore_reinit_error=True)
-    except Exception as error:  # a bare one, such as of a node that starts too slowly
+    except Exception as error:  # Ray raises the bare class if a node starts too slowly
         raise OutputError(f"Ray does not start: {error}") from error
-    ray.data.DataContext.get_current().max_errored_blocks = -1  # a lost shard costs only itself
+    ray.data.DataContext.get_current().max_errored_blocks = -1  # go on if a shard is lost
     warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # see requirements-scale
     gpus = options.gpus_per_actor
     if gpus is None and options.device != "cpu" and options.backend not in OPENVINO:
@@ -318,10 +317,10 @@ def run(todo: dict[str, str], source, output, options: ScanOptions) -> list[dict
         ShardScanner, fn_constructor_args=(source, output, options), compute=pool,
         num_cpus=options.cpus_per_actor, num_gpus=gpus or None, max_task_retries=TRIES - 1,
     )  # fmt: skip
-    found = {}
+    results = {}
     for row in rows.iter_rows():
         if row["stops"]:
             raise OutputError(row["stops"])
-        found[row["shard"]] = row
+        results[row["shard"]] = row
     lost = f"its process died {TRIES} times or failed: see Ray's log"
-    return [found.get(name, {"shard": name, "images": 0, "problem": lost}) for name in todo]
+    return [results.get(name, {"shard": name, "images": 0, "problem": lost}) for name in todo]

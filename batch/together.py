@@ -1,6 +1,6 @@
-"""Files of equal size that may share a mark: a pass before the run, of `segment.py --together`.
+"""Groups image files of equal size, which may share a mark, for `segment.py --together`.
 
-`inference.pooling` finds the shared mark; here its images are files, some of which may be damaged.
+`inference.pooling` finds the shared mark. This module skips files that are damaged.
 """
 
 import hashlib
@@ -18,21 +18,21 @@ from inference.segmenter import Predict
 
 @dataclass(frozen=True)
 class Group:
-    """Images of one size that decide together."""
+    """Images of one size that may share a mark."""
 
     size: tuple[int, int]  # width, height
     items: list[Input]
 
     @property
     def consensus(self) -> str:
-        """Name of the mask that they share."""
+        """File name of the shared mask."""
         return f"consensus-{self.size[0]}x{self.size[1]}.png"
 
     @cached_property
     def digest(self) -> str:
-        """Changes with the files of the group."""
-        told = [(os.path.abspath(item.path), file_stamp(item.path)) for item in self.items]
-        return hashlib.sha256("".join(map(repr, told)).encode()).hexdigest()[:16]
+        """Hash of the paths, sizes and times of the files."""
+        stamps = [(os.path.abspath(item.path), file_stamp(item.path)) for item in self.items]
+        return hashlib.sha256("".join(map(repr, stamps)).encode()).hexdigest()[:16]
 
     def find_shared_mark(self, predict: Predict) -> SharedMark | None:
         chosen = {number: self.items[number].path for number in spread(len(self.items))}
@@ -42,18 +42,18 @@ class Group:
     def _can_be_read(self, path: str) -> bool:
         try:
             return read_image(path).shape[1::-1] == self.size
-        except Exception:  # as in `find_groups`
+        except Exception:  # see `find_groups`
             return False
 
 
 def find_groups(inputs: list[Input]) -> list[Group]:
-    """The groups that are large enough to share a mark, from the headers of all images."""
-    items = defaultdict(list)
+    """The groups of images of equal size that have enough images to share a mark."""
+    by_size = defaultdict(list)
     for item in inputs:
-        if not os.path.isfile(item.path):  # to open a pipe would be to wait for ever
+        if not os.path.isfile(item.path):  # opening a pipe would block
             continue
         try:
-            items[upright_size(item.path)].append(item)
-        except Exception:  # damaged files make Pillow's plugins raise anything; the run says what
+            by_size[upright_size(item.path)].append(item)
+        except Exception:  # for damaged files Pillow raises any type; the run reports them
             continue
-    return [Group(size, found) for size, found in items.items() if len(found) >= MIN_IMAGES]
+    return [Group(size, items) for size, items in by_size.items() if len(items) >= MIN_IMAGES]

@@ -1,4 +1,4 @@
-"""Many images to masks and a report: nothing lost, nothing half-written, the same bytes always."""
+"""Many images to masks and a report: nothing is lost or half written, and bytes are equal."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def paint(count: int, folder: Path, zoom: int = 1) -> None:
 
 @pytest.fixture
 def go(tiny_weights):
-    """`segment_files` with the tiny network; always a mask, whatever the score."""
+    """`segment_files` with the tiny network; the masks do not depend on the score."""
 
     def call(sources, output, **options):
         chosen = {"min_score": 0.0, "weights": tiny_weights, "device": "cpu", **options}
@@ -58,7 +58,7 @@ def go(tiny_weights):
 
 
 def files(folder) -> dict[str, bytes]:
-    """Name to bytes of all files below a folder, the report without its times."""
+    """Name to bytes of all files in a folder; the report without its times."""
     found = {}
     for path in sorted(Path(folder).rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -150,15 +150,15 @@ def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go, monkeypatch):
     Image.fromarray(paint_photo(1, 20, 30)).save(f"in/{'x' * 251}.jpg")  # its mask fits
     Path("list.txt").write_text("in\nin/never there.jpg\n")
     summary = go(["list.txt"], "out", overlay=True)
-    told = failed(summary)
-    assert "levels of symbolic links" in told["in/loop.jpg"]
-    assert told["in/never there.jpg"] == "No such file or directory"
-    assert told["in/02.jpg"] == "ZeroDivisionError: division by zero"
-    assert told["in/bad.jpg"] and "in/bad.jpg" not in told["in/bad.jpg"]
-    assert told[f"in/{'x' * 251}.jpg"].endswith("File name too long")  # its overlay does not
-    assert len(told) == summary.failed == 5 and f"failed: in/bad.jpg: {told['in/bad.jpg']}" in str(
-        summary
-    )
+    errors = failed(summary)
+    assert "levels of symbolic links" in errors["in/loop.jpg"]
+    assert errors["in/never there.jpg"] == "No such file or directory"
+    assert errors["in/02.jpg"] == "ZeroDivisionError: division by zero"
+    assert errors["in/bad.jpg"] and "in/bad.jpg" not in errors["in/bad.jpg"]
+    assert errors[f"in/{'x' * 251}.jpg"].endswith("File name too long")  # its overlay does not
+    assert len(
+        errors
+    ) == summary.failed == 5 and f"failed: in/bad.jpg: {errors['in/bad.jpg']}" in str(summary)
     assert all(r["mask"] is None and r["boxes"] == [] for r in summary.records if r["error"])
 
 
@@ -166,8 +166,8 @@ def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go, monkeypatch):
 def test_a_pipe_is_no_image_and_is_not_waited_for(folder, go, together):
     for name in ("in/pipe.gif", "in/pipe.jpg"):
         os.mkfifo(name)
-    told = failed(go([folder], "out", together=together))
-    assert told == {"in/pipe.gif": "is no file", "in/pipe.jpg": "is no file"}
+    errors = failed(go([folder], "out", together=together))
+    assert errors == {"in/pipe.gif": "is not a file", "in/pipe.jpg": "is not a file"}
 
 
 NAMES = [" two  spaces .jpg", "-dash.jpg", "größe 日本.jpg", "a'b\"c\n.jpg"]
@@ -218,9 +218,9 @@ def test_results_of_other_options_or_images_are_kept_unless_overwritten(folder, 
     before = files("out")
     with pytest.raises(UsageError, match="other options, weights, devices or programs"):
         go([folder], "out", fast=True)
-    with pytest.raises(UsageError, match=r"out/00\.png is of .*in/00\.jpg\. Give another"):
+    with pytest.raises(UsageError, match=r"out/00\.png belongs to .*in/00\.jpg\. Give another"):
         go(["other"], "out")
-    with pytest.raises(UsageError, match=r"00\.png, an input, is of an earlier run"):
+    with pytest.raises(UsageError, match=r"input out/00\.png was written by an earlier run"):
         go(["out/00.png"], "out", overwrite=True)
     assert files("out") == before
     go([folder], "out", threshold=0.0, overwrite=True)
@@ -274,7 +274,7 @@ def test_links_that_lead_out_of_the_output_folder_are_refused(folder, go):
     Path("victim/notes").write_text("mine")
     Path("out").mkdir()
     os.symlink("../victim", "out/sub")
-    with pytest.raises(UsageError, match=r"out/sub/01\.png is outside, where a link"):
+    with pytest.raises(UsageError, match=r"out/sub/01\.png is outside: a link leads"):
         go([folder], "out")
     Path("out/sub").unlink()
     os.symlink("../victim/notes", "out/.progress.jsonl")
@@ -292,7 +292,7 @@ def test_what_was_corrected_by_hand_stays(folder, go):
     for _ in range(2):
         summary = str(go([folder], "out"))
         for name in ("00.png", "02.png", "report.jsonl"):
-            assert f"changed since it was written, left as it is: {name}" in summary
+            assert f"changed since it was written, not replaced: {name}" in summary
             assert Path("out", name).read_bytes() == corrected
     Path("in/00.jpg").write_bytes(b"broken now")
     assert go([folder], "out").failed and Path("out/00.png").read_bytes() == corrected
@@ -379,8 +379,8 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path, go, tiny
 
 def test_pillows_limit_holds_unless_lifted(folder, go, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 720)  # an error above twice as much
-    told = failed(go([folder], "out"))
-    assert len(told) == 5 and all("--allow-huge" in error for error in told.values())
+    errors = failed(go([folder], "out"))
+    assert len(errors) == 5 and all("--allow-huge" in error for error in errors.values())
     read = look.read_image
 
     def in_work(image):
@@ -432,11 +432,11 @@ def test_exit_status_tells_how_it_went(folder, tiny_weights, capsys):
 
 
 @pytest.mark.parametrize("error", [OutputError("the disk is full"), ValueError("no such column")])
-def test_whatever_stops_a_run_is_told_in_a_line(folder, tiny_weights, monkeypatch, capsys, error):
+def test_whatever_stops_a_run_is_named_in_a_line(folder, tiny_weights, monkeypatch, capsys, error):
     def stop(*_, **__):
         raise error
 
-    monkeypatch.setattr("batch.run.look_at_all", stop)
+    monkeypatch.setattr("batch.run.predict_samples", stop)
     given = ["in", "--output", "out", "--weights", tiny_weights, "--device", "cpu"]
     assert segment.main(given) == 1
-    assert f"segment.py: stopped: {error}. What is done stays" in capsys.readouterr().err
+    assert f"segment.py: stopped: {error}. Finished results are kept" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`segment.py --together`: files of equal size decide together, the others alone."""
+"""`segment.py --together`: files of equal size are searched for a shared mark."""
 
 import json
 import shutil
@@ -66,12 +66,14 @@ def test_together_finds_the_shared_mark_and_leaves_the_rest_alone(folder):
 def test_a_finished_run_is_left_and_a_changed_group_is_done_again(folder):
     go("out", together=True)
     again = go("out", together=True)
-    assert again.done_before == 11  # all but the damaged one
+    assert again.done_before == 11  # all except the damaged file
     assert Path("out/consensus-192x144.png").exists()
     for i in range(2, 8):
         (folder / f"{i}.png").unlink()
     changed = go("out", together=True)
-    assert changed.done_before == 1 and len(changed.records) == 6  # done: of the other size
+    assert (
+        changed.done_before == 1 and len(changed.records) == 6
+    )  # the image of the other size is done
     assert "192 x 144: 4 images that share no mark as far as can be told" in str(changed)
     assert not Path("out/consensus-192x144.png").exists()
 

@@ -1,4 +1,4 @@
-"""Which images a batch takes, and what it calls their outputs."""
+"""The images that a batch finds, and the names of their outputs."""
 
 import errno
 import os
@@ -93,7 +93,7 @@ def test_masks_of_an_earlier_run_are_no_inputs(tree):
     tree("in/a.jpg", "in/masks/a.png", "in/masks/.progress.jsonl", "in/out/b.png")
     assert listed("in") == [("in/a.jpg", "a"), ("in/out/b.png", "out/b")]
     assert [item.path for item in list_inputs(["in"], Path("in/out"))] == ["in/a.jpg"]
-    with pytest.raises(UsageError, match=r"No image in in/masks: .* masks of an earlier run"):
+    with pytest.raises(UsageError, match=r"No image in in/masks\. .* masks of an earlier run"):
         listed("in/masks")
     with pytest.raises(UsageError, match="both input and output"):
         list_inputs(["in"], Path("in"))

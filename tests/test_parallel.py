@@ -1,4 +1,4 @@
-"""Threads that share one network: bounded memory, an end in time."""
+"""Threads that share one network keep within limits of memory."""
 
 import threading
 import time
@@ -37,4 +37,4 @@ def test_in_order_bounds_what_is_in_hand():
     with ThreadPoolExecutor(2) as pool:
         for item in in_order(pool, lambda item: item, [3, 4, 3, 50, 1], 10, weigh):
             waiting.remove(item)
-    assert most == [3, 7, 10, 60, 51]  # with the one that waits to be handed out
+    assert most == [3, 7, 10, 60, 51]  # includes the item that waits for a place

@@ -1,4 +1,4 @@
-"""What a batch writes: pictures, boxes, run lengths, and whole files only."""
+"""The outputs of a batch: pictures, boxes, run lengths, and only complete files."""
 
 import errno
 import json

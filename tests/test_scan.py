@@ -1,4 +1,4 @@
-"""Shards to rows: every format, what is broken, and scans that go on, are refused or killed."""
+"""Shards to rows: all formats, damaged shards, and scans that continue, fail or are killed."""
 
 import io
 import os
@@ -36,9 +36,9 @@ SHARD = {"shard": "00.tar", "stamp": "as it is"}
 
 
 class Colourful(Segmenter):
-    """Takes the range of a pixel's channels for the probability of a mark, its mean for the score.
+    """A network whose probability is the range of a pixel's channels; the score is its mean.
 
-    A negative has the same range, so that all views agree.
+    A negative has the same range, so all views agree.
     """
 
     def __init__(self):
@@ -87,7 +87,7 @@ def members(path) -> dict[str, bytes]:
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    """One shard as img2dataset writes it: a dark photo, a bright one, one that is none."""
+    """One shard as img2dataset writes it: a dark photo, a bright one, and no photo."""
     files = {}
     for key, image in {"a": png(51), "b": png(204), "c": b"no picture"}.items():
         files |= {f"{key}.png": image, f"{key}.json": b'{"n": 1}', f"{key}.txt": key.encode()}
@@ -97,7 +97,7 @@ def source(tmp_path) -> Path:
 
 @pytest.fixture
 def go(score_of_the_head):
-    """Scans in this process, without Ray, what a scan would hand out."""
+    """Scans all shards of a source in this process, without Ray."""
 
     def call(source, output, **options) -> int:
         (folder, shards), target = find_shards(str(source)), open_folder(str(output))
@@ -122,9 +122,9 @@ def test_a_tar_becomes_a_row_for_each_sample(source, tmp_path, go):
         "key", "source", "width", "height", "score", "coverage", "boxes", "error", "rle", "json",
         "txt",
     ]  # fmt: skip
-    told = dict(source="00.tar", json='{"n": 1}', key="b", txt="b", width=4, height=2, score=0.8)
-    told |= dict(coverage=1, boxes=[[0, 0, 4, 2]], error=None)
-    assert bright | told == bright and bright["rle"]["size"] == [2, 4]
+    wanted = dict(source="00.tar", json='{"n": 1}', key="b", txt="b", width=4, height=2, score=0.8)
+    wanted |= dict(coverage=1, boxes=[[0, 0, 4, 2]], error=None)
+    assert bright | wanted == bright and bright["rle"]["size"] == [2, 4]
     assert (dark["score"], dark["coverage"], dark["boxes"], dark["error"]) == (0.2, 0, [], None)
     assert broken["error"] == "is not an image that Pillow can read" and broken["txt"] == "c"
     assert broken["score"] is None and broken["width"] is None
@@ -136,13 +136,13 @@ def test_a_tar_becomes_a_row_for_each_sample(source, tmp_path, go):
 
 @pytest.mark.parametrize("struct", [False, True])
 def test_a_parquet_file_keeps_its_columns(tmp_path, struct, go, monkeypatch):
-    monkeypatch.setattr(shards, "FLUSH_BYTES", 1)  # kept rows are written in portions
+    monkeypatch.setattr(shards, "FLUSH_BYTES", 1)  # kept rows are written after each sample
     images = [png(51), None, png(204)]
     if struct:
         paths = ["x.png", "y.png", None]
         images = [{"bytes": data, "path": path} for data, path in zip(images, paths)]
-    told = {"key": [7, 8, None], "width": [1, 2, 3], "tags": [["t"], [], None]}
-    table = pa.table({**told, "image": images}).replace_schema_metadata({"huggingface": "{}"})
+    columns = {"key": [7, 8, None], "width": [1, 2, 3], "tags": [["t"], [], None]}
+    table = pa.table({**columns, "image": images}).replace_schema_metadata({"huggingface": "{}"})
     parquet.write_table(table, tmp_path / "00.parquet")
     go(tmp_path / "00.parquet", tmp_path / "out", keep_below=0.5)
     found = rows(tmp_path / "out")
@@ -225,11 +225,11 @@ def test_every_odd_member_of_a_tar_has_a_row(tmp_path, go, monkeypatch):
     assert found["a.jpg"]["error"].startswith(link)
     assert found["b"]["score"] == 0.2 and found["b"]["error"].startswith(f".txt {link}")
     assert found["c"]["error"] == "no image, only .json, .txt" and found["c"]["txt"] == "\\xff"
-    assert found["h"]["error"].startswith("is beyond the ") and 2 * BYTES_AT_ONCE < 300_000_000
+    assert found["h"]["error"].startswith("exceeds the limit") and 2 * BYTES_AT_ONCE < 300_000_000
     assert members(tmp_path / "out/kept/00.tar") == {"__d.png": png(51), "__e__/f.png": png(51)}
 
 
-def test_every_image_that_is_kept_was_looked_at(tmp_path, go):
+def test_every_image_that_is_kept_was_segmented(tmp_path, go):
     files = {"c.jpg": png(51), "c.png": png(204), "d.seg.png": png(51), "d.png": png(51)}
     write_tar(tmp_path / "in/00.tar", files)
     go(tmp_path / "in", tmp_path / "out", keep_below=0.5)
@@ -242,7 +242,7 @@ def test_every_image_that_is_kept_was_looked_at(tmp_path, go):
 @pytest.mark.parametrize("kind", ["gnu", "pax"])
 def test_kept_archives_read_back(tmp_path, kind, go):
     (tmp_path / "in").mkdir()
-    data = png(51) + bytes(300_000)  # whose end is a hole
+    data = png(51) + bytes(300_000)  # the end is a hole
     with open(tmp_path / "a.png", "wb") as file:
         file.write(png(51))
         file.truncate(len(data))
@@ -296,7 +296,7 @@ def test_whatever_is_wrong_with_a_shard_costs_that_shard(
     assert not left_in(tmp_path / "out")
 
 
-def test_an_output_that_takes_no_file_is_told_and_left_clean(scanner, tmp_path):
+def test_an_output_that_cannot_be_written_is_named_and_left_clean(scanner, tmp_path):
     resource = pytest.importorskip("resource")  # no file may grow above a limit: errno EFBIG
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
@@ -334,18 +334,18 @@ def test_calls_that_cannot_work_are_refused(source, tmp_path, monkeypatch, capsy
     Path("notes.txt").write_text("x")
     assert refused("nowhere").startswith("nowhere does not exist")
     for nothing in ("empty", "notes.txt"):
-        assert refused(nothing).startswith(f"{nothing} holds no .tar or .parquet file to scan")
+        assert refused(nothing).startswith(f"{nothing} has no .tar or .parquet file to scan")
     assert refused("nonsense://x").startswith("nonsense://x cannot be opened: ")
     assert refused(source, "--weights", "empty").startswith("No config.json in empty")
     assert "is both source and output" in refused(source, output=source)
     Path("begun").mkdir()
-    Path("begun/scan.json").write_text("{}")  # of a call that wrote no row
+    Path("begun/scan.json").write_text("{}")  # left by a call that wrote no row
     monkeypatch.setattr(pipeline, "run", Mock(side_effect=OutputError("no Ray")))
     assert command.main([str(source), "--output", "begun"]) == 1
-    assert "no Ray. What is done stays" in capsys.readouterr().err
+    assert "no Ray. Finished results are kept" in capsys.readouterr().err
     Path("out/rows").mkdir(parents=True)
     for written in ("[", "{}"):
-        assert "out holds the rows of another run" in refused(source)
+        assert "out has the rows of another run" in refused(source)
         Path("out/scan.json").write_text(written)
     monkeypatch.setattr(pipeline, "find_spec", lambda name: None)
     assert "pip install -r requirements-scale.txt" in refused(source)
@@ -353,7 +353,7 @@ def test_calls_that_cannot_work_are_refused(source, tmp_path, monkeypatch, capsy
 
 @pytest.fixture
 def handed_out(monkeypatch, score_of_the_head) -> list[list[str]]:
-    """The shards of each run; they are scanned in this process, without Ray."""
+    """The names of the shards in each run. They are scanned in this process, without Ray."""
     calls = []
 
     def run(todo, *given):
@@ -367,7 +367,7 @@ def handed_out(monkeypatch, score_of_the_head) -> list[list[str]]:
     return calls
 
 
-def test_a_second_call_does_what_is_left_and_tells_all(source, tmp_path, handed_out, capsys):
+def test_a_second_call_does_the_rest_and_reports_all(source, tmp_path, handed_out, capsys):
     (source / "bad.parquet").write_bytes(b"PAR1")
     given = [str(source), "--output", str(tmp_path / "out")]
     assert command.main(given) == 1
@@ -395,11 +395,11 @@ def test_a_shard_that_changed_is_scanned_again(tmp_path, handed_out, capsys):
     (tmp_path / "in/03.parquet").write_bytes(b"PAR1 no table")
     assert command.main(given) == 1
     assert handed_out[1] == ["00.tar", "01.tar", "03.parquet"]
-    assert not [*tmp_path.glob("out/*/03*")]  # what can no longer be read has no rows
+    assert not [*tmp_path.glob("out/*/03*")]  # a shard that is now unreadable has no rows
     assert [row["score"] for row in rows(tmp_path / "out")] == [0.4]
     assert members(tmp_path / "out/kept/00.tar") == {"a.png": png(102)}
-    assert "3 shards changed since they were scanned: scanned again" in capsys.readouterr().out
-    assert command.main(given) == 1 and handed_out[2:] == [["03.parquet"]]  # what is done is done
+    assert "3 shards changed since their last scan: scanned again" in capsys.readouterr().out
+    assert command.main(given) == 1 and handed_out[2:] == [["03.parquet"]]
 
 
 def test_folders_of_two_schemes_are_two_folders(source, tmp_path):
@@ -409,7 +409,7 @@ def test_folders_of_two_schemes_are_two_folders(source, tmp_path):
     pipeline.begin(output, manifests[0])
     pipeline.begin(output, manifests[0])
     output.makedirs("rows")
-    with pytest.raises(UsageError, match="of other photos, weights or options"):
+    with pytest.raises(UsageError, match="with other photos, weights or options"):
         pipeline.begin(output, manifests[1])
 
 
@@ -522,7 +522,7 @@ def test_a_killed_scan_goes_on(many, tiny_weights, undisturbed, cluster, tmp_pat
     assert run.wait() == -signal.SIGKILL, "it ended before it could be killed"
     left = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").glob("*.parquet")}
     assert len(left) < SHARDS
-    for _ in range(2):  # and once all is done; the broken photo is still told
+    for _ in range(2):  # the second time all is done, but the broken photo is still named
         assert command.main(arguments(many, tmp_path, tiny_weights)) == 1
         assert all_rows(tmp_path) == undisturbed
         assert all(path.stat().st_mtime_ns == changed for path, changed in left.items())

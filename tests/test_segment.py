@@ -11,7 +11,7 @@ from inference.deploy import TorchSegmenter
 
 
 def answer(model, monkeypatch, *spots, score_logit=0.0):
-    """Lets the network find exactly the (row, column, logit) spots; returns the shapes it saw."""
+    """Makes the network find only these (row, column, logit); returns the shapes of its inputs."""
     seen = []
 
     def forward(image):
@@ -82,11 +82,11 @@ def test_dilation_widens_the_mask_by_a_disk(tiny_model, monkeypatch):
 
 
 def test_the_mean_of_all_views_counts(tiny_model, monkeypatch):
-    """Of a photo of 32 x 32 px, and of it at twice the size, where a pixel is four."""
+    """The views of 32 x 32 px: the photo, and three at twice the size, with 4 pixels for one."""
     seen = answer(tiny_model, monkeypatch, (6, 9, 20.0), score_logit=1.0)
     result = tiny_model.segment(np.zeros((32, 32), np.uint8), min_score=0)
     assert seen == [(32, 32), *[(64, 64)] * 3]
-    places = [(6, 9), (3, 4), (3, 27)]  # the last one is (3, 4) in the mirror
+    places = [(6, 9), (3, 4), (3, 27)]  # the last one is (3, 4) mirrored
     found = {place: result.probability[place] for place in places}
     assert found == pytest.approx({(6, 9): 1 / 4, (3, 4): 1 / 8, (3, 27): 1 / 16}, abs=1e-6)
     _, score = segmenter.refine(result.probability, 1 / (1 + np.exp(-1.0)))
@@ -94,7 +94,7 @@ def test_the_mean_of_all_views_counts(tiny_model, monkeypatch):
 
 
 def test_a_run_of_other_views_is_not_continued():
-    """Who changes which views are seen or how they are joined raises METHOD, and this with it."""
+    """If you change the views or how they are joined, raise METHOD and update this test."""
     seen = []
 
     def predict(views):
