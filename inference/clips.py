@@ -1,15 +1,14 @@
-"""Frames of a clip, read where they are asked for.
+"""Reads single frames of a clip.
 
-OpenCV reads videos, and turns frames as the clip's rotation says; its wheel has FFmpeg. Pillow
-reads animated GIF and WebP. Memory does not grow with the length of a clip.
+OpenCV, whose wheel includes FFmpeg, reads videos and applies the rotation that the file gives.
+Pillow reads animated GIF and WebP. Memory does not grow with the length of a clip.
 """
 
 import itertools
 import os
 from pathlib import Path
 
-# FFmpeg writes pages on a damaged clip, OpenCV a warning; `damage` and the errors say it in a
-# sentence.
+# FFmpeg and OpenCV print much about a damaged clip. `damage` and the errors name the problem.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
@@ -21,29 +20,29 @@ from inference.reading import DECODE_ERRORS, read_image
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
 
-STILL_SUFFIXES = (".gif", ".webp")  # also of images
+STILL_SUFFIXES = (".gif", ".webp")  # images have these, too
 VIDEO_SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".webm", *STILL_SUFFIXES)
-LARGEST_PX = 2048  # longest side at which a frame is looked at
-NEAR_FRAMES = 60  # up to so many are skipped by decoding, more by seeking
+LARGEST_PX = 2048  # longest side of a frame; larger frames are reduced
+NEAR_FRAMES = 60  # decode at most so many frames to reach one ahead; beyond that, seek
 
 
 def is_clip(path) -> bool:
-    """Whether a file is one, by its name; a GIF or WebP is a clip if it has several frames."""
+    """Whether the suffix is that of a video. A GIF or WebP is a clip if it has several frames."""
     suffix = Path(path).suffix.lower()
     if suffix not in STILL_SUFFIXES:
         return suffix in VIDEO_SUFFIXES
     try:
         with Image.open(path, formats=("GIF", "WEBP")) as image:
             return image.is_animated
-    except (*DECODE_ERRORS, IndexError):  # the latter of GIF
+    except (*DECODE_ERRORS, IndexError):  # GIF raises IndexError
         return False
 
 
 def open_clip(path) -> "Film | Animation":
-    """A clip whose frames can be read.
+    """Opens a clip.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or nothing reads it.
+        FileNotFoundError, ValueError: the file is missing or cannot be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -57,7 +56,7 @@ def open_clip(path) -> "Film | Animation":
 
 
 class Film:
-    """A video. It has `count` frames, as far as its header tells, of height and width `shape`."""
+    """A video of `count` frames, according to its header. `shape` is (height, width)."""
 
     def __init__(self, path: Path):
         self.path, self.damage, self.shape = path, None, None
@@ -66,7 +65,7 @@ class Film:
         self.fps = self.fps if 0 < self.fps < 1000 else 25.0
         self.count = int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.can_seek = self.count > 0
-        if not self.can_seek:  # live recordings: their header was written before they ended
+        if not self.can_seek:  # live recordings, whose header has no length
             self.count = 0
             while self.capture.grab():
                 self.count += 1
@@ -83,7 +82,7 @@ class Film:
             )
 
     def read(self, number: int) -> tuple[float, np.ndarray] | None:
-        """Seconds and picture (uint8, RGB, at most LARGEST_PX) of a frame; None: it is broken."""
+        """Seconds and picture (uint8, RGB, at most LARGEST_PX) of a frame; None if it is broken."""
         if number < self.next and (number <= NEAR_FRAMES or not self.can_seek):
             self._open()  # a clip of one frame cannot seek back
         elif not 0 <= number - self.next <= NEAR_FRAMES and self.can_seek:
@@ -92,7 +91,7 @@ class Film:
         while self.next < number and self.capture.grab():
             self.next += 1
         sound, bgr = self.capture.read()
-        self.next = number + 1 if sound else np.inf  # seek anew
+        self.next = number + 1 if sound else np.inf  # makes the next call seek
         if not sound:
             return None
         self.shape = self.shape or bgr.shape[:2]
@@ -103,7 +102,7 @@ class Film:
 
 
 class Animation:
-    """An animated GIF or WebP; as `Film`."""
+    """An animated GIF or WebP, with the same attributes as `Film`."""
 
     def __init__(self, path: Path, image: Image.Image):
         self.path, self.damage, self.image = path, None, image
@@ -113,8 +112,8 @@ class Animation:
                 image.seek(number)
                 image.load()
             except EOFError:
-                break  # behind the last
-            except (*DECODE_ERRORS, IndexError):  # the latter of GIF
+                break  # past the last frame
+            except (*DECODE_ERRORS, IndexError):  # GIF raises IndexError
                 self.damage = f"The frames from {starts_ms[-1] / 1000} s on cannot be read."
                 break
             starts_ms.append(starts_ms[-1] + int(image.info.get("duration", 100)))

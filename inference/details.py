@@ -1,7 +1,7 @@
 """The fine detail of images, its mean over several images, and whether an image matches that mean.
 
-A mark that images share is at the same place in all of them, the scenes differ. The mean weights
-each image by how calm it is round a pixel. In it the scenes cancel out and the mark stays.
+A shared mark is at the same place in all images, but the scenes differ. At each pixel, images with
+little variance nearby weigh more. In the mean the scenes cancel out and the mark stays.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ import numpy as np
 from inference.maps import reduced
 
 DETAIL_PX = 384  # longest side at which the blurs are computed
-COARSE_SIGMA = 1 / 32  # of the blur that detail is measured against; fraction of the longest side
+COARSE_SIGMA = 1 / 32  # blur that is subtracted to get the detail; fraction of the longest side
 CALM_SIGMA = 1 / 64  # of the blur that averages the variance; fraction of the longest side
 EXCESS_SIGMA_PX = 1.5  # of the blur that averages the strength of the mean
 CONTRAST = 4  # grey levels in the picture of the mean for one standard deviation
-MIN_AMPLITUDE = 0.25  # of the shared detail, which an image must show
+MIN_AMPLITUDE = 0.25  # least share of the mark's strength in an image
 MAX_AGREEMENT = 20.0  # of an image with the mark
 SCENE_PX = 128  # side of the thumbnails by which scenes are compared
 SCENE_CELLS = 16  # along each side of them
@@ -29,7 +29,7 @@ class Detail:
     """The fine detail of one image of H x W pixels, or the weighted mean of several."""
 
     values: np.ndarray  # float32, H x W x 3: grey levels above or below the blurred image
-    weight: np.ndarray  # float32, H x W: one over the variance of the values; of a mean the sum
+    weight: np.ndarray  # float32, H x W: 1 / variance of the values; for a mean, their sum
 
     @property
     def standardised(self) -> np.ndarray:
@@ -37,7 +37,7 @@ class Detail:
         return self.values * np.sqrt(self.weight)[..., None]
 
     def excess(self) -> np.ndarray:
-        """float32, H x W: the square of a mean, as a multiple of what chance alone would give."""
+        """float32, H x W: the squared mean, divided by the value expected by chance."""
         squared = np.square(self.standardised).mean(2)
         return cv2.GaussianBlur(squared, (0, 0), EXCESS_SIGMA_PX)
 
@@ -95,8 +95,8 @@ def confidence_of(agreement_sigmas: float) -> float:
 def agreement(detail: Detail, others: Detail, mask: np.ndarray) -> float:
     """How much better an image matches the others in place than shifted, in standard deviations.
 
-    It is 0 if the image shows less than MIN_AMPLITUDE of the strength of the others: then a match
-    is chance.
+    It is 0 if the image shows less than MIN_AMPLITUDE of the strength of the others, because such a
+    match is chance.
 
     Args:
         detail: of the image.
@@ -105,17 +105,17 @@ def agreement(detail: Detail, others: Detail, mask: np.ndarray) -> float:
     """
     near = cv2.dilate(mask.view(np.uint8), np.ones((5, 5), np.uint8)).astype(np.float32)
     weight = (detail.weight * near)[..., None]
-    expected = np.square(others.values) - 1 / others.weight[..., None]  # less its own noise
+    expected = np.square(others.values) - 1 / others.weight[..., None]  # minus its noise
     if (weight * detail.values * others.values).sum() < MIN_AMPLITUDE * (weight * expected).sum():
         return 0.0
     zoom = min(1, COMPARE_PX / max(mask.shape))
     maps = (detail.standardised, others.standardised * near[..., None])
     maps = [reduced(m, zoom) for m in maps]
     one, other = (np.fft.rfft2(m, axes=(0, 1)) for m in maps)
-    match = np.fft.irfft2((one * other.conj()).sum(2), maps[0].shape[:2])  # at every shift
+    match = np.fft.irfft2((one * other.conj()).sum(2), maps[0].shape[:2])  # for every shift
     middle = np.median(match)
     sigma = 1.4826 * np.median(np.abs(match - middle))
-    return float((match[0, 0] - middle) / max(sigma, 1e-9))  # [0, 0] is in place
+    return float((match[0, 0] - middle) / max(sigma, 1e-9))  # [0, 0] is no shift
 
 
 def scene_of(detail: Detail) -> np.ndarray:
@@ -124,7 +124,7 @@ def scene_of(detail: Detail) -> np.ndarray:
 
 
 def scene_likeness(scene: np.ndarray, others: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Correlation of a scene with each of several others outside the mark; 0: they are unrelated.
+    """Correlation of a scene with each of several others outside the mark; 0 if unrelated.
 
     It is the median over SCENE_CELLS x SCENE_CELLS cells with much detail, so that a frame or a
     second mark does not count. It is 1 if no cell lies outside the mark.

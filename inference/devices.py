@@ -1,4 +1,4 @@
-"""What this machine computes with: device and precision.
+"""Chooses the device and the precision for this machine.
 
 PyTorch is slow to import and not needed to run OpenVINO, so each function that uses it imports it.
 """
@@ -6,7 +6,7 @@ PyTorch is slow to import and not needed to run OpenVINO, so each function that 
 import os
 import sys
 
-# Of drivers on Linux: NVIDIA, its Jetson boards, AMD, WSL.
+# Device files of Linux drivers: NVIDIA, NVIDIA Jetson, AMD, WSL.
 GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd", "/dev/dxg")
 
 
@@ -28,7 +28,7 @@ def best_device():
 
 
 def find_device(name: str):
-    """The torch.device of a name, the best one for "auto"; ValueError if this machine lacks it."""
+    """The torch.device of this name, or the best one for "auto"; ValueError if it is missing."""
     import torch
 
     if name == "auto":

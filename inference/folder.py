@@ -5,7 +5,7 @@ from pathlib import Path
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # the files of a weights folder
-INT8 = "int8.xml", "int8.bin"  # of the quantized network, if there is one
+INT8 = "int8.xml", "int8.bin"  # files of the quantized network (optional)
 
 
 def check_writable(folder) -> None:

@@ -23,7 +23,7 @@ from inference.folder import INT8, check_folder
 from inference.segmenter import Predict, Segmenter, recompressed
 
 LOG = logging.getLogger(__name__)
-MADE_OF = ["watermark_segmentation", "weights"]  # where a quantized network names its weights
+MADE_OF = ["watermark_segmentation", "weights"]  # in a quantized network: the weights' hash
 # The code that makes a network of weights.
 PROGRAM = [Path(__file__).with_name(name) for name in ("deploy.py", "network.py")]
 MAKE_INT8 = "Make it: python evaluate.py quantize --weights DIR --photos PHOTOS --logos LOGOS."
@@ -131,7 +131,7 @@ def openvino_network(core, folder: Path):
 
 
 def write_network(network, path: Path) -> None:
-    """Writes OpenVINO's two files, .xml and .bin, each whole or not at all."""
+    """Writes OpenVINO's .xml and .bin. An interrupted write leaves no partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=path.parent) as partial:
         import_openvino().save_model(network, Path(partial) / path.name, compress_to_fp16=False)

@@ -1,4 +1,4 @@
-"""What is found in an image, as pictures, boxes and bytes."""
+"""Converts a segmentation to pictures, boxes and bytes."""
 
 import cv2
 import numpy as np
@@ -41,13 +41,13 @@ def soft_mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
 
 
 def overlay_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
-    """The image with the mask in red, at most OVERLAY_PX large."""
+    """The image with the mask in red; its longest side is at most OVERLAY_PX."""
     mask = shrunk(mask_picture(found, rgb), OVERLAY_PX) >= 128
     return overlay(shrunk(rgb, OVERLAY_PX), mask)
 
 
 def shrunk(picture: np.ndarray, longest: int) -> np.ndarray:
-    """A picture, H x W or H x W x 3, reduced so far that no side is longer than this, px."""
+    """A picture, H x W or H x W x 3, reduced until no side is longer than `longest` px."""
     return reduced(picture, min(1, longest / max(picture.shape[:2])))
 
 
@@ -57,7 +57,7 @@ def probability_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
 
 
 def encode(picture: np.ndarray, ending: str) -> bytes:
-    """The bytes of a grey or RGB picture in the format of a file name's ending."""
+    """Encodes a grey or RGB picture in the format that the ending of a file name gives."""
     bgr = picture[..., ::-1] if picture.ndim == 3 else picture
     return cv2.imencode(ending[ending.rindex(".") :], bgr)[1].tobytes()
 

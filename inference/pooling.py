@@ -1,10 +1,10 @@
-"""One mark on many images: images of one size show together what each shows poorly alone.
+"""Finds a mark that several images of one size share, even if it is faint in each of them.
 
 1. The fine detail of the images is averaged (`details`). The scenes cancel out, the mark stays.
-2. The network looks at a picture of that mean, and finds the mark in it.
-3. Each image is compared with the mean of the others. Images that carry the mark stay in the mean,
-   one of each scene: copies of a scene would agree on the scene. Steps 1 to 3 repeat until the same
-   images stay.
+2. The network segments a picture of that mean.
+3. Each image is compared with the mean of the others. The mean keeps the images that carry the
+   mark, one of each scene, because copies of a scene would agree on the scene. Steps 1 to 3
+   repeat until the same images stay.
 4. In the images that carry the mark, the shared evidence improves the probability map. The other
    images keep their own.
 
@@ -43,15 +43,15 @@ from inference.segmenter import (
 )
 
 MIN_IMAGES = 3  # of different scenes that share a mark
-MAX_POOLED = 32  # images of a group that are averaged; the others are only compared
+MAX_POOLED = 32  # at most so many images of a group are averaged; the others are only compared
 MIN_CONFIDENCE = 0.75  # from which an image counts as carrying the shared mark
-MAX_LIKENESS = 0.25  # of two scenes; above it they count as one
-COPY_LIKENESS = 0.5  # above it they are one picture, which can be taken out of the mean
-MAX_ROUNDS = 3  # of finding the mark, then the images that carry it
+MAX_LIKENESS = 0.25  # above it, two scenes count as one
+COPY_LIKENESS = 0.5  # above it, two images are the same picture
+MAX_ROUNDS = 3  # each finds the mark, then the images that carry it
 MIN_MARK_PX = 16  # of a shared mask
-PRIOR_LOGIT = -4.0  # of a mark at a pixel, before anything is seen: about its share of the pixels
-OWN_WEIGHT = 0.5  # of an image's own evidence against the shared one
-CACHED_PX = 20_000_000  # of all images together, up to which details stay in memory
+PRIOR_LOGIT = -4.0  # prior of a marked pixel, about the share of marked pixels in a photo
+OWN_WEIGHT = 0.5  # weight of an image's own evidence; the shared evidence has 1
+CACHED_PX = 20_000_000  # keep details of so many pixels, of all images together, in memory
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SharedMark:
     def improve(
         self, rgb: np.ndarray, probability: np.ndarray, score: float
     ) -> tuple[np.ndarray, float, float]:
-        """Adds the shared evidence to what the network finds in one image.
+        """Adds the shared evidence to the prediction for one image.
 
         Args:
             rgb: the image.
@@ -197,19 +197,19 @@ def _most_similar(read_scene, numbers: list[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class Group:
-    """Images of equal size, and what they share."""
+    """Images of equal size and their shared mark, if there is one."""
 
     size: tuple[int, int]  # width, height
     numbers: tuple[int, ...]  # of the images, from 0
-    shared: SharedMark | None  # None: too few images, or none that they agree on
-    confidences: tuple[float, ...]  # for each image, that it carries the shared mark
+    shared: SharedMark | None  # None: too few images, or no common mark
+    confidences: tuple[float, ...]  # probability of each image that it carries the shared mark
 
     def __str__(self) -> str:
         return describe(self.size, self.confidences)
 
 
 def describe(size: tuple[int, int], confidences: Sequence[float]) -> str:
-    """One line on a group, for people."""
+    """A sentence about a group."""
     line = f"{size[0]} x {size[1]}: {len(confidences)} images"
     carriers = sum(confidence >= MIN_CONFIDENCE for confidence in confidences)
     if carriers >= MIN_IMAGES:

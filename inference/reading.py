@@ -1,4 +1,4 @@
-"""Image files of many formats, PIL images and arrays become RGB arrays: `read_image`."""
+"""Converts image files, PIL images and arrays to RGB arrays: `read_image`."""
 
 import os
 import struct
@@ -19,7 +19,7 @@ FORMATS = "AVIF BMP GIF HEIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
 DECODE_ERRORS = (  # what Pillow and its plugins raise for a file that is damaged or too large
     OSError,
     EOFError,  # of pillow_heif
-    MemoryError,  # of JPEG 2000, for a length that is damaged
+    MemoryError,  # JPEG 2000 with a damaged length
     RuntimeError,  # of the AVIF decoder
     SyntaxError,  # Pillow's word for a broken PNG chunk
     ValueError,
@@ -47,11 +47,11 @@ def read_image(source) -> np.ndarray:
 
     Returns:
         uint8, H x W x 3, RGB 0..255, upright by its EXIF orientation. Transparent parts lie over
-        white. Of an animation it is the first frame.
+        white. An animation gives its first frame.
 
     Raises:
         FileNotFoundError: no file at that path.
-        ValueError: the file cannot be decoded, or the source is none of the above.
+        ValueError: the file cannot be decoded, or the source is of another type.
     """
     is_path = isinstance(source, (str, os.PathLike))
     if is_path and not Path(source).is_file():

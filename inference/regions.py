@@ -1,8 +1,8 @@
-"""Connected regions of a probability map: weak ones beside a strong one, and the score's share.
+"""Corrects a probability map and the score by the connected regions of the map.
 
-A photo rarely carries one mark that is certain and another that is hardly seen. So beside a certain
-region, one with far less evidence for each of its pixels is taken for a part of the scene. The
-copies of a tiled mark lie on bright and dark ground and are not compared so; see `repeats`.
+A photo rarely carries both a certain mark and a hardly visible one. So a region with far less
+evidence for each pixel than a certain region counts as part of the scene. This does not hold for
+the copies of a tiled mark, which lie on bright and dark ground; see `repeats`.
 """
 
 import cv2
@@ -11,15 +11,15 @@ import numpy as np
 from inference.maps import logit
 
 MARKED = 0.5  # probability of a region's pixels
-CERTAIN_LOGIT = 3.0  # mean of the strongest region's pixels, from which weak ones are lowered
+CERTAIN_LOGIT = 3.0  # weak regions are lowered if the strongest has at least this mean
 WEAK = 0.2  # of that mean; a region with less is weak: log 43
 LOWERED = 0.45  # the highest probability of a weak region
-RIM_PX = 8  # of the ground round it, which falls with it, lest the rim outlive the inside
+RIM_PX = 8  # ground around a weak region that is lowered too, so that no ring remains
 SUSPECT = 0.4  # probability of the pixels of a region that counts for the score
 LETTER_GAP_PX = 9  # letters that lie nearer together are one region
 MIN_REGION_PX = 16  # smaller regions do not count
-LEAST_PROBABILITY = 1e-3  # where the logit of a pixel ends
-NO_REGION = -1.0  # mean logit of a photo without any
+LEAST_PROBABILITY = 1e-3  # probabilities are clipped to this before the logit
+NO_REGION = -1.0  # mean logit for a photo without a region
 REGION_WEIGHT = 0.3  # of the strongest region's mean logit in the score's logit
 
 
@@ -31,7 +31,7 @@ def lower_weak_regions(probability: np.ndarray) -> np.ndarray:
     """
     marked = probability >= MARKED
     count, labels, stats, _ = cv2.connectedComponentsWithStats(marked.view(np.uint8))
-    if count < 3:  # the ground is one of them
+    if count < 3:  # the ground counts as one
         return probability
     totals = np.bincount(labels[marked], logit(probability[marked]), count)
     means = totals / stats[:, cv2.CC_STAT_AREA]

@@ -1,9 +1,9 @@
-"""A mark that is tiled over a photo: its copies are judged together.
+"""Finds the copies of a tiled mark and combines their evidence.
 
-The copies are alike, the scenes behind them differ. `find_shifts` compares the probability map with
+The copies are alike, but the scenes differ. `find_shifts` compares the probability map with
 itself at every shift, and finds the shifts from copy to copy. `share_repeats` then gives each pixel
-the mean evidence of all copies. So a part that the scene hides in one copy is found by the others,
-and a part that only one copy shows is less certain.
+the mean evidence of all copies. So the other copies reveal a part that the scene hides in one copy,
+and a part that only one copy shows becomes less certain.
 
 Source: correlation of the overlapping parts as in Padfield, "Masked object registration in the
 Fourier domain", TIP 2012. The parts are rectangles here, so sums replace most transforms.
@@ -18,7 +18,7 @@ import numpy as np
 from inference.maps import logit, reduced, sigmoid
 
 MIN_CONTRAST = 0.2  # of the probability, between a mark and its ground
-COARSE_PX, FINE_PX = 256, 1024  # longest side at which shifts are found, then measured
+COARSE_PX, FINE_PX = 256, 1024  # longest side for finding and for measuring shifts
 COARSE_SIGMA = 0.8  # px, of a blur that lets nearly equal copies match
 MIN_CORRELATION = 0.55  # of a map with itself, shifted from copy to copy
 WEAKEST = 0.7  # correlation of a further shift, as a fraction of the best one's
@@ -26,8 +26,8 @@ MIN_POWER = 0.3  # least power of overlapping parts, as a fraction of the map's:
 MIN_OVERLAP = 0.15  # least overlap after a shift, as a fraction of the map
 PEAK_PX = 9  # side of the square, at COARSE_PX, that holds one shift at most
 MAX_SHIFTS = 8
-OWN_WEIGHT = 4.0  # of a pixel itself; each of its copies has at most 1
-REPEATED_LOGIT = 0.4  # added where there are copies: to be repeated is evidence of a mark
+OWN_WEIGHT = 4.0  # weight of the pixel itself; each copy has at most 1
+REPEATED_LOGIT = 0.4  # added where there are copies, because repetition is evidence of a mark
 CERTAIN_LOGIT = 3.0  # the copies lower a pixel's logit by this at most
 
 Shift = tuple[float, int, int]  # correlation, 0..1, px down, px to the right
@@ -52,7 +52,7 @@ def share_repeats(probability: np.ndarray, shifts: list[Shift]) -> np.ndarray:
 
 
 def _overlap(length: int, shift: int) -> tuple[slice, slice]:
-    """Places in 0..length with a copy, `shift` px farther on; places of the copy."""
+    """Slice of the pixels in 0..length that have a copy `shift` px farther; slice of the copies."""
     first, stop = max(0, -shift), length - max(0, shift)
     return slice(first, stop), slice(first + shift, stop + shift)
 
@@ -69,7 +69,7 @@ def find_shifts(probability: np.ndarray) -> list[Shift]:
     coarse = cv2.GaussianBlur(reduced(probability, zoom), (0, 0), COARSE_SIGMA)
     correlation, middle = _normalised_autocorrelation(coarse), coarse.shape[1] - 1
     lobes = cv2.connectedComponents((correlation > MIN_CORRELATION / 2).view(np.uint8))[1]
-    correlation[lobes == lobes[0, middle]] = -1  # a copy still overlaps itself
+    correlation[lobes == lobes[0, middle]] = -1  # so near that a copy overlaps itself
     correlation[0, :middle] = -1  # opposites
     peaks = correlation == cv2.dilate(correlation, np.ones((PEAK_PX, PEAK_PX)))
     peaks &= correlation >= MIN_CORRELATION

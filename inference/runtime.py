@@ -1,4 +1,4 @@
-"""The fastest way to run trained weights on this machine: `load_segmenter`."""
+"""Chooses the fastest way to run trained weights on this machine: `load_segmenter`."""
 
 from importlib.util import find_spec
 

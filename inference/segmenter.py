@@ -31,7 +31,7 @@ from inference.repeats import find_shifts, share_repeats
 
 # Views by the longest side of the image
 SMALL_PX = 512  # up to this size there is an enlarged view
-MAX_ENLARGEMENT = 2.0  # JPEG blocks grow, too, as in training
+MAX_ENLARGEMENT = 2.0  # it enlarges JPEG blocks too, as in training
 ZOOMS = (0.75,)  # of the reduced views
 LARGE_PX = 1024  # from this size on, other reduced views
 LARGE_ZOOMS = (0.5, 0.6)
@@ -89,7 +89,7 @@ class Segmenter:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Changes with weights, device, precision and backend; METHOD stands for the code."""
+        """Identifies weights, device, precision and backend. METHOD identifies the code."""
         raise NotImplementedError
 
     def segment(

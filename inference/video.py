@@ -1,7 +1,7 @@
-"""A video is many images with one mark: `segment_video`, and `segment_frames` for a mask of each.
+"""Segments a clip: `segment_video` gives one mask, `segment_frames` a mask of each frame.
 
-The mark stands still while the scene moves. So frames spread over the clip are decided together,
-see `pooling`, and their mean is one mask for all. Where several scenes show marks that this mask
+The mark stands still while the scene moves. So `pooling` segments frames spread over the clip
+together, and their mean gives one mask for all. Where several scenes show marks that this mask
 does not cover, the mark jumps from place to place, and each frame has a mask of its own.
 
 `clips` reads the frames. Only the sampled ones are held.
@@ -35,9 +35,9 @@ from inference.segmenter import (
 
 FRAMES = 32  # sampled by default
 MAX_FRAMES = 256  # all are held in memory, at most 12 MB each
-LATE_FRAMES = 2  # the last ones, which headers may count although there are none
-MIN_OVERLAP = 0.3  # IoU with the common mask, from which a frame shows the common mark
-JUMPING = 0.25  # share of frames, and of scenes, with a mark elsewhere: each has its own mask
+LATE_FRAMES = 2  # headers may count so many frames too many
+MIN_OVERLAP = 0.3  # a frame shows the common mark from this IoU with the common mask
+JUMPING = 0.25  # the mark jumps if this share of frames, and of scenes, have it elsewhere
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class VideoSegmentation(Segmentation):
-    """What is found in a clip. Where the mark jumps, the mask is of all places together."""
+    """The result for a clip. If the mark jumps, the mask covers all of its places."""
 
-    frames: int  # that were looked at
+    frames: int  # number of sampled frames
     shared: float  # 0..1: frames share a mark; 0 if none was found
     seen_s: tuple[float, float] | None  # first and last sampled frame with a mark; None: clean
     each: list[Frame]  # all sampled frames if the mark jumps; else empty
@@ -76,14 +76,14 @@ def segment_video(
     Args:
         segmenter: from `inference.load_segmenter`, or a `WatermarkSegmenter`.
         path: of a video, or of an animated GIF or WebP.
-        frames: how many are looked at, 1..MAX_FRAMES, spread over the clip.
+        frames: number of sampled frames, 1..MAX_FRAMES, spread over the clip.
         threshold, dilation_px, min_score: as for `Segmenter.segment`.
 
     Returns:
         One mask in the frame's size, or a mask for each sampled frame if the mark jumps.
 
     Raises:
-        FileNotFoundError, ValueError: no frame can be read, or an argument is off.
+        FileNotFoundError, ValueError: no frame can be read, or an argument is out of range.
     """
     check_limits(threshold, dilation_px, min_score)
     if not 1 <= frames <= MAX_FRAMES:
@@ -129,10 +129,10 @@ def segment_frames(
     dilation_px: int = 0,
     min_score: float = MIN_SCORE,
 ) -> Iterator[Frame]:
-    """A mask for a frame of every `every_s` seconds, one after the other; else `segment_video`.
+    """Yields a mask for one frame every `every_s` seconds. Other arguments: see `segment_video`.
 
-    A mark that frames share is found first, in up to FRAMES of them. Frames that cannot be read
-    are left out.
+    It first searches up to FRAMES frames for a mark that they share. It skips frames that cannot be
+    read.
     """
     check_limits(threshold, dilation_px, min_score)
     if not every_s > 0:
@@ -176,7 +176,7 @@ def _sample(clip: Film | Animation, frames: int) -> list[tuple[int, float, np.nd
 
 
 def _jumps(sampled, elsewhere: list[int]) -> bool:
-    """Whether many frames of many scenes have a mark elsewhere. Print in one scene is no mark."""
+    """Whether many frames of several scenes have a mark elsewhere. Print shows in one scene."""
     if len(elsewhere) < JUMPING * len(sampled):
         return False
 
