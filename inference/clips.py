@@ -56,7 +56,7 @@ def open_clip(path) -> "Film | Animation":
 
 
 class Film:
-    """A video of `count` frames, according to its header. `shape` is (height, width)."""
+    """A video of `count` frames: of its header, or counted. `shape` is (height, width)."""
 
     def __init__(self, path: Path):
         self.path, self.damage, self.shape = path, None, None

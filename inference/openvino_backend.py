@@ -131,7 +131,7 @@ def openvino_network(core, folder: Path):
 
 
 def write_network(network, path: Path) -> None:
-    """Writes OpenVINO's .xml and .bin. An interrupted write leaves no partial file."""
+    """Writes OpenVINO's .xml and .bin. Each file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=path.parent) as partial:
         import_openvino().save_model(network, Path(partial) / path.name, compress_to_fp16=False)
