@@ -176,7 +176,7 @@ def _sample(clip: Film | Animation, frames: int) -> list[tuple[int, float, np.nd
 
 
 def _jumps(sampled, elsewhere: list[int]) -> bool:
-    """Whether many frames of several scenes have a mark elsewhere. Print in a single scene is no mark."""
+    """Whether many frames have a mark elsewhere. Print in a single scene does not count."""
     if len(elsewhere) < JUMPING * len(sampled):
         return False
 
