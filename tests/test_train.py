@@ -225,7 +225,7 @@ def read_checkpoint(run) -> dict:
     "arguments, message",
     [
         ("validate", "validate measures trained weights: give --init_from FOLDER or --ckpt_path"),
-        ("validate --init_from={trained}/weights", "this network (set --model.encoder and its"),
+        ("validate --init_from={trained}/weights", "(set --model.encoder and the channels"),
         ("fit --config={folder}/mine.yaml", "bach_size"),
         ("fit --data.settings.blend_modes=normal", "blend_modes: Expected a Mapping. Got value: "),
         ("fit --data.settings.clean_probability=1.2", "clean_probability is 1.2; give a number"),
@@ -234,9 +234,9 @@ def read_checkpoint(run) -> dict:
         ("fit --data.photos=", "No folder at ''"),
         ("fit --init_from=", "No config.json in . Give a folder of weights"),
         ("fit --ckpt_path={trained}/weights", "weights' is no checkpoint, or it is damaged. Give"),
-        ("fit --before_after.count=0", "count is 0, photos 0; give 1 or more, and 0 or more"),
+        ("fit --before_after.count=0", "count 0, photos 0: give a count from 1, photos from 0"),
         ("fit --trainer.accelerator=cpu --trainer.devices=0", "is not a valid input using cpu"),
-        ("fit --data.images=here", "Pairs need two folders: give images and masks, or neither"),
+        ("fit --data.images=here", "Pairs need two folders: give both images and masks"),
     ],
 )
 def test_cli_explains_what_is_wrong_in_one_sentence(
@@ -268,7 +268,7 @@ def test_cli_says_no_list_of_files_trained_on_if_its_start_has_none(
     WatermarkSegmenter.load(trained / "weights").save(tmp_path / "bare")
     run = cli_run(f"--init_from={tmp_path / 'bare'}", configs=CONFIGS)  # the end of a training
     assert list((run / "samples").glob("*.png"))
-    assert "cannot say what they were trained on" in capsys.readouterr().out
+    assert "the list of what was trained on is not written" in capsys.readouterr().out
     assert (run / "weights" / "model.safetensors").exists()
     assert not (run / "weights" / "trained_on.json").exists()
 
