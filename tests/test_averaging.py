@@ -29,7 +29,7 @@ def average(*folders, output):
 def test_every_number_is_the_mean(two, tmp_path, capsys):
     assert all((value == 1.5).all() for value in average(*two, output=tmp_path / "c")
                if value.is_floating_point())  # fmt: skip
-    assert "the mean of 2 networks; what it was trained on is unknown" in capsys.readouterr().out
+    assert "the mean of 2 networks. Nobody knows its training files" in capsys.readouterr().out
     for value in average(two[0], *two, output=two[0]):  # twice, and over itself
         assert (value == 1).all()
 
@@ -46,10 +46,10 @@ def test_it_was_trained_on_what_any_was_trained_on(two, photos, tmp_path):
 
 def test_other_networks_and_too_few_are_refused(two, make_model, tmp_path):
     make_model(decoder_channels=(24, 16, 16, 8)).save(tmp_path / "other")
-    with pytest.raises(SystemExit, match="only weights of the same network have a mean"):
+    with pytest.raises(SystemExit, match="Only weights of the same network have a mean"):
         average(two[0], str(tmp_path / "other"), output=tmp_path / "c")
     with pytest.raises(SystemExit, match=r"No config\.json in "):
         average(two[0], str(tmp_path / "missing"), output=tmp_path / "c")
     assert not (tmp_path / "c").exists()
-    with pytest.raises(SystemExit, match="A mean needs two folders or more; only "):
+    with pytest.raises(SystemExit, match="A mean needs two folders or more, but only "):
         average(two[0], output=tmp_path / "c")

@@ -129,7 +129,7 @@ def test_slices_are_made_of_their_own_photos(logos, photo_folder, tmp_path, caps
     "wrong, message",
     [
         ("--photos x", "Give --photos and --logos, or --images and --masks"),
-        ("--images a --masks b --count 5", "measured as they are, without --slices, --count"),
+        ("--images a --masks b --count 5", "With the latter, leave out --slices, --count"),
         ("--photos nowhere --logos nowhere", "No folder at nowhere"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from conftest import paint_photo
 
 import visibility
-from evaluation.visibility import lay_on, measure, table
+from evaluation.visibility import cell_table, lay_on, measure
 from samples.own_mark import find_mark
 
 
@@ -71,7 +71,7 @@ def test_measure_by_hand(mark):
 def test_invisible_marks_leave_an_empty_cell(mark):
     (cell,) = measure(Oracle(), mark, PHOTOS, (0.0,), (0.5,), count=2)
     assert cell.photos == 0 and np.isnan([cell.visible, cell.recall, cell.iou]).all()
-    assert table([cell]).splitlines()[-1] == "| 0.0 | 0.5 | - | - | - | 0 |"
+    assert cell_table([cell]).splitlines()[-1] == "| 0.0 | 0.5 | - | - | - | 0 |"
 
 
 def test_command_writes_table_heat_map_and_examples_and_prints_before(
