@@ -121,7 +121,7 @@ def test_slices_are_made_of_their_own_photos(logos, photo_folder, tmp_path, caps
     assert slices["large-text"][0].make().image.shape == (900, 1200, 3)
     assert [image.photo for image in slices["text"][7:]] == ["photos 7", "photos 0"]
     assert "Left out, because it needs --print: print-text." in capsys.readouterr().out
-    with pytest.raises(ValueError, match="No slice can be made of the photos given"):
+    with pytest.raises(ValueError, match="None of the slices has photos"):
         synthetic_slices(["print-text"], 1, 0, files)
 
 
