@@ -45,9 +45,6 @@ CHANGES = {  # commands that change the weights: (function, purpose, default cou
 FILES = (*TEST_PHOTOS, "logos", "fonts", "manifest")  # arguments of `find_test_files`
 
 
-# --- The commands ------------------------------------------------------------------------------
-
-
 def run_field(options) -> None:
     clean = find_photos(options.clean)
     marked = find_photos(options.marked) if options.marked else []
@@ -88,9 +85,6 @@ def change_weights(change, options) -> None:
     folders = options.photos, options.logos, options.fonts
     split = [options.val_fraction] if "val_fraction" in options else []
     print(change(options.weights, folders, *split, options.count, options.seed))
-
-
-# --- The command line --------------------------------------------------------------------------
 
 
 def at_least_1(text: str) -> int:

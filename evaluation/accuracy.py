@@ -50,9 +50,6 @@ CLEAN_COLUMNS = {
 }  # fmt: skip
 
 
-# --- Measuring ---------------------------------------------------------------------------------
-
-
 def evaluate_slices(
     slices: dict[str, list[TestImage]], segmenter: Segmenter, settings: dict, output: Path,
     save_images: bool = False,
@@ -134,9 +131,6 @@ def write_results(results: dict, options: dict, output: Path) -> None:
     tables = markdown(results)
     (output / "results.md").write_text(tables)
     print(f"\n{tables}\nEverything is in {output}/.")
-
-
-# --- Summing up --------------------------------------------------------------------------------
 
 
 def summarise(slices: dict[str, list[dict]]) -> dict:
