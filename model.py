@@ -42,7 +42,7 @@ def segmentation_loss(logits: Tensor, mask: Tensor, clean_weight: float = 0.0) -
         logits: float, N x 1 x H x W.
         mask: integer, N x 1 x H x W: 1 = mark, 0 = none, IGNORE = the pixel does not count.
         clean_weight: factor of the mean penalty of the clean images. The penalty of an image grows
-            with the marked share of its pixels, from 0 to 1; it is 0.5 at a share of CLEAN_LIMIT.
+            from 0 to 1 with its mean squared probability, and is 0.5 where this is CLEAN_LIMIT.
     """
     return add_means(segmentation_terms(logits, mask, clean_weight))
 
@@ -57,9 +57,9 @@ def segmentation_terms(logits: Tensor, mask: Tensor, clean_weight: float) -> Ten
     total = (probability + target).sum((1, 2, 3))
     marked = target.amax((1, 2, 3))
     dice = (1 - (2 * overlap + 1) / (total + 1)) * marked
-    clean = (1 - marked) * decided.amax((1, 2, 3))  # nothing is decided in padding
+    clean = (1 - marked) * decided.amax((1, 2, 3))  # 0 for padding, which is all IGNORE
     share = probability.square().sum((1, 2, 3)) / decided.sum((1, 2, 3)).clamp(min=1)
-    penalty = share / (share + CLEAN_LIMIT) * clean  # the square favours certain pixels
+    penalty = share / (share + CLEAN_LIMIT) * clean
     sums = torch.stack([bce, dice.sum(), clean_weight * penalty.sum()])
     return torch.stack([sums, torch.stack([decided.sum(), marked.sum(), clean.sum()])], 1)
 
@@ -72,13 +72,13 @@ def score_terms(score_logit: Tensor, label: Tensor) -> Tensor:
 
 
 def add_means(terms: Tensor) -> Tensor:
-    """The sum of K means. `terms` holds the sum and the count of each, K x 2; 0 / 0 counts as 0."""
+    """Adds K means. `terms` has the sum and the count of each, K x 2. The mean of nothing is 0."""
     sums, counts = terms.unbind(1)
     return (sums / counts.clamp(min=1)).sum()
 
 
 class MeanLoss(Metric):
-    """The loss over all samples of several batches; the way they are batched does not matter."""
+    """The loss of all batches, of all processes, as if they were one batch."""
 
     def __init__(self, terms: int):
         super().__init__()
@@ -129,9 +129,9 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         """
         Args:
             encoder: a name that smp.encoders.get_encoder knows.
-            encoder_weights: start of the encoder: "imagenet" (smp downloads it), a path to a
-                .safetensors file in smp's naming, or None (random).
-            bridge_channels: channels of the encoder's deepest features at the decoder's input.
+            encoder_weights: start weights of the encoder: "imagenet" (smp downloads them), a path
+                to a .safetensors file with smp's names, or None (random).
+            bridge_channels: channels to which the encoder's deepest features are reduced.
             decoder_channels: width of each decoder block, deepest first.
             learning_rate, weight_decay: arguments of AdamW. Norms and biases do not decay.
             encoder_rate: the encoder's learning rate, as a fraction of `learning_rate`.
@@ -171,6 +171,7 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         return self.network(image)
 
     def train(self, mode: bool = True) -> "WatermarkSegmenter":
+        """Sets the training mode, but with `freeze_batch_norm` not that of batch norm."""
         super().train(mode)
         if self.hparams.freeze_batch_norm:
             for module in self.network.modules():

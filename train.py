@@ -158,7 +158,7 @@ class CLI(LightningCLI):
             load_weights(self.model.network, path, what)
             trained_on = Path(folder) / TRAINED_ON
             if not trained_on.exists():
-                print(f"No {trained_on}, so the list of what was trained on is not written.")
+                print(f"No {trained_on}, so the new weights get no such list of training files.")
             before = read_manifest(trained_on) if trained_on.exists() else None
             self.datamodule.trained_before = before
 

@@ -86,7 +86,7 @@ class SamplePictures(pl.Callback):
 class AveragedWeights(EMAWeightAveraging):
     """Averages the weights and writes the mean as a weights folder after each validation.
 
-    The network holds the mean only while this callback validates, so the callback saves it.
+    The network has the mean as its weights only in a validation and at the end of the training.
     """
 
     def __init__(self, start_share: float = 0.0, **arguments):

@@ -268,7 +268,7 @@ def test_cli_writes_no_list_of_training_files_if_the_start_weights_have_none(
     WatermarkSegmenter.load(trained / "weights").save(tmp_path / "bare")
     run = cli_run(f"--init_from={tmp_path / 'bare'}", configs=CONFIGS)  # the end of a training
     assert list((run / "samples").glob("*.png"))
-    assert "the list of what was trained on is not written" in capsys.readouterr().out
+    assert "the new weights get no such list of training files" in capsys.readouterr().out
     assert (run / "weights" / "model.safetensors").exists()
     assert not (run / "weights" / "trained_on.json").exists()
 
