@@ -142,7 +142,7 @@ def summarise(slices: dict[str, list[dict]]) -> dict:
     Args:
         slices: name to outcomes, from `measure_image`.
     """
-    marked, clean = by_label([outcome for outcomes in slices.values() for outcome in outcomes])
+    marked, clean = by_label(list(chain(*slices.values())))
     rows, score = {}, {}
     for name, outcomes in slices.items():
         own_marked, own_clean = by_label(outcomes)
@@ -152,7 +152,7 @@ def summarise(slices: dict[str, list[dict]]) -> dict:
         rows[name] |= statistics(own_marked, MARKED_COLUMNS, clean)
     if marked and clean:
         scores, labels = np.array([(o["score"], o["label"]) for o in marked + clean]).T
-        # It has no interval: it is larger in each resample, so the interval would miss the value.
+        # No interval: resampling makes this error larger, so the interval would miss the value.
         error = expected_calibration_error(scores, labels == 1)
         score = {**statistics(marked, AUROC, clean), "calibration_error": error}
     return {"slices": rows, "score": score}

@@ -45,7 +45,7 @@ SETTINGS = WatermarkSettings(
     clean_probability=0.5, enlarge_probability=0.3, edit_probability=0.05, negative_probability=0
 )
 SIDES_PX = (192, 640)  # long side of a photo
-LARGE_PX, LARGE_PROBABILITY = 1225, 0.08  # some photos are larger, with large smooth areas
+LARGE_PX, LARGE_PROBABILITY = 1225, 0.08  # some are larger: their views have large smooth areas
 PENALTY = 0.01  # on squared weights; each feature has a standard deviation of 1
 LEAST_SPREAD = 1e-6  # smallest standard deviation to divide a feature by
 # Slices to calibrate on. Other sources have the same marks. Only clean slices have edits, so the
@@ -109,7 +109,10 @@ def fit_score(weights, folders, val_fraction: float, count: int, seed: int) -> s
 
 
 def whole_photos(data, count: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Whole photos of a `WatermarkDataset` with marks (uint8, H x W x 3, RGB), and their labels."""
+    """Uncropped photos of a `WatermarkDataset`, some with marks, and their labels.
+
+    A photo is uint8, H x W x 3, RGB. A label is that of `image_label`.
+    """
     for number in range(count):
         rng = Random(f"{data.seed} whole {number}")
         params = draw_sample(data.settings, rng, len(data.photos), data.logos, data.fonts)
@@ -126,12 +129,10 @@ def collect_features(model: WatermarkSegmenter, photos) -> tuple[Tensor, Tensor,
     """Runs the network on the views of photos, and keeps the inputs of the score.
 
     Args:
-        photos: images (uint8, H x W x 3, RGB) with labels. Photos with the label IGNORE are left
-            out.
+        photos: from `whole_photos`. Those with the label IGNORE are left out.
 
     Returns:
-        Maxima of the deepest features (N x C), score logits (N) and labels (N), float32, of N
-        views.
+        Of N views: maxima of the deepest features (N x C), score logits (N), labels (N); float32.
 
     Raises:
         ValueError: there are no marked or no clean photos.

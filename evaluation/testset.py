@@ -3,12 +3,12 @@
 A test image depends only on (seed, slice, index) and on the content of the photos, logos and fonts,
 which are sorted by their hash. A change of the defaults of `WatermarkSettings` does not change it.
 
-LOGO-* imitate arXiv:2012.07007, CLWD imitates arXiv:2012.07616. Where these leave something open,
-we chose: the ranges of LOGO-* (gray: from the lowest of L to the highest of H), as the long side of
-the mark / side of the image; marks wholly inside the image, shrunk if they do not fit after the
-rotation; JPEG quality 90-95 for CLWD. Our photos are others (theirs are of COCO). The mask of
-CLWD is where the summed difference is above 15 of 255; ours is `honest_mask`, or "alpha > 0". In
-every slice, a mark that is not visible at all is drawn again.
+LOGO-* imitate arXiv:2012.07007, CLWD imitates arXiv:2012.07616. The papers leave some things open.
+We chose the ranges of LOGO-* (gray: from the lowest of L to the highest of H) and take them as long
+side of the mark / side of the image. Our marks lie inside the image, and shrink if they do not fit
+after the rotation. The JPEG quality of CLWD is 90-95. The papers have other photos (COCO). In CLWD
+a pixel is marked if its summed difference is above 15 of 255; here `honest_mask` or "alpha > 0"
+decides. In every slice, a mark that is not visible at all is drawn again.
 """
 
 from collections.abc import Callable, Mapping
