@@ -33,13 +33,7 @@ from model import WatermarkSegmenter
 from samples import IGNORE
 from samples.drawing import draw_sample
 from samples.loading import image_label
-from samples.splits import (
-    TRAINED_ON,
-    make_manifest,
-    merge_manifests,
-    read_manifest,
-    write_manifest,
-)
+from samples.splits import TRAINED_ON, make_manifest, merge_manifests, read_manifest, write_manifest
 
 SETTINGS = WatermarkSettings(
     clean_probability=0.5, enlarge_probability=0.3, edit_probability=0.05, negative_probability=0
@@ -109,10 +103,7 @@ def fit_score(weights, folders, val_fraction: float, count: int, seed: int) -> s
 
 
 def whole_photos(data, count: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Uncropped photos of a `WatermarkDataset`, some with marks, and their labels.
-
-    A photo is uint8, H x W x 3, RGB. A label is that of `image_label`.
-    """
+    """Whole photos (uint8, H x W x 3, RGB), some with marks, and their labels (0, 1 or IGNORE)."""
     for number in range(count):
         rng = Random(f"{data.seed} whole {number}")
         params = draw_sample(data.settings, rng, len(data.photos), data.logos, data.fonts)

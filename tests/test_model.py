@@ -13,13 +13,7 @@ from torch.utils.data import DataLoader
 
 from inference import devices
 from inference.network import SegmentationNetwork
-from model import (
-    CLEAN_LIMIT,
-    WatermarkSegmenter,
-    add_means,
-    score_terms,
-    segmentation_loss,
-)
+from model import CLEAN_LIMIT, WatermarkSegmenter, add_means, score_terms, segmentation_loss
 from samples import IGNORE
 from samples.loading import make_loader
 
