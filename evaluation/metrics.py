@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_stat_sco
 from samples import IGNORE
 
 CALIBRATION_BINS = 10
+RESAMPLES = 1000  # of the bootstrap
 
 
 class MaskScores(NamedTuple):
@@ -59,7 +60,7 @@ def expected_calibration_error(score: np.ndarray, label: np.ndarray) -> float:
     return float(np.abs(np.bincount(bins, weight * (score - label))).sum())
 
 
-def bootstrap(statistic, *columns, photos=None, rounds: int = 1000) -> tuple[float, float, float]:
+def bootstrap(statistic, *columns, photos=None) -> tuple[float, float, float]:
     """A statistic of images and its 95 % percentile interval: (value, low, high).
 
     Args:
@@ -70,10 +71,10 @@ def bootstrap(statistic, *columns, photos=None, rounds: int = 1000) -> tuple[flo
     """
     rng, columns = np.random.default_rng(0), [np.asarray(column) for column in columns]
     photos = np.arange(len(columns[0])) if photos is None else np.asarray(photos)
-    images_of = [np.flatnonzero(photos == photo) for photo in np.unique(photos)]
+    groups = [np.flatnonzero(photos == photo) for photo in np.unique(photos)]  # images by photo
     values = []
-    for _ in range(rounds):
-        drawn = rng.integers(len(images_of), size=len(images_of))
-        images = np.concatenate([images_of[photo] for photo in drawn])
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(len(groups), size=len(groups))
+        images = np.concatenate([groups[number] for number in drawn])
         values.append(statistic(*(column[images] for column in columns)))
     return float(statistic(*columns)), *np.nanpercentile(values, (2.5, 97.5)).tolist()
