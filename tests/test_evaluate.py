@@ -104,7 +104,7 @@ def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path)
     write_manifest(make_manifest(photos=photos[3:], logos=logos, fonts=fonts), tmp_path / "m.json")
     folders = photos[0].path.parent, logos[0].path.parent, arguments[-4]
     files = find_test_files(*folders, manifest=tmp_path / "m.json")
-    counts = {kind: len(found) for kind, found in files.items()}
+    counts = {kind: len(kept) for kind, kept in files.items()}
     assert counts == {"photos": 5, "logos": 6, "fonts": 2}
     write_manifest(make_manifest(photos=photos, logos=logos), tmp_path / "m.json")
     with pytest.raises(SystemExit, match="manifest lists no fonts"):

@@ -247,8 +247,8 @@ def test_cli_explains_what_is_wrong_in_one_sentence(
     root = f"--trainer.default_root_dir={tmp_path}"
     with pytest.raises(SystemExit) as stop:
         run_cli(monkeypatch, *arguments.format(**places).split(), root)
-    said = str(stop.value)
-    assert said.startswith("train.py: ") and message in said and "\n" not in said
+    text = str(stop.value)
+    assert text.startswith("train.py: ") and message in text and "\n" not in text
     assert not (tmp_path / "lightning_logs").exists()  # it did not start
 
 
