@@ -49,7 +49,7 @@ def segmentation_loss(logits: Tensor, mask: Tensor, clean_weight: float = 0.0) -
 
 def segmentation_terms(logits: Tensor, mask: Tensor, clean_weight: float) -> Tensor:
     """The terms of `segmentation_loss`: BCE, Dice and penalty, each as sum and count, 3 x 2."""
-    decided = (mask != IGNORE).float()
+    decided = (mask != IGNORE).float()  # N x 1 x H x W
     target = (mask == 1).float()
     bce = binary_cross_entropy_with_logits(logits, target, decided, reduction="sum")
     probability = logits.sigmoid() * decided
@@ -171,7 +171,7 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         return self.network(image)
 
     def train(self, mode: bool = True) -> "WatermarkSegmenter":
-        """Sets the training mode, but with `freeze_batch_norm` not that of batch norm."""
+        """Sets the mode of all layers; with `freeze_batch_norm`, batch norm stays in evaluation."""
         super().train(mode)
         if self.hparams.freeze_batch_norm:
             for module in self.network.modules():
