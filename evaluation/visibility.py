@@ -137,7 +137,7 @@ def cell_table(cells: list[Cell]) -> str:
 
 
 def heat_map(cells: list[Cell]) -> plt.Figure:
-    """Figure with two grids, of recall and of IoU: a row for each opacity, a column for a size."""
+    """Figure with two grids, of recall and of IoU: one row an opacity, one column a size."""
     opacities, sizes = (sorted({getattr(c, name) for c in cells}) for name in ("opacity", "size"))
     order = sorted(cells, key=lambda cell: (cell.opacity, cell.size))
     size = (2 * (0.55 * len(sizes) + 0.8), 0.42 * len(opacities) + 0.9)
