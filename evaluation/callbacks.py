@@ -15,7 +15,7 @@ from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import score_mask
 from evaluation.tables import table
 from evaluation.testset import MARKED, SLICES, synthetic_slices
-from evaluation.visibility import measure
+from evaluation.visibility import DoesNotFit, measure
 from inference.folder import SHIPPED_WEIGHTS
 from samples.files import sample_photos
 from samples.loading import image_label
@@ -210,10 +210,14 @@ class BeforeAfter(pl.Callback):
         if data.mark:
             print(f"Your mark: {data.mark}", flush=True)
             photos = [photo.read() for photo in general.photos[: self.count]]
-            cells = measure(model, data.mark, photos, OPACITIES, SIZES, self.count)
-            for opacity in OPACITIES:
-                ious = [cell.iou for cell in cells if cell.opacity == opacity]
-                rows[f"IoU of the mark at opacity {opacity}"] = float(np.nanmean(ious))
+            try:
+                cells = measure(model, data.mark, photos, OPACITIES, SIZES, self.count)
+            except DoesNotFit as error:
+                print(f"Your mark is not measured. {error}", flush=True)
+            else:
+                for opacity in OPACITIES:
+                    ious = [cell.iou for cell in cells if cell.opacity == opacity]
+                    rows[f"IoU of the mark at opacity {opacity}"] = float(np.nanmean(ious))
         if data.pairs:
             cases = [vars(pair.read()) for pair in data.val_data.pairs]
             if marked := [case for case in cases if (case["mask"] == 1).any()]:

@@ -22,7 +22,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 
 from dataset import ROOT, WatermarkSettings
-from evaluation.callbacks import AveragedWeights, ProgressLines
+from evaluation.callbacks import AveragedWeights, BeforeAfter, ProgressLines
 from inference.folder import SHIPPED_WEIGHTS
 from model import WatermarkSegmenter
 from samples.own_mark import find_mark
@@ -458,6 +458,15 @@ def test_adapting_resumes_and_keeps_the_column_before(
     assert before[0] == before[1]
     with pytest.raises(SystemExit, match="measured other photos, another mark or another number"):
         cli_run(*options, last, f"--data.photos={painted_pairs / 'images'}", configs=config)
+
+
+def test_a_text_too_long_for_the_photos_is_not_measured(make_model, make_data, tmp_path, capsys):
+    (tmp_path / "mark.txt").write_text("a text that is too long for photos of less than 100 px")
+    data = make_data(mark=str(tmp_path))
+    data.setup("fit")
+    rows = BeforeAfter(count=1).rows(make_model(), data, "before")
+    assert list(rows) == ["IoU of general marks"]
+    assert "Your mark is not measured. At size 0.6 the text" in capsys.readouterr().out
 
 
 def test_training_on_own_photos_writes_a_table_of_false_marks(trained, cli_run):
