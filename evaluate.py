@@ -1,6 +1,6 @@
 """Measures the accuracy of weights, and makes trained weights ready to publish.
 
-python evaluate.py field --clean DIR --marked DIR           your own photos, no masks needed
+python evaluate.py field --clean DIR --marked DIR           a min_score for your own photos
 python evaluate.py measure --photos DIR --logos DIR         the synthetic test set
 python evaluate.py measure --images DIR --masks DIR         photos whose masks you painted
 python evaluate.py average A B --output DIR                 the mean of trained networks
@@ -24,7 +24,7 @@ matplotlib.use("Agg")
 
 from evaluation.accuracy import evaluate_slices, write_results
 from evaluation.averaging import average
-from evaluation.field import look_at, write_field
+from evaluation.field import segment_photos, write_field
 from evaluation.quantization import quantize
 from evaluation.score import calibrate, fit_score
 from evaluation.testset import SLICES, find_test_files, real_pairs, synthetic_slices
@@ -35,7 +35,7 @@ from samples.files import find_photos
 from samples.splits import TEST_PHOTOS
 
 COUNT = 100  # images of each slice
-CHANGES = {  # commands that change the weights: function, purpose, default count, unit
+CHANGES = {  # commands that change the weights: (function, purpose, default count, its unit)
     "fit-score": (fit_score, "fit the score on whole training photos", 4000, "photos"),
     "calibrate": (calibrate, "make the score a probability, on validation photos", 20,
                   "marked photos of each slice"),
@@ -45,23 +45,20 @@ CHANGES = {  # commands that change the weights: function, purpose, default coun
 FILES = (*TEST_PHOTOS, "logos", "fonts", "manifest")  # arguments of `find_test_files`
 
 
-# --- The commands ------------------------------------------------------------------------------
-
-
 def run_field(options) -> None:
-    clean, marked = (find_photos(folders) if folders else []
-                     for folders in (options.clean, options.marked))  # fmt: skip
+    clean = find_photos(options.clean)
+    marked = find_photos(options.marked) if options.marked else []
     segmenter = load_segmenter(options.weights, backend=options.backend)
     settings = dict(threshold=options.threshold, fast=options.fast)
     options.output.mkdir(parents=True, exist_ok=True)  # before the long computation
-    photos = look_at(segmenter, clean, marked, settings)
+    photos = segment_photos(segmenter, clean, marked, settings)
     write_field(segmenter, photos, settings, options.output)
 
 
 def run_measure(options) -> None:
     slices = slices_to_measure(**vars(options))
     segmenter = load_segmenter(options.weights, backend=options.backend)
-    model = hashlib.sha256((options.weights / WEIGHTS).read_bytes())  # before it is replaced
+    model = hashlib.sha256((options.weights / WEIGHTS).read_bytes())  # the file may change later
     settings = dict(threshold=options.threshold, fast=options.fast)
     results = evaluate_slices(slices, segmenter, settings, options.output, options.save_images)
     results["model_sha256"] = model.hexdigest()
@@ -69,27 +66,25 @@ def run_measure(options) -> None:
 
 
 def slices_to_measure(images, masks, weights, slices, count, seed, **options) -> dict:
+    """Slices from the options of `measure`; ValueError if some are missing or exclude others."""
     files = {name: options[name] for name in FILES}
     if images and masks and not (any(files.values()) or slices or count):
         return real_pairs(images, masks, weights)
     if images or masks or not (files["logos"] and any(files[kind] for kind in TEST_PHOTOS)):
         raise ValueError(
-            "Give --photos and --logos, or --images and --masks. The latter are measured as they "
-            "are, without --slices, --count and options that name other files."
+            "Give --photos and --logos, or --images and --masks. With the latter, leave out "
+            "--slices, --count and the options that name other files."
         )
     files = find_test_files(**files, weights=weights)
     return synthetic_slices(slices or SLICES, count or COUNT, seed, files)
 
 
 def change_weights(change, options) -> None:
-    """Calls a function that changes the weights, and prints its result."""
+    """Calls a function that changes the weights, and prints its message."""
     check_writable(options.weights)  # before the long computation
     folders = options.photos, options.logos, options.fonts
     split = [options.val_fraction] if "val_fraction" in options else []
     print(change(options.weights, folders, *split, options.count, options.seed))
-
-
-# --- The command line --------------------------------------------------------------------------
 
 
 def at_least_1(text: str) -> int:
@@ -109,8 +104,8 @@ def add_files(add, count: int | None, what: str, required: bool = True) -> None:
 def add_measuring(add, output: str) -> None:
     add("--weights", type=Path, default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
     add("--threshold", type=float, default=THRESHOLD,
-        help=f"probability from which a pixel is marked (default: {THRESHOLD})")  # fmt: skip
-    add("--fast", action="store_true", help="look at each image once: faster, less accurate")
+        help=f"lowest probability of a marked pixel (default: {THRESHOLD})")  # fmt: skip
+    add("--fast", action="store_true", help="one view of each image: faster, less accurate")
     add("--backend", choices=BACKENDS, default="auto", help="program that runs the network")
     add("--output", type=Path, default=Path(output), help=f"folder to write to ({output})")
 
@@ -132,27 +127,27 @@ def main(arguments=None) -> None:
 
     add = command("measure", run_measure, "accuracy on the test set or on real pairs")
     add_measuring(add, "results")
-    add_files(add, None, "images of each slice, each of another photo if there are enough", False)
+    add_files(add, None, "images of each slice, of different photos if there are enough", False)
     add("--large", nargs="+", help="folders of large photos, for the slices large-*")
     add("--print", nargs="+", help="folders of documents and print, for the slices print-*")
-    add("--manifest", help="use only the photos, logos and, of --fonts, the fonts that it lists")
+    add("--manifest", help="use only the photos, the logos and the fonts of --fonts in this list")
     add("--slices", nargs="+", choices=SLICES, metavar="SLICE", help=", ".join(SLICES))
     add("--images", help="folder of real images, instead of --photos")
     add("--masks", help="folder of their masks, with the same names: white = mark")
-    add("--save-images", action="store_true", help="write the test images and masks, too")
+    add("--save-images", action="store_true", help="also write the test images and masks")
 
     add = command("average", lambda options: print(average(options.folders, options.output)),
                   "write the mean of trained networks")  # fmt: skip
-    add("folders", nargs="+", metavar="FOLDER", help="weights; one given twice weighs twice")
-    add("--output", type=Path, required=True, help="folder for the mean")
+    add("folders", nargs="+", metavar="FOLDER", help="weights; a folder given twice weighs twice")
+    add("--output", type=Path, required=True, help="folder to write to")
 
     for name, (change, purpose, count, what) in CHANGES.items():
         add = command(name, partial(change_weights, change), purpose)
-        add("--weights", type=Path, required=True, help="folder that train.py wrote, and to change")
+        add("--weights", type=Path, required=True, help="folder that train.py wrote; it is changed")
         add_files(add, count, what)
         if change is not quantize:
             add("--val-fraction", type=float, required=True,
-                help="share of the files that the training kept for validation")  # fmt: skip
+                help="the training's val_fraction: share kept for validation")  # fmt: skip
     options = parser.parse_args(arguments)
     try:
         options.run(options)

@@ -4,8 +4,8 @@
     result = model.segment("photo.jpg")
     result.mask  # bool, height x width of the photo
 
-The network (inference/network.py) has two heads: mask logits for each pixel, and one logit for the
-score "this photo carries a visible mark".
+The network (inference/network.py) gives a mask logit for each pixel, and a score logit for the
+image. The score is the probability that the image carries a visible mark.
 """
 
 import math
@@ -29,55 +29,56 @@ NOT_NEGATIVE = (
     "learning_rate", "encoder_rate", "weight_decay", "warmup_steps", "decay_steps", "score_weight",
     "clean_weight",
 )  # fmt: skip
-CLEAN_LIMIT = 0.001  # a clean photo counts as falsely marked above this share of its pixels
+CLEAN_LIMIT = 0.001  # a clean photo has a false mark if a larger share of its pixels is marked
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor, clean_weight: float = 0.0) -> Tensor:
-    """BCE of all decidable pixels plus soft Dice of each image, averaged over marked images.
+    """The loss of predicted masks: BCE over the pixels, plus soft Dice over the marked images.
 
-    Dice gives small and large marks equal weight but ignores clean photos. BCE includes them, but a
-    small false mark adds little. `clean_weight` adds a third term for clean photos.
+    Dice gives small and large marks the same weight, but it ignores clean images. BCE includes
+    them, but a small false mark hardly raises it. `clean_weight` adds a penalty for such marks.
 
     Args:
         logits: float, N x 1 x H x W.
-        mask: integer, N x 1 x H x W: 1, 0, or IGNORE for pixels without weight.
-        clean_weight: weight of the false marks on clean images: 0..1 each, 0.5 at CLEAN_LIMIT.
+        mask: integer, N x 1 x H x W: 1 = mark, 0 = none, IGNORE = the pixel does not count.
+        clean_weight: factor of the mean penalty of the clean images. The penalty of an image grows
+            from 0 to 1 with its mean squared probability, and is 0.5 where this is CLEAN_LIMIT.
     """
     return add_means(segmentation_terms(logits, mask, clean_weight))
 
 
 def segmentation_terms(logits: Tensor, mask: Tensor, clean_weight: float) -> Tensor:
-    """BCE, Dice, and clean images, each as sum and count, 3 x 2; see `segmentation_loss`."""
-    decided = (mask != IGNORE).float()
+    """The terms of `segmentation_loss`: BCE, Dice and penalty, each as sum and count, 3 x 2."""
+    decided = (mask != IGNORE).float()  # N x 1 x H x W
     target = (mask == 1).float()
-    pixels = binary_cross_entropy_with_logits(logits, target, decided, reduction="sum")
+    bce = binary_cross_entropy_with_logits(logits, target, decided, reduction="sum")
     probability = logits.sigmoid() * decided
     overlap = (probability * target).sum((1, 2, 3))  # N
     total = (probability + target).sum((1, 2, 3))
     marked = target.amax((1, 2, 3))
     dice = (1 - (2 * overlap + 1) / (total + 1)) * marked
-    clean = (1 - marked) * decided.amax((1, 2, 3))  # without the padding of a batch
+    clean = (1 - marked) * decided.amax((1, 2, 3))  # 0 for padding, which is all IGNORE
     share = probability.square().sum((1, 2, 3)) / decided.sum((1, 2, 3)).clamp(min=1)
-    false = share / (share + CLEAN_LIMIT) * clean  # squared: certain pixels count most
-    sums = torch.stack([pixels, dice.sum(), clean_weight * false.sum()])
+    penalty = share / (share + CLEAN_LIMIT) * clean
+    sums = torch.stack([bce, dice.sum(), clean_weight * penalty.sum()])
     return torch.stack([sums, torch.stack([decided.sum(), marked.sum(), clean.sum()])], 1)
 
 
 def score_terms(score_logit: Tensor, label: Tensor) -> Tensor:
-    """BCE of the image score, N, as sum and count, 1 x 2; labels N: 1, 0, or IGNORE."""
+    """BCE of score logits (N) against labels (N: 1, 0 or IGNORE), as sum and count, 1 x 2."""
     decided = (label != IGNORE).float()
     bce = binary_cross_entropy_with_logits(score_logit, (label == 1).float(), reduction="none")
     return torch.stack([(bce * decided).sum(), decided.sum()])[None]
 
 
 def add_means(terms: Tensor) -> Tensor:
-    """Sum of the means of K terms, each given as sum and count (K x 2); a count of 0 gives 0."""
+    """Adds K means. `terms` has the sum and the count of each, K x 2. The mean of nothing is 0."""
     sums, counts = terms.unbind(1)
     return (sums / counts.clamp(min=1)).sum()
 
 
 class MeanLoss(Metric):
-    """`add_means` of all batches so far as one, whatever their sizes and processes."""
+    """The loss of all batches, of all processes, as if they were one batch."""
 
     def __init__(self, terms: int):
         super().__init__()
@@ -91,12 +92,12 @@ class MeanLoss(Metric):
 
 
 def rate_at(step: int, warmup: int, decay: int, total: float) -> float:
-    """Factor on the learning rate: it rises, stays at 1, and falls to 0 over the last steps.
+    """The factor on the learning rate at a step: it rises to 1, stays there, and falls to 0.
 
     Args:
-        step: from 0 on.
-        warmup, decay: number of steps of the rise and of the fall; 0: none.
-        total: steps of the training; math.inf if it has no end.
+        step: number of the step, from 0.
+        warmup, decay: number of steps in which it rises and falls, or 0.
+        total: number of steps of the training; math.inf if it has no end.
     """
     rise = min(1.0, (step + 1) / max(1, warmup))
     fall = min(1.0, max(0.0, total - step) / min(decay, total)) if decay else 1.0
@@ -128,20 +129,20 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         """
         Args:
             encoder: a name that smp.encoders.get_encoder knows.
-            encoder_weights: start of the encoder: "imagenet" (smp downloads it), a path to a
-                .safetensors file in smp's naming, or None (random).
-            bridge_channels: channels of the encoder's deepest features at the decoder's input.
+            encoder_weights: start weights of the encoder: "imagenet" (smp downloads them), a path
+                to a .safetensors file with smp's names, or None (random).
+            bridge_channels: channels to which the encoder's deepest features are reduced.
             decoder_channels: width of each decoder block, deepest first.
-            learning_rate, weight_decay: of AdamW. Norms and biases do not decay.
+            learning_rate, weight_decay: arguments of AdamW. Norms and biases do not decay.
             encoder_rate: the encoder's learning rate, as a fraction of `learning_rate`.
-            warmup_steps: the first steps, over which the learning rate rises linearly.
-            decay_steps: the last steps, over which the learning rate falls linearly to 0. With 0 it
-                stays constant and you can continue the training from its checkpoint.
-            score_weight: weight of the image score in the loss; with 0 its head learns nothing.
-            clean_weight: weight of the false marks on clean images; 0.3 halves the number of photos
-                with a false mark, and the network misses more marks (log 50).
-            freeze_batch_norm: batch norm keeps its statistics. Use it for a short training of
-                trained weights, because statistics of few samples are worse.
+            warmup_steps: the learning rate rises linearly during this many first steps.
+            decay_steps: the learning rate falls linearly to 0 during this many last steps. With 0
+                it stays constant, and you can continue the training from its checkpoint.
+            score_weight: weight of the score in the loss; with 0 the score head does not learn.
+            clean_weight: weight of the penalty for false marks on clean images. With 0.3 half as
+                many photos have a false mark, but the network misses more marks (log 50).
+            freeze_batch_norm: keep the statistics of batch norm. Use it for a short training of
+                trained weights, because the statistics of few samples are worse.
         """
         super().__init__()
         self.save_hyperparameters()
@@ -170,6 +171,7 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         return self.network(image)
 
     def train(self, mode: bool = True) -> "WatermarkSegmenter":
+        """Sets the mode of all layers; with `freeze_batch_norm`, batch norm stays in evaluation."""
         super().train(mode)
         if self.hparams.freeze_batch_norm:
             for module in self.network.modules():
@@ -178,15 +180,15 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         return self
 
     def _terms(self, logits: Tensor, score_logit: Tensor, batch) -> Tensor:
-        """The loss as `add_means` takes it, 4 x 2: pixels, Dice, clean images, score."""
+        """The terms of the loss: BCE, Dice, penalty and score, each as sum and count, 4 x 2."""
         score = score_terms(score_logit, batch["label"])
         score[:, 0] *= self.hparams.score_weight  # the sum, not the count
         mask = segmentation_terms(logits, batch["mask"], self.hparams.clean_weight)
         return torch.cat([mask, score])
 
     def on_train_start(self) -> None:
-        self.train()  # Lightning keeps the mode that it finds, and `load` leaves evaluation mode
-        self._keep_own_rates()
+        self.train()  # a loaded model is in evaluation mode, which Lightning does not change
+        self._set_rates()
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         loss = add_means(self._terms(*self(batch["image"]), batch))
@@ -195,7 +197,7 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
 
     def on_validation_epoch_start(self) -> None:
         self._share_statistics()
-        # `validate` leaves inference tensors in the metrics, which a later `fit` cannot update.
+        # `validate` leaves inference tensors in the metrics, and `fit` cannot update these.
         for module in self.children():
             if isinstance(module, Metric):
                 module.reset()
@@ -204,10 +206,10 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         self._share_statistics()
 
     def _share_statistics(self) -> None:
-        """Gives every process the batch-norm statistics of the first process, which get saved.
+        """Copies the batch-norm statistics of the first process, which are saved, to the others.
 
-        All processes have the same weights, but each has the statistics of its own samples. DDP
-        shares these too, but not after a step that only accumulated gradients.
+        The processes have the same weights, but each has the statistics of its own samples. DDP
+        copies them too, but not after a step that only accumulates gradients.
         """
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
@@ -229,14 +231,14 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         self.auroc.update(score_logit.sigmoid(), label)
         self.mean_loss.update(self._terms(logits, score_logit, batch))
         self.log("val/loss", self.mean_loss)
-        self.log("val/iou", self.image_iou, prog_bar=True)  # mean over marked photos
+        self.log("val/iou", self.image_iou, prog_bar=True)  # mean over the marked photos
         self.log("val/pooled_iou", self.pooled_iou)
         self.log("val/f1", self.f1)
-        self.log("val/clean_marked", self.clean_marked)  # share of clean photos
+        self.log("val/clean_marked", self.clean_marked)  # share of the clean photos
         self.log("val/score_auroc", self.auroc)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Raises ValueError if the checkpoint belongs to another network."""
+        """Raises ValueError if the checkpoint is of another network."""
         check_same_network(checkpoint.get("hyper_parameters", {}), self.hparams)
 
     def setup(self, stage: str) -> None:
@@ -259,11 +261,11 @@ class WatermarkSegmenter(pl.LightningModule, TorchSegmenter, SavedModel):
         rates = settings.learning_rate * settings.encoder_rate, settings.learning_rate
         return self.network.parameter_groups(*rates, settings.weight_decay)
 
-    def _keep_own_rates(self) -> None:
-        """Sets this training's learning rates and weight decay instead of the checkpoint's."""
+    def _set_rates(self) -> None:
+        """Replaces the checkpoint's learning rates and weight decay by those of this model."""
         scheduler = self.lr_schedulers()
         groups = scheduler.optimizer.param_groups
-        for group, own, share in zip(groups, self._groups(), scheduler.lr_lambdas):
-            lr = own["lr"] * share(scheduler.last_epoch)
+        for group, own, factor in zip(groups, self._groups(), scheduler.lr_lambdas):
+            lr = own["lr"] * factor(scheduler.last_epoch)
             group.update(lr=lr, initial_lr=own["lr"], weight_decay=own["weight_decay"])
         scheduler.base_lrs = [group["initial_lr"] for group in groups]

@@ -1,10 +1,10 @@
 """Trains the segmenter: `python train.py fit --config configs/train.yaml --data.photos DIR`.
 
-Every argument of `WatermarkSegmenter`, `WatermarkData` and Lightning's Trainer can be given on the
-command line or in a YAML file. A training writes into its own folder under lightning_logs/: metrics
-for TensorBoard and as CSV, sample pictures, and after every epoch `weights/` (the averaged model)
-and `last.ckpt` (continue with `--ckpt_path .../last.ckpt`).
-With configs/adapt.yaml it trains shipped weights on your own mark.
+The command line or a YAML file sets the arguments of `WatermarkSegmenter`, `WatermarkData` and
+Lightning's Trainer. Each training writes into its own folder under lightning_logs/: metrics for
+TensorBoard and as CSV, sample pictures, and after every epoch `weights/` (the averaged model) and
+`checkpoints/last.ckpt`, from which `--ckpt_path` continues the training.
+With configs/adapt.yaml you train the shipped weights on your own mark.
 `python train.py validate ... --init_from weights` measures a weights folder on validation samples.
 """
 
@@ -34,11 +34,12 @@ from samples.splits import TRAINED_ON, make_manifest, merge_manifests, read_mani
 
 
 class WatermarkData(pl.LightningDataModule):
-    """Synthetic samples from folders of photos, logos and fonts; see `dataset.make_datasets`.
+    """Training and validation samples. Most arguments are those of `dataset.make_datasets`.
 
-    `mark` is a folder (`own_mark.find_mark`). `images` and `masks` are folders of painted pairs. If
-    given, a share `own_share` of the training samples and all validation samples show them
-    (`mixing.mix_in`). `own_settings` say how the mark looks.
+    To train on your own mark, give `mark`, a folder with it (`own_mark.find_mark`), or `images` and
+    `masks`, folders of marked photos and their painted masks. A share `own_share` of the training
+    samples, and all validation samples, then come from these (`mixing.mix_in`). `own_settings` are
+    the settings that `mark` is drawn with.
     """
 
     def __init__(
@@ -64,11 +65,11 @@ class WatermarkData(pl.LightningDataModule):
     ):
         super().__init__()
         if (images is None) != (masks is None):
-            raise ValueError("Pairs need two folders: give images and masks, or neither.")
+            raise ValueError("Pairs need two folders: give both images and masks, or neither.")
         if train_length < batch_size:
             raise ValueError(
-                f"train_length {train_length} is below batch_size {batch_size}: no full batch. "
-                "Raise train_length, or give a smaller batch_size."
+                f"train_length {train_length} is below batch_size {batch_size}, so there is no "
+                "full batch. Give a larger train_length or a smaller batch_size."
             )
         self.batch_size, self.workers = batch_size, workers
         self.arguments = dict(
@@ -76,25 +77,25 @@ class WatermarkData(pl.LightningDataModule):
             val_length=val_length, val_fraction=val_fraction, seed=seed, held_out=held_out,
             marks_per_crop=marks_per_crop, val_settings=val_settings,
         )  # fmt: skip
-        self.own = dict(share=own_share, settings=own_settings, val_fraction=val_fraction)
+        self.mixing = dict(share=own_share, settings=own_settings, val_fraction=val_fraction)
         self.mark = find_mark(mark) if mark else None
         self.pairs = find_pairs(images, masks) if images else None
-        self.trained_before = make_manifest()  # training files of the start weights
+        self.trained_before = make_manifest()  # files that the start weights were trained on
 
     def setup(self, stage: str) -> None:
-        if hasattr(self, "train_data"):  # the command line calls it early
+        if hasattr(self, "train_data"):  # `CLI.before_fit` calls `setup` first
             return
         self.train_data, self.val_data = make_datasets(**self.arguments)
         self.general_val_data = self.val_data
         if self.mark or self.pairs:
-            both = (self.train_data, self.val_data)
-            mixed = mix_in(both, mark=self.mark, pairs=self.pairs, **self.own)
+            general = (self.train_data, self.val_data)
+            mixed = mix_in(general, mark=self.mark, pairs=self.pairs, **self.mixing)
             self.train_data, self.val_data = mixed
 
     def trained_on(self):
-        """The manifest of all training files, without the validation files.
+        """The manifest of all files that the new weights are trained on.
 
-        None if the training files of the start weights are unknown.
+        None if nobody knows what the start weights were trained on.
         """
         if self.trained_before is None:
             return None
@@ -119,7 +120,7 @@ class CLI(LightningCLI):
     def add_arguments_to_parser(self, parser):
         parser.add_lightning_class_args(BeforeAfter, "before_after")
         parser.add_argument("--init_from", type=str | None, help="weights folder to start from")
-        # Our sampler gives each process its samples: see `loading.FreshSampler`.
+        # `loading.FreshSampler` already gives each process its own samples.
         parser.set_defaults({"trainer.use_distributed_sampler": False})
 
     def before_instantiate_classes(self):
@@ -128,13 +129,13 @@ class CLI(LightningCLI):
             trainer.precision = best_precision(trainer.accelerator)
 
     def before_fit(self):
-        self.datamodule.setup("fit")  # raises errors of the data before the folder exists
-        if self.config[self.subcommand].trainer.logger in (None, True):
-            warnings.filterwarnings("ignore", "Experiment logs directory")  # has TensorBoard files
+        config = self.config[self.subcommand]
+        self.datamodule.setup("fit")  # errors in the data come before the folder is made
+        if config.trainer.logger in (None, True):
+            warnings.filterwarnings("ignore", "Experiment logs directory")  # both write into one
             board = TensorBoardLogger(self.trainer.default_root_dir)
             table = CSVLogger(self.trainer.default_root_dir, version=board.version)
-            self.trainer.loggers = [board, table]  # both in one folder
-        config = self.config[self.subcommand]
+            self.trainer.loggers = [board, table]
         self._start_from(config.init_from, config.ckpt_path)
 
     def before_validate(self):
@@ -148,36 +149,36 @@ class CLI(LightningCLI):
     def _start_from(self, folder: str | None, checkpoint: str | None) -> None:
         if checkpoint is not None and Path(checkpoint).exists() and not is_zipfile(checkpoint):
             raise ValueError(
-                f"{checkpoint!r} is no checkpoint, or it is damaged. Give a file, such as "
-                "RUN/checkpoints/last.ckpt. For a folder of weights use --init_from."
+                f"{checkpoint!r} is no checkpoint, or it is damaged. Give a file such as "
+                "RUN/checkpoints/last.ckpt. For a folder of weights, use --init_from."
             )
         if folder is not None:
             config_path, path = check_folder(folder)
-            what = f"this network (set --model.encoder and its channels as {config_path} has them)"
+            what = f"this network (set --model.encoder and the channels as in {config_path})"
             load_weights(self.model.network, path, what)
             trained_on = Path(folder) / TRAINED_ON
-            known = trained_on.exists()
-            if not known:
-                print(f"No {trained_on}, so the new weights cannot say what they were trained on.")
-            self.datamodule.trained_before = read_manifest(trained_on) if known else None
+            if not trained_on.exists():
+                print(f"No {trained_on}, so the new weights get no such list of training files.")
+            before = read_manifest(trained_on) if trained_on.exists() else None
+            self.datamodule.trained_before = before
 
     def _parse_ckpt_path(self) -> None:
-        """Does nothing, so that the checkpoint's settings do not override the command line's.
+        """Does nothing, so that settings of the command line win over those of the checkpoint.
 
-        `WatermarkSegmenter.on_load_checkpoint` compares the two instead.
+        `WatermarkSegmenter.on_load_checkpoint` checks that both are of the same network.
         """
 
 
 def train(arguments=None) -> CLI:
-    """Runs a command (by default that of the command line); gives model, data and trainer."""
-    errors = dict(exit_on_error=False)  # `main` prints them in one sentence
+    """Runs `fit` or `validate`; the result has the model, the datamodule and the trainer."""
+    errors = dict(exit_on_error=False)  # `main` prints them
     parsers = {**errors, "fit": errors, "validate": errors}
-    how = dict(seed_everything_default=0, parser_kwargs=parsers, args=arguments)
-    return CLI(WatermarkSegmenter, WatermarkData, **how)
+    options = dict(seed_everything_default=0, parser_kwargs=parsers, args=arguments)
+    return CLI(WatermarkSegmenter, WatermarkData, **options)
 
 
 def one_sentence(error: BaseException) -> str:
-    """What is wrong, without the list of all types that jsonargparse tried."""
+    """The cause of an error, without the list of all types that jsonargparse tried."""
     keys, wrappers = [], ("Union subtypes", "Problem with given class_path")
     while isinstance(error, ArgumentError) or any(text in str(error) for text in wrappers):
         keys += re.findall(r'^Parser key "([\w.]+)"', str(error))

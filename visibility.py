@@ -1,7 +1,7 @@
-"""How visible a mark is to the network: `python visibility.py MARK --photos PHOTOS`.
+"""Measures how well the network finds your mark: `python visibility.py MARK --photos PHOTOS`.
 
-MARK is a folder of logos, or of .txt lines with their font (samples/own_mark.py). The mark is drawn
-on photos at every opacity and size. The output is a table, a heat map and examples.
+MARK is a folder of logos, or of .txt files and their font (samples/own_mark.py). The command draws
+the mark on photos at every opacity and size. It writes a table, a heat map and examples.
 """
 
 import argparse
@@ -14,9 +14,9 @@ from evaluation.visibility import (
     OPACITIES,
     PHOTOS_PER_CELL,
     SIZES,
+    cell_table,
     examples,
     measure,
-    table,
     write_cells,
 )
 from inference.folder import SHIPPED_WEIGHTS
@@ -30,12 +30,12 @@ def main(arguments=None) -> None:
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("mark", metavar="MARK", help="folder of logos, or of .txt lines and their font")
-    add("--photos", help="folder of photos; without it scikit-image's sample photos")
+    add("mark", metavar="MARK", help="folder of logos, or of .txt files and their font")
+    add("--photos", help="folder of photos; the default is scikit-image's sample photos")
     add("--weights", default=SHIPPED_WEIGHTS, help="folder that train.py wrote")
     add("--opacities", nargs="+", type=float, default=OPACITIES, metavar="O")
     add("--sizes", nargs="+", type=float, default=SIZES, metavar="S",
-        help="the mark's longer side over the photo's shorter one")  # fmt: skip
+        help="long side of the mark / short side of the photo")  # fmt: skip
     add("--count", type=int, default=PHOTOS_PER_CELL, help="photos for each opacity and size")
     add("--seed", type=int, default=0)
     add("--output", type=Path, default=Path("visibility"), help="folder to write to")
@@ -46,15 +46,14 @@ def main(arguments=None) -> None:
     try:
         segmenter, mark = load_segmenter(options.weights), find_mark(options.mark)
         print(f"The mark: {mark}")
-        given = options.photos
-        files = sample_photos() if given is None else find_images(given)
+        files = sample_photos() if options.photos is None else find_images(options.photos)
         photos = [file.read() for file in files[: options.count]]
         grid = (options.opacities, options.sizes)
         cells = measure(segmenter, mark, photos, *grid, options.count, options.seed)
-        print(table(cells))  # before the folder is written, which can fail
-        largest = max(photos, key=lambda photo: min(photo.shape[:2]))  # the mark fits, if on any
-        drawn = options.opacities, max(options.sizes), options.seed
-        write_cells(cells, examples(segmenter, mark, largest, *drawn), options.output)
+        print(cell_table(cells))  # first, because writing the folder can fail
+        largest = max(photos, key=lambda photo: min(photo.shape[:2]))  # a small text fits on it
+        drawing = options.opacities, max(options.sizes), options.seed
+        write_cells(cells, examples(segmenter, mark, largest, *drawing), options.output)
     except (OSError, ValueError) as error:
         sys.exit(f"visibility.py: {error}")
     print(f"Everything is in {options.output}/.")

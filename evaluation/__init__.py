@@ -1,1 +1,1 @@
-"""Measures and draws: the frozen test set, your own photos, accuracy, visibility, figures."""
+"""Measures accuracy and visibility, makes weights better, draws figures, watches trainings."""

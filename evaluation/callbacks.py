@@ -1,4 +1,4 @@
-"""What a training prints, draws and saves on its way."""
+"""Callbacks of a training: progress, sample pictures, averaged weights, before and after."""
 
 import math
 import time
@@ -15,17 +15,17 @@ from evaluation.figures import COLUMNS, four_columns, picture_grid
 from evaluation.metrics import score_mask
 from evaluation.tables import table
 from evaluation.testset import MARKED, SLICES, synthetic_slices
-from evaluation.visibility import measure
+from evaluation.visibility import DoesNotFit, measure
 from inference.folder import SHIPPED_WEIGHTS
 from samples.files import sample_photos
 from samples.loading import image_label
 from samples.splits import TRAINED_ON, write_manifest
 
-OPACITIES, SIZES = (0.1, 0.2, 0.4, 0.8), (0.3, 0.6)  # of one's own mark, before and after
+OPACITIES, SIZES = (0.1, 0.2, 0.4, 0.8), (0.3, 0.6)  # of your own mark in `BeforeAfter`
 
 
 def run_folder(trainer) -> Path:
-    """The run's folder, the same for all processes; each of them must ask."""
+    """The folder of a training, the same in all processes. All of them must call this."""
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
@@ -46,12 +46,12 @@ class ProgressLines(pl.Callback):
             return
         self.last_s, passed_s = now_s, now_s - self.start_s
         steps, loss = trainer.estimated_stepping_batches, trainer.callback_metrics["train/loss"]
-        of, left = "", ""
+        total, left = "", ""
         if math.isfinite(steps) and step > self.start_step:
             left_s = passed_s * (steps - step) / (step - self.start_step)
-            of, left = f"/{steps}", f"  {left_s / 60:.1f} min left"
+            total, left = f"/{steps}", f"  {left_s / 60:.1f} min left"
         rate = self.images / passed_s
-        print(f"step {step}{of}  loss {loss:.3f}  {rate:.1f} images/s{left}", flush=True)
+        print(f"step {step}{total}  loss {loss:.3f}  {rate:.1f} images/s{left}", flush=True)
 
     def on_validation_end(self, trainer, model):
         if trainer.is_global_zero and not trainer.sanity_checking and trainer.state.fn == "fit":
@@ -60,9 +60,9 @@ class ProgressLines(pl.Callback):
 
 
 class SamplePictures(pl.Callback):
-    """After each validation, a picture of what the model makes of the first `count` samples of it.
+    """Draws the masks of the first `count` validation samples after each validation.
 
-    It goes to samples/ in the run's folder, and to TensorBoard if that is one of the loggers.
+    The pictures go to samples/ in the training's folder, and to TensorBoard if it is a logger.
     """
 
     def __init__(self, count: int = 4):
@@ -84,21 +84,21 @@ class SamplePictures(pl.Callback):
 
 
 class AveragedWeights(EMAWeightAveraging):
-    """Lightning's moving average, written as a weights folder after each validation and at the end.
+    """Averages the weights and writes the mean as a weights folder after each validation.
 
-    Saving belongs here: elsewhere the network has other weights during the training.
+    The network has the mean as its weights only in a validation and at the end of the training.
     """
 
     def __init__(self, start_share: float = 0.0, **arguments):
         """
         Args:
-            start_share: of the weights that the training started from, in those that are
-                validated, saved and left in the model: their mean with what was learnt forgets far
-                less than that (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
-            arguments: of EMAWeightAveraging, such as `decay`.
+            start_share: share of the start weights, 0 to below 1. The weights that are validated,
+                saved and left in the model are the mean of these and the trained weights. It
+                forgets far less (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
+            arguments: arguments of EMAWeightAveraging, such as `decay`.
         """
         if not 0 <= start_share < 1:
-            raise ValueError(f"start_share is {start_share}; it must lie from 0 to below 1.")
+            raise ValueError(f"start_share is {start_share}; give a number from 0 to below 1.")
         super().__init__(**arguments)
         self.start_share, self.start = start_share, None
 
@@ -110,17 +110,17 @@ class AveragedWeights(EMAWeightAveraging):
         self.start = state["start"]
 
     def setup(self, trainer, model, stage):
-        """ValueError if the run has no folder of its own, and would replace the shipped weights."""
+        """Raises ValueError if the folder of the training is the one of the shipped weights."""
         self.folder = run_folder(trainer) / "weights"
         if self.folder.resolve() == SHIPPED_WEIGHTS.resolve():
             raise ValueError(
-                f"The averaged weights would replace those in {SHIPPED_WEIGHTS}: without one of "
-                "Lightning's own loggers give the run a folder, --trainer.default_root_dir DIR."
+                f"The averaged weights would replace those in {SHIPPED_WEIGHTS}. Give the training "
+                "another folder: --trainer.default_root_dir DIR."
             )
         super().setup(trainer, model, stage)
 
     def on_fit_start(self, trainer, model):
-        if self.start_share and self.start is None:  # a checkpoint brings its own
+        if self.start_share and self.start is None:  # else it comes from the checkpoint
             self.start = [value.detach().clone() for value in model.network.parameters()]
 
     def on_validation_epoch_start(self, trainer, model):
@@ -134,7 +134,7 @@ class AveragedWeights(EMAWeightAveraging):
         self._mix(model, self.learnt, 1)
         super().on_validation_epoch_end(trainer, model)
 
-    def on_train_end(self, trainer, model):  # `max_steps` may end it without a last validation
+    def on_train_end(self, trainer, model):  # `max_steps` may end it without a validation
         super().on_train_end(trainer, model)
         self._mix(model, self.start, self.start_share)
         self._write(trainer, model)
@@ -147,29 +147,29 @@ class AveragedWeights(EMAWeightAveraging):
                 write_manifest(trained_on, self.folder / TRAINED_ON)
 
     def _mix(self, model, others, share: float):
-        if share and others:  # none if only validated
+        if share and others:  # `start` is None in a validation without a training
             for value, other in zip(model.network.parameters(), others):
                 value.data.lerp_(other.to(value.device), share)
 
 
 class BeforeAfter(pl.Callback):
-    """Prints what a training changed, on photos, logos and pairs that it does not train on.
+    """Measures the network before and after a training on files that it does not train on.
 
-    Only where a mark, pairs or `photos` of one's own are trained on. Rows: the mark in each
-    opacity, over all sizes (`visibility.lay_on`); the pairs; false marks on one's own photos, and
-    marks drawn on them; general marks, of the slices of `testset.py` that are made of ordinary
-    photos. The table goes to before_after.md in the run's folder, too.
+    It does so only if you train on your own mark, pairs or photos. It prints a table and writes
+    before_after.md in the training's folder. The rows are: your mark at each opacity, as the mean
+    over SIZES (`visibility.lay_on`); the pairs; false marks on your photos, and marks drawn on
+    them; general marks (the slices of `testset.py` whose source is `photos`).
     """
 
     def __init__(self, count: int = 6, photos: int = 0):
         """
         Args:
-            count: images for each opacity and size, and for each slice.
-            photos: how many validation photos are looked at for false marks, at most; they must be
-                clean. General marks then lie on scikit-image's photos. 0: none.
+            count: number of images for each opacity and size, and for each slice.
+            photos: largest number of validation photos in which to count false marks, or 0. They
+                must be clean. If it is above 0, general marks lie on scikit-image's photos.
         """
         if count < 1 or photos < 0:
-            raise ValueError(f"count is {count}, photos {photos}; give 1 or more, and 0 or more.")
+            raise ValueError(f"count {count}, photos {photos}: give a count from 1, photos from 0.")
         self.count, self.photos, self.before = count, photos, None
 
     def state_dict(self):
@@ -180,23 +180,22 @@ class BeforeAfter(pl.Callback):
 
     def setup(self, trainer, model, stage):
         self.folder, data = run_folder(trainer), trainer.datamodule
-        self.acts = trainer.is_global_zero and bool(data.mark or data.pairs or self.photos)
+        self.active = trainer.is_global_zero and bool(data.mark or data.pairs or self.photos)
         files = sorted(f.sha256 for kind in ("photos", "logos") for f in data.val_data.files[kind])
         self.measured_on = [self.count, self.photos, str(data.mark), files]
 
     def on_fit_start(self, trainer, model):
-        if self.acts and self.before is None:  # a checkpoint brings its own
+        if self.active and self.before is None:  # else it comes from the checkpoint
             self.before = self.rows(model, trainer.datamodule, "before")
-        elif self.acts and self.before_on != self.measured_on:
+        elif self.active and self.before_on != self.measured_on:
             raise ValueError(
-                "The training of this checkpoint measured other photos, another mark or another "
-                "number of images. Give the same ones, or start from its weights: "
-                "--init_from RUN/weights"
+                "The checkpoint's training measured other photos, another mark or another number "
+                "of images. Give the same ones, or start from its weights: --init_from RUN/weights"
             )
         trainer.strategy.barrier()
 
-    def on_train_end(self, trainer, model):  # after AveragedWeights, and still on the device
-        if self.acts:
+    def on_train_end(self, trainer, model):  # the weights are final, the device is still in use
+        if self.active:
             after = self.rows(model, trainer.datamodule, "after")
             rows = [(n, f"{old:.3f}", f"{after[n]:.3f}") for n, old in self.before.items()]
             text = table(("not trained on", "before", "after"), rows)
@@ -205,16 +204,20 @@ class BeforeAfter(pl.Callback):
         trainer.strategy.barrier()
 
     def rows(self, model, data: pl.LightningDataModule, when: str) -> dict[str, float]:
-        """Name to mean IoU, or to a share of photos."""
+        """Maps the name of each row to its mean IoU, or to its share of photos."""
         print(f"Measuring {when} the training ...", flush=True)
         rows, general = {}, data.general_val_data
         if data.mark:
             print(f"Your mark: {data.mark}", flush=True)
             photos = [photo.read() for photo in general.photos[: self.count]]
-            cells = measure(model, data.mark, photos, OPACITIES, SIZES, self.count)
-            for opacity in OPACITIES:
-                ious = [cell.iou for cell in cells if cell.opacity == opacity]
-                rows[f"IoU of the mark at opacity {opacity}"] = float(np.nanmean(ious))
+            try:
+                cells = measure(model, data.mark, photos, OPACITIES, SIZES, self.count)
+            except DoesNotFit as error:
+                print(f"Your mark is not measured. {error}", flush=True)
+            else:
+                for opacity in OPACITIES:
+                    ious = [cell.iou for cell in cells if cell.opacity == opacity]
+                    rows[f"IoU of the mark at opacity {opacity}"] = float(np.nanmean(ious))
         if data.pairs:
             cases = [vars(pair.read()) for pair in data.val_data.pairs]
             if marked := [case for case in cases if (case["mask"] == 1).any()]:

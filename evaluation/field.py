@@ -1,7 +1,7 @@
-"""Which `min_score` suits your own photos: a folder without marks, and perhaps one with marks.
+"""Helps to choose `min_score` for your own photos: some without marks, perhaps some with marks.
 
-No masks are needed: a photo counts as marked if `segment` gives a mask that is not empty. A higher
-`min_score` spares clean photos and loses marks.
+You need no masks. A photo counts as found if the mask of `segment` is not empty. A higher
+`min_score` gives fewer clean photos a false mark, but finds fewer marked photos.
 """
 
 import json
@@ -22,33 +22,34 @@ from inference.reading import read_image
 from inference.segmenter import MIN_SCORE
 
 FALSE_ALARMS = (0.01, 0.02, 0.05, 0.1)  # shares of clean photos for which min_score is chosen
-STEPS = 1000  # from 0 to 1, of which a min_score is chosen
-WORST = 12  # photos of either kind on the contact sheet
-SHEET_PX = 320  # longest side of a photo on it
+STEPS = 1000  # a min_score is chosen in steps of 1 / STEPS
+WORST = 12  # number of clean and of marked photos on the contact sheet
+SHEET_PX = 320  # longest side of a photo on the contact sheet
 TITLES = ("false alarms at most", "min_score", "clean photos with a false mark",
           "marked photos found")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Photo:
-    """What the network makes of one photo."""
+    """The network's result for one photo."""
 
     path: str
     marked: bool  # it comes from the folder of marked photos
     score: float
-    coverage: float  # share of its pixels in the mask, at min_score 0
+    coverage: float  # share of the pixels in the mask, at min_score 0
 
-    def found(self, min_score: float) -> bool:
+    def is_found(self, min_score: float) -> bool:
+        """Whether `segment` gives a mask that is not empty."""
         return self.coverage > 0 and self.score >= min_score
 
 
-def look_at(segmenter, clean, marked, settings: dict) -> list[Photo]:
-    """Segments photos of both kinds (lists of ImageFile) with arguments of `Segmenter.segment`."""
+def segment_photos(segmenter, clean, marked, settings: dict) -> list[Photo]:
+    """Segments clean and marked photos (lists of ImageFile); `settings`: arguments of `segment`."""
     photos = []
     for file in tqdm([*clean, *marked], desc="photos", mininterval=5):
-        found = segmenter.segment(file.path, **settings, min_score=0)
+        result = segmenter.segment(file.path, **settings, min_score=0)
         is_marked = len(photos) >= len(clean)
-        photos.append(Photo(str(file.path), is_marked, found.score, found.coverage))
+        photos.append(Photo(str(file.path), is_marked, result.score, result.coverage))
     return photos
 
 
@@ -58,9 +59,9 @@ def by_kind(photos: list[Photo]) -> tuple[list[Photo], list[Photo]]:
 
 
 def min_score_for(clean: list[Photo], share: float) -> float | None:
-    """The lowest `min_score` of STEPS at which at most this share of clean photos has a false mark.
+    """The lowest `min_score` at which at most this share of the clean photos has a false mark.
 
-    None if there are too few photos: a single one would be a larger share.
+    None if there are so few photos that one alone would be a larger share.
     """
     allowed = math.floor(share * len(clean) + 1e-9)
     if not allowed:
@@ -72,14 +73,14 @@ def min_score_for(clean: list[Photo], share: float) -> float | None:
 
 
 def summarise(photos: list[Photo]) -> dict:
-    """AUROC, and for each `min_score` the share of either kind with a mask; (value, low, high)."""
+    """AUROC, and for each `min_score` false alarms and recall. Numbers are (value, low, high)."""
     clean, marked = by_kind(photos)
-    wanted = {"default": MIN_SCORE, **{f"{s:.0%}": min_score_for(clean, s) for s in FALSE_ALARMS}}
-    rows = {name: {"min_score": score} for name, score in wanted.items()}
+    scores = {"default": MIN_SCORE, **{f"{s:.0%}": min_score_for(clean, s) for s in FALSE_ALARMS}}
+    rows = {name: {"min_score": score} for name, score in scores.items()}
     for row in rows.values():
         for kind, some in (("false_alarms", clean), ("recall", marked)):
             if some and row["min_score"] is not None:
-                row[kind] = bootstrap(np.mean, [photo.found(row["min_score"]) for photo in some])
+                row[kind] = bootstrap(np.mean, [photo.is_found(row["min_score"]) for photo in some])
     summary = {"clean": len(clean), "marked": len(marked), "thresholds": rows}
     if marked:
         scores, labels = np.array([(photo.score, photo.marked) for photo in photos]).T
@@ -88,18 +89,18 @@ def summarise(photos: list[Photo]) -> dict:
 
 
 def field_table(summary: dict) -> str:
-    """Markdown; in brackets 95 % bootstrap intervals over photos."""
+    """The summary as Markdown, with 95 % bootstrap intervals over photos in brackets."""
     rows = []
     for name, row in summary["thresholds"].items():
         score = "too few clean photos" if row["min_score"] is None else f"{row['min_score']:g}"
         rows.append((name, score, *(cell(row.get(k), True) for k in ("false_alarms", "recall"))))
-    rank = f" AUROC of the score: {cell(summary['auroc'])}." if "auroc" in summary else ""
-    counts = f"{summary['clean']} clean and {summary['marked']} marked photos.{rank}"
+    auroc_text = f" AUROC of the score: {cell(summary['auroc'])}." if "auroc" in summary else ""
+    counts = f"{summary['clean']} clean and {summary['marked']} marked photos.{auroc_text}"
     return f"{counts}\n\n{table(TITLES, rows)}\n"
 
 
 def curve(photos: list[Photo]) -> Figure:
-    """Share of photos with a mask over `min_score`, of either kind."""
+    """Figure: the share of clean and of marked photos with a mask, over `min_score`."""
     figure, axis = plt.subplots(figsize=(5.5, 3.6), dpi=100, layout="constrained")
     for some, label in zip(by_kind(photos), ("clean photos: false mark", "marked photos: found")):
         if some:
@@ -113,29 +114,29 @@ def curve(photos: list[Photo]) -> Figure:
 
 
 def worst(photos: list[Photo]) -> list[Photo]:
-    """At the default `min_score`: false alarms of high score, then misses of low score."""
+    """False alarms, highest score first, then missed photos, lowest first, at the default."""
     clean, marked = by_kind(photos)
-    false = sorted((p for p in clean if p.found(MIN_SCORE)), key=lambda p: -p.score)
-    missed = sorted((p for p in marked if not p.found(MIN_SCORE)), key=lambda p: p.score)
+    false = sorted((p for p in clean if p.is_found(MIN_SCORE)), key=lambda p: -p.score)
+    missed = sorted((p for p in marked if not p.is_found(MIN_SCORE)), key=lambda p: p.score)
     return false[:WORST] + missed[:WORST]
 
 
 def worst_sheet(segmenter, photos: list[Photo], settings: dict) -> Figure:
-    """Contact sheet of photos with what is found in them at min_score 0, in red."""
+    """Contact sheet of photos with their masks at min_score 0 in red."""
     pictures, captions = [], []
     for photo in photos:
         rgb = read_image(photo.path)
-        found = segmenter.segment(rgb, **settings, min_score=0)
-        pictures.append(shrunk(overlay_picture(found, rgb), SHEET_PX))
-        what = "missed" if photo.marked else "false alarm"
-        captions.append(f"{what}, {photo.score:.2f}\n{Path(photo.path).name[:24]}")
+        result = segmenter.segment(rgb, **settings, min_score=0)
+        pictures.append(shrunk(overlay_picture(result, rgb), SHEET_PX))
+        error = "missed" if photo.marked else "false alarm"
+        captions.append(f"{error}, {photo.score:.2f}\n{Path(photo.path).name[:24]}")
     return contact_sheet(pictures, captions, dpi=130)
 
 
 def write_field(segmenter, photos: list[Photo], settings: dict, output: Path) -> None:
-    """field.json, field.md, curve.png and, if anything is wrong, worst.png in a folder, `output`.
+    """Writes field.json, field.md, curve.png and, if there are errors, worst.png; prints field.md.
 
-    Prints the table.
+    `output` is an existing folder.
     """
     summary = summarise(photos)
     text = field_table(summary)

@@ -1,4 +1,4 @@
-"""Pictures for people: overlays, and rows of image, truth, probability and overlay."""
+"""Figures: grids of pictures, such as rows of image, truth, probability and overlay."""
 
 import io
 
@@ -14,23 +14,24 @@ COLUMNS = ("image", "truth", "probability", "overlay")
 
 
 def truth_picture(mask: np.ndarray) -> np.ndarray:
-    """A truth of 0, 1 and IGNORE as uint8, H x W: black, white, and grey for undecidable."""
+    """A truth as uint8, H x W: black for 0, white for 1, grey for IGNORE."""
     return np.choose(np.where(mask == IGNORE, 2, mask), np.uint8([0, 255, 96]))
 
 
-def four_columns(image: np.ndarray, truth: np.ndarray, found) -> list[np.ndarray]:
-    """The pictures of COLUMNS; `found` is what `segment` returned for the image."""
-    return [image, truth_picture(truth), found.probability, overlay(image, found.mask)]
+def four_columns(image: np.ndarray, truth: np.ndarray, result) -> list[np.ndarray]:
+    """The pictures of COLUMNS for an image, its truth, and the result of `segment`."""
+    return [image, truth_picture(truth), result.probability, overlay(image, result.mask)]
 
 
 def picture_grid(rows, titles, row_names=None, width: float = 8.0, dpi: int = 60) -> Figure:
-    """Pictures in rows and columns; floats in 0..1 and bytes in 0..255 are drawn as grey levels.
+    """A figure with pictures in rows and columns.
 
     Args:
-        rows: lists of H x W or H x W x 3 arrays; the last one may be shorter.
-        titles: above the columns, or, if there are more, above each picture.
-        row_names: to the left of the rows.
-        width: of the figure, inches.
+        rows: lists of H x W (grey) or H x W x 3 (RGB) arrays, uint8 in 0..255 or float in 0..1. The
+            last list may be shorter.
+        titles: a title for each column or for each picture.
+        row_names: texts to the left of the rows.
+        width: width of the figure in inches.
     """
     columns = len(rows[0])
     heights = [width / columns * max(p.shape[0] / p.shape[1] for p in row) for row in rows]
@@ -50,15 +51,15 @@ def picture_grid(rows, titles, row_names=None, width: float = 8.0, dpi: int = 60
     return figure
 
 
-def contact_sheet(pictures, captions, columns: int = 6, dpi: int = 72) -> Figure:
-    """Pictures (uint8, H x W x 3 or H x W), row by row, each below its caption."""
-    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+def contact_sheet(pictures, captions, dpi: int) -> Figure:
+    """A figure with six pictures (as in `picture_grid`) in each row, each with a caption above."""
+    rows = [pictures[start : start + 6] for start in range(0, len(pictures), 6)]
     return picture_grid(rows, captions, dpi=dpi)
 
 
-def to_picture(figure: Figure, dpi: int = 110) -> Image.Image:
-    """The figure as an RGBA picture; the figure is closed."""
+def to_picture(figure: Figure) -> Image.Image:
+    """The figure as an RGBA picture. The figure is closed."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=dpi)
+    figure.savefig(data, format="png", dpi=110)
     plt.close(figure)
     return Image.open(data)

@@ -1,8 +1,8 @@
 """Accuracy of masks and scores, as `evaluate.py` reports it.
 
-A truth is uint8, H x W: 1 = mark, 0 = none, IGNORE = undecidable, without weight. A predicted mask
-is bool, H x W. A score is float, N, 0..1, of N photos whose label (bool, N) says whether they are
-marked.
+- truth: uint8, H x W: 1 = mark, 0 = none, IGNORE = the pixel does not count.
+- predicted: bool, H x W.
+- score: float, N, 0..1, the scores of N photos; label: bool, N, whether they are marked.
 """
 
 from typing import NamedTuple
@@ -14,20 +14,21 @@ from torchmetrics.functional.classification import binary_auroc, binary_stat_sco
 from samples import IGNORE
 
 CALIBRATION_BINS = 10
+RESAMPLES = 1000  # of the bootstrap
 
 
 class MaskScores(NamedTuple):
-    """How one predicted mask compares with its truth; IoU and F1 lie in 0..1."""
+    """Accuracy of one predicted mask. IoU and F1 lie in 0..1."""
 
     intersection_px: int
     union_px: int
-    iou: float  # 1 if both are empty
+    iou: float  # 1 if both masks are empty
     f1: float
-    marked_fraction: float  # predicted share of the decidable pixels
+    marked_fraction: float  # share of the decidable pixels that are predicted to be marked
 
 
 def score_mask(predicted: np.ndarray, truth: np.ndarray) -> MaskScores:
-    """Compares a predicted mask with the truth over the decidable pixels."""
+    """Compares a predicted mask with the truth, without the pixels that are IGNORE."""
     masks = torch.from_numpy(predicted.astype(int)), torch.from_numpy(truth.astype(int))
     both, false, neither, missed, _ = binary_stat_scores(*masks, ignore_index=IGNORE).tolist()
     union = both + false + missed
@@ -36,9 +37,9 @@ def score_mask(predicted: np.ndarray, truth: np.ndarray) -> MaskScores:
 
 
 def auroc(score: np.ndarray, label: np.ndarray) -> float:
-    """Probability that a marked photo has a higher score than a clean one; ties count half.
+    """Probability that a marked photo has a higher score than a clean one; a tie counts half.
 
-    NaN if one kind is missing.
+    It is NaN if there are no marked or no clean photos.
     """
     if label.all() or not label.any():
         return float("nan")
@@ -47,10 +48,10 @@ def auroc(score: np.ndarray, label: np.ndarray) -> float:
 
 
 def expected_calibration_error(score: np.ndarray, label: np.ndarray) -> float:
-    """Mean distance of stated and actual probability of "marked", over CALIBRATION_BINS bins.
+    """Mean distance between the score and the share of marked photos, over CALIBRATION_BINS bins.
 
-    torchmetrics cannot do this: clean and marked photos weigh the same here, however many they are.
-    Both kinds must occur.
+    Clean and marked photos weigh the same, however many they are, which torchmetrics cannot do.
+    There must be photos of both kinds.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
@@ -59,21 +60,21 @@ def expected_calibration_error(score: np.ndarray, label: np.ndarray) -> float:
     return float(np.abs(np.bincount(bins, weight * (score - label))).sum())
 
 
-def bootstrap(statistic, *columns, photos=None, rounds: int = 1000) -> tuple[float, float, float]:
+def bootstrap(statistic, *columns, photos=None) -> tuple[float, float, float]:
     """A statistic of images and its 95 % percentile interval: (value, low, high).
 
     Args:
-        statistic: function of as many arrays as columns, to a float. NaN does not count.
+        statistic: function that takes the columns and returns a float. NaN does not count.
         columns: arrays whose first axis counts images.
-        photos: the photo behind each image. Photos are drawn at random, and each brings all of its
-            images, because these are not independent. None: each image has a photo of its own.
+        photos: the photo that each image shows. Images of one photo are not independent, so photos
+            are resampled, each with all its images. None: each image shows another photo.
     """
     rng, columns = np.random.default_rng(0), [np.asarray(column) for column in columns]
     photos = np.arange(len(columns[0])) if photos is None else np.asarray(photos)
-    images_of = [np.flatnonzero(photos == photo) for photo in np.unique(photos)]
+    groups = [np.flatnonzero(photos == photo) for photo in np.unique(photos)]  # images by photo
     values = []
-    for _ in range(rounds):
-        drawn = rng.integers(len(images_of), size=len(images_of))
-        images = np.concatenate([images_of[photo] for photo in drawn])
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(len(groups), size=len(groups))
+        images = np.concatenate([groups[number] for number in drawn])
         values.append(statistic(*(column[images] for column in columns)))
     return float(statistic(*columns)), *np.nanpercentile(values, (2.5, 97.5)).tolist()

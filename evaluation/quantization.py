@@ -1,8 +1,7 @@
-"""The network in 8-bit integers for OpenVINO: faster on a CPU, and nearly as good.
+"""Converts the network to 8-bit integers for OpenVINO: faster on a CPU, and nearly as accurate.
 
-Most convolutions compute in integers, whose ranges come from training samples. What stays in floats
-is what the masks lose by (docs/log, 26): the first convolutions, which see the photo
-itself, and the two heads, whose answers are few numbers.
+Most convolutions compute with integers, whose ranges come from training samples. The first
+convolutions and the two heads stay in floats: in integers they make the masks worse (log 26).
 """
 
 import logging
@@ -22,8 +21,8 @@ from inference.openvino_backend import (
     write_network,
 )
 
-SAMPLE_PX = 384  # side of the samples
-FIRST = 3  # convolutions that see the photo itself, at half its size
+SAMPLE_PX = 384  # side of a sample
+FIRST = 3  # number of first convolutions that stay in floats
 HEADS = ".*(mask_head|score_head).*"
 
 
@@ -31,17 +30,16 @@ def quantize(folder, folders, count: int, seed: int) -> str:
     """Writes `int8.xml` and `int8.bin` into a weights folder, for the backend openvino-int8.
 
     Args:
-        folders: of photos, logos and fonts; see `dataset.make_datasets`, which leaves out the
-            benchmark's.
-        count: samples.
+        folders: folders of photos, of logos and of fonts, as `dataset.make_datasets` takes them.
+        count: number of samples.
 
     Returns:
-        A sentence that says what was written.
+        A message about what was written.
     """
     _, weights = check_folder(folder)
     paths = [Path(folder) / name for name in INT8]
     try:
-        import_openvino()  # NNCF comes without it
+        import_openvino()  # NNCF does not install it
         nncf = import_openvino("nncf")
     except ModuleNotFoundError as error:
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Numbers as Markdown."""
+"""Markdown tables."""
 
 
 def cell(value, percent=False) -> str:
-    """A number with its interval, (value, low, high); "-" for None."""
+    """The text of (value, low, high), a number with its interval; "-" for None."""
     if value is None:
         return "-"
     scale, digits = (100, 1) if percent else (1, 2)

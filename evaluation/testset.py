@@ -1,14 +1,14 @@
-"""The frozen test set: photos with synthetic marks, by slice, the same for everybody.
+"""The test set: photos with synthetic marks, in slices. It is frozen, the same for everybody.
 
-A test image depends only on (seed, slice, index) and on the files: photos, logos and fonts are
-taken in the order of their content hash, whatever their names. Nothing here follows the training
-defaults of `WatermarkSettings`: who changes those keeps the same test set.
+A test image depends only on (seed, slice, index) and on the content of the photos, logos and fonts,
+which are sorted by their hash. A change of the defaults of `WatermarkSettings` does not change it.
 
-LOGO-* follow arXiv:2012.07007, CLWD follows arXiv:2012.07616. Uncertain there, and chosen here: the
-ranges of LOGO-* (gray: those of L and H together) and that they mean the mark's long side over the
-image's; that marks lie whole inside, shrunk where a turned one would not; JPEG quality 90-95 for
-CLWD; the papers' photos (COCO). CLWD's own truth is a summed difference above 15 of 255, here it is
-`honest_mask` or "alpha > 0". Marks that do not show at all are drawn again in every slice.
+LOGO-* imitate arXiv:2012.07007, CLWD imitates arXiv:2012.07616. The papers leave some things open.
+We chose the ranges of LOGO-* (gray: from the lowest of L to the highest of H) and take them as long
+side of the mark / side of the image. Our marks lie inside the image, and shrink if they do not fit
+after the rotation. The JPEG quality of CLWD is 90-95. The papers have other photos (COCO). In CLWD
+a pixel is marked if its summed difference is above 15 of 255; here `honest_mask` or "alpha > 0"
+decides. In every slice, a mark that is not visible at all is drawn again.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,15 +39,15 @@ from samples.splits import (
 )
 from samples.text import Font, find_fonts
 
-MAX_DRAWS = 200  # a mark that does not show at all is drawn again, so often
+MAX_DRAWS = 200  # number of times that an invisible mark is drawn again
 PROTOCOL_PX = 256  # side of the images of LOGO-* and CLWD
 
 
 class TestImage(NamedTuple):
-    """One image of the test set, which is made when it is needed."""
+    """One image of the test set."""
 
-    photo: str  # images of one photo are not independent of each other
-    make: Callable[[], Case]
+    photo: str  # the photo's name; images of one photo are not independent
+    make: Callable[[], Case]  # draws the image
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ class Slice:
     """One kind of test image."""
 
     settings: WatermarkSettings
-    source: str = "photos"  # which of the test photos: a name in `splits.TEST_PHOTOS`
-    square: bool = False  # a random square of the photo at PROTOCOL_PX, instead of the whole photo
-    reduce: float = 1  # of the photo's size: what its JPEG left in it goes
-    edits: Mapping[str, Range] = field(default_factory=dict)  # to each photo one of these
+    source: str = "photos"  # kind of photos, one of `splits.TEST_PHOTOS`
+    square: bool = False  # True: a random square, at PROTOCOL_PX; False: the whole photo
+    reduce: float = 1  # factor on the photo's size; below 1, the photo loses its JPEG blocks
+    edits: Mapping[str, Range] = field(default_factory=dict)  # each photo gets one of them
     adjust: Callable[[MarkParams, Random], MarkParams] = lambda mark, rng: mark
 
 
 def _fit_inside(mark: MarkParams, width: float, height: float) -> MarkParams:
-    """The logo at a size in px, shrunk if it would not fit into the image once turned."""
+    """The logo at a size in px, or smaller if it does not fit into the image after the rotation."""
     fit = min(1, PROTOCOL_PX / max(turned_size(width, height, mark.rotation_deg)))
     logo_height, logo_width = load_logo(mark.logo).shape[:2]
     stretch = (width / height) / (logo_width / logo_height)
@@ -71,18 +71,18 @@ def _fit_inside(mark: MarkParams, width: float, height: float) -> MarkParams:
 
 
 def _logo_size(mark: MarkParams, rng: Random) -> MarkParams:
-    """The drawn size is that of the long side; the logo keeps its shape."""
+    """The logo with its own shape; the drawn size is that of its long side."""
     height, width = load_logo(mark.logo).shape[:2]
     zoom = mark.scale * PROTOCOL_PX / max(height, width)
     return _fit_inside(mark, width * zoom, height * zoom)
 
 
 def _clwd_size(mark: MarkParams, rng: Random) -> MarkParams:
-    """Width and height are drawn independently of each other, 10 to 256 px before turning."""
+    """The logo with an independent width and height, 10 to 256 px before the rotation."""
     return _fit_inside(mark, rng.uniform(10, PROTOCOL_PX), rng.uniform(10, PROTOCOL_PX))
 
 
-_PLAIN = WatermarkSettings(  # every field that matters here: no training default has a say
+_PLAIN = WatermarkSettings(  # sets every field that matters, so no default does
     flip_probability=0, clean_probability=0, several_probability=0,
     kinds={"logo": 1, "text": 1},
     text_styles=("words", "name", "domain", "handle", "copyright", "date", "code"),
@@ -106,7 +106,7 @@ _PLAIN = WatermarkSettings(  # every field that matters here: no training defaul
 
 
 def _paper(low: float, high: float, color: str = "original") -> WatermarkSettings:
-    """One logo of a paper's protocol: size and opacity in the same range, any angle."""
+    """Settings for one logo as in a paper: size and opacity from one range, any angle."""
     return replace(
         _PLAIN, kinds={"logo": 1}, layouts={"inside": 1}, scales={"inside": (low, high)},
         upright_probability=0, logo_stretch_range=(1, 1), colors={color: 1}, effects={"none": 1},
@@ -114,7 +114,7 @@ def _paper(low: float, high: float, color: str = "original") -> WatermarkSetting
     )  # fmt: skip
 
 
-_REAL_LOOK = replace(  # what one meets on the web, as far as it can be drawn
+_REAL_LOOK = replace(  # like marks on the web
     _PLAIN, kinds={"lockup": 4, "text": 2, "signature": 1, "date_id": 1},
     layouts={"centre": 5, "band": 2, "lattice": 2},
     kind_layouts={"signature": {"inside": 1, "corner": 1}, "date_id": {"corner": 1}},
@@ -164,10 +164,10 @@ def render_case(
     name: str, index: int, seed: int, photos: list[ImageFile], logos: list[ImageFile],
     fonts: list[Font],
 ) -> Case:  # fmt: skip
-    """Test image `index` of the slice `name`, a key of SLICES.
+    """Draws test image `index` of the slice `name`, a key of SLICES.
 
-    Photo after photo in the order of their hashes, from the first again after the last; logos and
-    fonts are drawn.
+    The photos are taken in the order of their hashes, again from the first after the last. Logos
+    and fonts are chosen at random.
     """
     photos, logos, fonts = (
         sorted(files, key=lambda file: file.sha256) for files in (photos, logos, fonts)
@@ -186,32 +186,32 @@ def render_case(
             return Case(f"{name}/{index:04d}", stages["image"], stages["mask"], alpha_mask)
     path = photos[index % len(photos)].path
     raise ValueError(
-        f"No visible mark in {MAX_DRAWS} draws of {name} {index}, on {path}, which has "
-        f"{photo.shape[1]} x {photo.shape[0]} px: take that photo out."
+        f"No mark is visible on {path} ({photo.shape[1]} x {photo.shape[0]} px), after "
+        f"{MAX_DRAWS} draws for image {index} of {name}. Remove this photo."
     )
 
 
 def draw_case(name: str, rng: Random, logos, fonts) -> SampleParams:
-    """All random numbers of one test image, but for the choice of the photo."""
+    """All random numbers of one test image, except the choice of the photo."""
     kind = SLICES[name]
     params = draw_sample(kind.settings, rng, 1, logos, fonts)
     return replace(params, marks=tuple(kind.adjust(mark, rng) for mark in params.marks))
 
 
-# --- Which files --------------------------------------------------------------------------------
+# --- Files --------------------------------------------------------------------------------------
 
 
 def find_test_files(
     photos=None, logos=None, fonts=None, manifest=None, weights=None, **sources
 ) -> dict[str, list]:
-    """Photos, logos and fonts to test with, by kind; without the kinds of photos not given.
+    """The files to test with: kind to files. A kind of photos that is not given is missing.
 
     Args:
         photos: a folder or several.
-        sources: `large` and `print`, folders of photos for the slices of those names.
-        logos, fonts: folders; by default matplotlib's fonts.
-        manifest: use the photos, logos and, of `fonts`, the fonts that it lists, and no other.
+        logos, fonts: folders; the default are matplotlib's fonts.
+        manifest: use only the photos, the logos and the fonts of `fonts` that it lists.
         weights: folder of the network to test; see `refuse_trained`.
+        sources: `large` and `print`, folders of photos for the slices with these sources.
     """
     folders = {"photos": photos, **sources}
     files = {kind: find_photos(folder) for kind, folder in folders.items() if folder}
@@ -230,24 +230,24 @@ def find_test_files(
 def refuse_trained(files: dict[str, list], weights) -> None:
     """Raises ValueError if the network in a weights folder was trained on a photo or logo.
 
-    Fonts that were trained on only make a note: without --fonts there are no others.
+    If it was trained on a font, this only prints it, because without --fonts there are no others.
     """
     path = Path(weights) / TRAINED_ON
     if not path.exists():
-        print(f"No {path}: nobody can tell whether these files were trained on.")
+        print(f"No {path}, so it is unknown whether the network was trained on these files.")
         return
     photos = [photo for kind in TEST_PHOTOS for photo in files.get(kind, [])]
     trained_on, tested = read_manifest(path), make_manifest(**{**files, "photos": photos})
     check_disjoint({**tested, "fonts": []}, trained_on, path)
     if known := len(set(tested["fonts"]) & set(trained_on["fonts"])):
-        print(f"{known} of {len(tested['fonts'])} fonts were trained on; --fonts takes others.")
+        print(f"{known} of {len(tested['fonts'])} fonts were trained on. Give others: --fonts DIR.")
 
 
 def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> dict:
-    """Slice name to its images: `count` of each, on one photo after the other.
+    """Slice name to its `count` images, each on the next photo.
 
-    Clean photos that are not edited do not repeat: their slices may have fewer images. Slices whose
-    photos are not there are left out, which is said.
+    A slice of unedited clean photos uses each photo once, so it may have fewer images. A slice
+    without photos is left out, and a line is printed.
     """
     slices = {}
     for name in names:
@@ -263,12 +263,12 @@ def synthetic_slices(names, count: int, seed: int, files: dict[str, list]) -> di
             for i in range(count if repeats else min(count, n_photos))
         ]
     if not slices:
-        raise ValueError("No slice can be made of the photos given. Give the folder they need.")
+        raise ValueError("None of the slices has photos. Give the folders that they need.")
     return slices
 
 
 def real_pairs(images, masks, weights=None) -> dict[str, list[TestImage]]:
-    """As `synthetic_slices`, of pairs in two folders; see `pair_files` and `refuse_trained`."""
+    """One slice with the pairs of two folders; see `pair_files` and `refuse_trained`."""
     pairs = pair_files(images, masks)
     for pair in pairs:
         pair.check_sizes()

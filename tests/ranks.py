@@ -1,4 +1,4 @@
-"""What each process of a training saw and holds, written down for tests."""
+"""A callback that records each process of a training, for tests."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from samples import IGNORE
 
 
 class RankRecord(pl.Callback):
-    """Writes rank0.pt, rank1.pt ... to a folder, and in a training the first epoch's checkpoint."""
+    """Writes rank0.pt, rank1.pt ... and a checkpoint of the first epoch to a folder."""
 
     def __init__(self, folder: str):
         self.folder = Path(folder)

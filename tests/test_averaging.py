@@ -1,4 +1,4 @@
-"""The mean of trained networks, by the command."""
+"""`evaluate.py average`: the mean of trained networks."""
 
 import pytest
 import torch
@@ -29,12 +29,12 @@ def average(*folders, output):
 def test_every_number_is_the_mean(two, tmp_path, capsys):
     assert all((value == 1.5).all() for value in average(*two, output=tmp_path / "c")
                if value.is_floating_point())  # fmt: skip
-    assert "the mean of 2 networks; what it was trained on is unknown" in capsys.readouterr().out
-    for value in average(two[0], *two, output=two[0]):  # twice, and over itself
+    assert "the mean of 2 networks. Nobody knows its training files" in capsys.readouterr().out
+    for value in average(two[0], *two, output=two[0]):  # the first twice, and written over it
         assert (value == 1).all()
 
 
-def test_it_was_trained_on_what_any_was_trained_on(two, photos, tmp_path):
+def test_the_mean_lists_the_training_files_of_all(two, photos, tmp_path):
     for folder, files in zip(two, (photos[:2], photos[1:4])):
         write_manifest(make_manifest(photos=files), f"{folder}/trained_on.json")
     average(*two, output=tmp_path / "c")
@@ -44,12 +44,12 @@ def test_it_was_trained_on_what_any_was_trained_on(two, photos, tmp_path):
     assert not (tmp_path / "c/trained_on.json").exists()
 
 
-def test_other_networks_and_too_few_are_refused(two, make_model, tmp_path):
+def test_different_networks_and_a_single_one_are_refused(two, make_model, tmp_path):
     make_model(decoder_channels=(24, 16, 16, 8)).save(tmp_path / "other")
-    with pytest.raises(SystemExit, match="only weights of the same network have a mean"):
+    with pytest.raises(SystemExit, match="Only weights of the same network have a mean"):
         average(two[0], str(tmp_path / "other"), output=tmp_path / "c")
     with pytest.raises(SystemExit, match=r"No config\.json in "):
         average(two[0], str(tmp_path / "missing"), output=tmp_path / "c")
     assert not (tmp_path / "c").exists()
-    with pytest.raises(SystemExit, match="A mean needs two folders or more; only "):
+    with pytest.raises(SystemExit, match="A mean needs two folders or more, but only "):
         average(two[0], output=tmp_path / "c")

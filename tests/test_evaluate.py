@@ -1,4 +1,4 @@
-"""The evaluation from the command line: its table is right, its errors are clear."""
+"""`evaluate.py measure`: its tables, its files and its errors."""
 
 import json
 
@@ -18,7 +18,7 @@ ABOUT = {"test_set_sha256": "a" * 64, "model_sha256": "b" * 64, "program": "torc
 
 
 def outcome(label, right_px, score=0.5, photo="1"):
-    """Of one image, with so many of its four pixels marked."""
+    """The outcome of an image of four pixels, of which the first `right_px` are in the mask."""
     truth = np.uint8([[1, 1, 1, 1]]) if label else np.uint8([[0, 0, 0, 0]])
     scores = score_mask(np.arange(4)[None] < right_px, truth)
     about = {"name": "x", "photo": photo, "label": label, "score": score}
@@ -54,7 +54,7 @@ def test_images_of_one_photo_count_as_one_in_the_interval():
     assert width(3) > 1.5 * width(30)
 
 
-def test_the_table_leads_with_what_a_user_meets_and_names_imitations():
+def test_the_table_has_usual_marks_first_and_names_imitations():
     names = ["CLWD", "LOGO-L", "text", "large-corner", "unknown"]
     table = markdown({**summarise({name: [outcome(1, 4)] for name in names}), **ABOUT})
     rows = [line.split(" | ")[0][2:] for line in table.splitlines() if " | 1 | " in line]
@@ -96,7 +96,7 @@ def test_files_that_were_trained_on_are_refused_and_fonts_noted(
         evaluate.main(arguments)
     write_manifest(make_manifest(fonts=fonts), weights / "trained_on.json")
     cut = arguments.index("--fonts")
-    evaluate.main(arguments[:cut] + arguments[cut + 2 :])  # with matplotlib's
+    evaluate.main(arguments[:cut] + arguments[cut + 2 :])  # with matplotlib's fonts
     assert "2 of " in (out := capsys.readouterr().out) and "fonts were trained on" in out
 
 
@@ -104,7 +104,7 @@ def test_manifest_restricts_the_files(arguments, photos, logos, fonts, tmp_path)
     write_manifest(make_manifest(photos=photos[3:], logos=logos, fonts=fonts), tmp_path / "m.json")
     folders = photos[0].path.parent, logos[0].path.parent, arguments[-4]
     files = find_test_files(*folders, manifest=tmp_path / "m.json")
-    counts = {kind: len(found) for kind, found in files.items()}
+    counts = {kind: len(kept) for kind, kept in files.items()}
     assert counts == {"photos": 5, "logos": 6, "fonts": 2}
     write_manifest(make_manifest(photos=photos, logos=logos), tmp_path / "m.json")
     with pytest.raises(SystemExit, match="manifest lists no fonts"):
@@ -121,7 +121,7 @@ def test_slices_are_made_of_their_own_photos(logos, photo_folder, tmp_path, caps
     assert slices["large-text"][0].make().image.shape == (900, 1200, 3)
     assert [image.photo for image in slices["text"][7:]] == ["photos 7", "photos 0"]
     assert "Left out, because it needs --print: print-text." in capsys.readouterr().out
-    with pytest.raises(ValueError, match="No slice can be made of the photos given"):
+    with pytest.raises(ValueError, match="None of the slices has photos"):
         synthetic_slices(["print-text"], 1, 0, files)
 
 
@@ -129,7 +129,7 @@ def test_slices_are_made_of_their_own_photos(logos, photo_folder, tmp_path, caps
     "wrong, message",
     [
         ("--photos x", "Give --photos and --logos, or --images and --masks"),
-        ("--images a --masks b --count 5", "measured as they are, without --slices, --count"),
+        ("--images a --masks b --count 5", "With the latter, leave out --slices, --count"),
         ("--photos nowhere --logos nowhere", "No folder at nowhere"),
     ],
 )

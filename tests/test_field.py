@@ -1,4 +1,4 @@
-"""A user's own photos: false alarms, recall, and the `min_score` that gives so many of them."""
+"""A user's own photos: false alarms and recall, and how `min_score` is chosen."""
 
 import json
 
@@ -15,12 +15,12 @@ def photos(scores, marked=False, coverage=0.1):
     return [Photo(f"{score}.jpg", marked, score, coverage) for score in scores]
 
 
-def test_the_lowest_min_score_with_so_many_false_alarms_is_chosen():
+def test_the_lowest_min_score_with_few_enough_false_alarms_is_chosen():
     clean = photos(np.arange(100) / 100)
     for share, expected in ((0.01, 0.981), (0.05, 0.941), (0.5, 0.491)):
         assert min_score_for(clean, share) == expected
-        assert np.mean([photo.found(expected) for photo in clean]) <= share
-        assert np.mean([photo.found(expected - 0.001) for photo in clean]) > share
+        assert np.mean([photo.is_found(expected) for photo in clean]) <= share
+        assert np.mean([photo.is_found(expected - 0.001) for photo in clean]) > share
     assert min_score_for(clean[:99], 0.01) is None  # one of 99 is more than 1 %
     assert min_score_for(photos([0.9] * 20, coverage=0), 0.05) == 0  # nothing is ever marked
     assert min_score_for(photos([1.0] * 20), 0.05) == 1
@@ -37,7 +37,7 @@ def test_shares_and_auroc_by_hand():
 
 
 class ByBrightness:
-    """Its score is the photo's mean brightness; it marks the left half."""
+    """A segmenter that marks the left half; the score is the photo's mean brightness."""
 
     def segment(self, image, threshold=0.5, dilation_px=0, min_score=MIN_SCORE, fast=False):
         rgb = np.asarray(Image.open(image)) if not isinstance(image, np.ndarray) else image
@@ -63,6 +63,6 @@ def test_command_writes_table_curve_and_contact_sheet(tmp_path, monkeypatch, cap
     assert (tmp_path / "out/curve.png").exists() and (tmp_path / "out/worst.png").exists()
     evaluate.main(call)
     assert "3 clean and 0 marked photos.\n" in capsys.readouterr().out
-    monkeypatch.setattr(evaluate, "look_at", None)  # it takes long: errors come before it
+    monkeypatch.setattr(evaluate, "segment_photos", None)  # slow, so errors come before it
     with pytest.raises(SystemExit, match="File exists"):
         evaluate.main([*call, "--output", str(tmp_path / "out/field.md")])

@@ -1,4 +1,4 @@
-"""Accuracy figures on hand-computed cases."""
+"""Metrics on hand-computed cases."""
 
 import numpy as np
 import pytest
@@ -26,8 +26,8 @@ def test_auroc_counts_pairs_and_halves_ties():
     assert np.isnan(auroc(np.array([0.9, 0.5]), label[:2]))
 
 
-def test_calibration_weighs_both_kinds_alike():
-    # One marked photo at .95, three clean ones, one of them at .95: its bin is 3/4 marked.
+def test_calibration_gives_clean_and_marked_photos_the_same_weight():
+    # A marked photo of weight 1 and a clean one of weight 1/3 have the score .95: 3/4 is marked.
     score, label = np.array([0.95, 0.95, 0.05, 0.05]), np.array([True, False, False, False])
     expected = 2 / 3 * (0.95 - 3 / 4) + 1 / 3 * 0.05
     assert expected_calibration_error(score, label) == pytest.approx(expected)

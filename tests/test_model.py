@@ -13,13 +13,7 @@ from torch.utils.data import DataLoader
 
 from inference import devices
 from inference.network import SegmentationNetwork
-from model import (
-    CLEAN_LIMIT,
-    WatermarkSegmenter,
-    add_means,
-    score_terms,
-    segmentation_loss,
-)
+from model import CLEAN_LIMIT, WatermarkSegmenter, add_means, score_terms, segmentation_loss
 from samples import IGNORE
 from samples.loading import make_loader
 
@@ -66,7 +60,7 @@ def test_layers_that_no_output_needs_are_not_trained():
     [([], "32-true", False), (["avx512_bf16"], "bf16-mixed", False),
      (["avx512_bf16", "amx_bf16"], "bf16-mixed", True)],
 )  # fmt: skip
-def test_precision_is_what_the_cpu_is_fast_in(instructions, precision, inference, monkeypatch):
+def test_precision_is_the_fastest_of_the_cpu(instructions, precision, inference, monkeypatch):
     cpu, has = torch.device("cpu"), dict.fromkeys(instructions, True)
     monkeypatch.setattr(devices, "best_device", lambda: cpu)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
@@ -77,7 +71,7 @@ def test_precision_is_what_the_cpu_is_fast_in(instructions, precision, inference
 
 
 def logits_and_mask(logits, mask):
-    """One image of 2 x 2 pixels each."""
+    """Logits and mask of one image of 2 x 2 pixels."""
     shape = (1, 1, 2, 2)
     return torch.tensor(logits, dtype=torch.float32).view(shape), torch.tensor(mask).view(shape)
 
@@ -113,19 +107,19 @@ def test_score_loss_by_hand():
     assert score_loss(torch.tensor([3.0]), torch.tensor([IGNORE])).item() == 0
 
 
-def test_clean_images_join_the_loss_by_their_weight():
+def test_clean_images_count_in_the_loss_by_clean_weight():
     mask = torch.zeros(4, 1, 10, 10, dtype=torch.uint8)
     mask[1, :, 0, 0], mask[2:, :, 0], mask[3] = 1, IGNORE, IGNORE
     logits = torch.full((4, 1, 10, 10), -20.0)
     logits[0, :, 0, :2], logits[1], logits[2, :, 0] = 0.0, 20.0, 20.0
-    share = 2 * 0.5**2 / 100  # of the first; of the third only an undecidable row is marked
+    share = 2 * 0.5**2 / 100  # of image 0; in image 2 only an undecidable row is marked
     plain, strict = (segmentation_loss(logits, mask, clean_weight=w).item() for w in (0.0, 0.3))
-    # The second is marked, and of the last nothing is decided: two are clean.
+    # Image 1 is marked, and image 3 has no decidable pixel, so two images are clean.
     assert strict - plain == pytest.approx(0.3 * share / (share + CLEAN_LIMIT) / 2, abs=1e-4)
 
 
 def validate(model, logits, score_logit, mask, label):
-    """Metrics of one batch for which the network answers with these logits."""
+    """Metrics of one batch for which the network gives these logits."""
     model.forward = lambda image: (logits, score_logit)
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False
@@ -136,7 +130,7 @@ def validate(model, logits, score_logit, mask, label):
 
 @pytest.fixture
 def answers():
-    """A marked photo half found, a clean photo with a false mark, one nobody can decide."""
+    """Logits and truths: half a mark is found, a clean photo has a false mark, one is IGNORE."""
     mask = torch.zeros(3, 1, 32, 32, dtype=torch.uint8)
     mask[0, :, :8], mask[0, :, 8:16], mask[2] = 1, IGNORE, IGNORE
     logits = torch.full((3, 1, 32, 32), -5.0)
@@ -147,7 +141,7 @@ def answers():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_validation_metrics_by_hand_whatever_stands_in_ignored_places(make_model, answers):
+def test_validation_metrics_by_hand_do_not_depend_on_ignored_places(make_model, answers):
     logits, score_logit, mask, label = answers
     metrics = validate(make_model(), *answers)
     loss = segmentation_loss(logits, mask) + 0.2 * score_loss(score_logit, label)
@@ -210,7 +204,7 @@ def test_damaged_and_foreign_configs_are_refused(weights, content, reason):
 
 
 @pytest.mark.parametrize("change", [dict(encoder="nonsense"), dict(decoder_channels=[8, 8])])
-def test_configs_that_name_no_network_are_refused(weights, change):
+def test_configs_of_impossible_networks_are_refused(weights, change):
     config = json.loads((weights / "config.json").read_text()) | change
     (weights / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"config\.json"):
@@ -235,7 +229,7 @@ def test_weights_of_another_network_are_refused(weights, make_model):
 
 
 @pytest.mark.parametrize("setting, value", [("learning_rate", -0.1), ("decay_steps", math.nan)])
-def test_weights_and_rates_below_0_are_refused(make_model, setting, value):
+def test_negative_settings_are_refused(make_model, setting, value):
     with pytest.raises(ValueError, match=f"{setting} is {value}; give 0 or more"):
         make_model(**{setting: value})
 

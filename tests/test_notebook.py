@@ -16,7 +16,7 @@ RUN = Path("lightning_logs/notebook-test")
 def test_every_cell_runs_with_small_settings():
     notebook = nbformat.read(ROOT / "watermark-segmentation.ipynb", as_version=4)
     tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
-    place = next(i for i, found in enumerate(tags) if "parameters" in found)
+    place = next(i for i, names in enumerate(tags) if "parameters" in names)
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(SMALL))
     resources = {"metadata": {"path": str(ROOT)}}
     NotebookClient(notebook, timeout=600, resources=resources).execute()  # raises on an error

@@ -1,4 +1,4 @@
-"""The network in 8-bit integers: who makes it, which weights it belongs to, what it answers."""
+"""The 8-bit network: `evaluate.py quantize` writes it, and a damaged or wrong one is refused."""
 
 import shutil
 from importlib.util import find_spec
@@ -30,7 +30,7 @@ def with_openvino(monkeypatch):
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory, photo_folder, logo_folder):
-    """The shipped weights, quantized on a few painted samples by the command; and what it said."""
+    """A folder with the shipped weights, quantized on a few painted samples by the command."""
     folder = tmp_path_factory.mktemp("weights")
     for name in (CONFIG, WEIGHTS):
         shutil.copy(SHIPPED_WEIGHTS / name, folder)
@@ -48,12 +48,12 @@ def test_the_command_writes_integers_for_most_convolutions(quantized):
     assert len(convolutions) - quantization.FIRST - 3 <= len(integers) < len(convolutions)
 
 
-def test_integers_answer_nearly_as_floats_do():
-    photo = load_segmenter(backend="torch").segment(EXAMPLE)
-    found = load_segmenter(backend=INT8).segment(EXAMPLE)  # those that are shipped
-    both, either = (found.mask & photo.mask).sum(), (found.mask | photo.mask).sum()
-    assert both > 0.9 * either > 0 and found.score == pytest.approx(photo.score, abs=0.1)
-    assert not np.allclose(found.probability, photo.probability, atol=1e-3)
+def test_shipped_integers_give_nearly_the_same_result_as_floats():
+    floats = load_segmenter(backend="torch").segment(EXAMPLE)
+    integers = load_segmenter(backend=INT8).segment(EXAMPLE)
+    both, either = (integers.mask & floats.mask).sum(), (integers.mask | floats.mask).sum()
+    assert both > 0.9 * either > 0 and integers.score == pytest.approx(floats.score, abs=0.1)
+    assert not np.allclose(integers.probability, floats.probability, atol=1e-3)
 
 
 def test_weights_without_a_quantized_network_are_refused(tmp_path):
@@ -78,7 +78,7 @@ def test_a_damaged_network_is_refused(quantized, tmp_path, damage):
         load_segmenter(tmp_path, "cpu", INT8)
 
 
-def test_the_rows_of_a_scan_depend_on_it(quantized, tmp_path):
+def test_the_digest_of_a_scan_depends_on_it(quantized, tmp_path):
     shutil.copytree(quantized, tmp_path, dirs_exist_ok=True)
     (tmp_path / "int8.bin").write_bytes(b"another")
     assert weights_digest(str(tmp_path)) != weights_digest(str(quantized))

@@ -1,4 +1,4 @@
-"""The score, fitted on whole photos and made a probability."""
+"""Fitting the score on whole photos, and calibrating it."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from model import WatermarkSegmenter
 from samples.splits import make_manifest, read_manifest, write_manifest
 
 
-def test_fit_finds_scale_and_shift_and_leaves_what_is_fixed():
+def test_platt_fit_finds_scale_and_shift():
     rng = np.random.default_rng(0)
     logits, fixed = rng.normal(0, 2, (2, 20_000))
     label = rng.random(len(logits)) < 1 / (1 + np.exp(-(0.5 * logits + fixed)))
@@ -41,7 +41,7 @@ def test_calibrate_rewrites_the_weights(
     assert WatermarkSegmenter.load(tmp_path).network.score_head.evidence.item() != before
     printed = capsys.readouterr().out
     assert "on the 21 photos" in printed
-    assert re.search(r"trained on, .*: 0 of \d+ photos, 0 of \d+ logos", printed)
+    assert re.search(r"The training used 0 of \d+ photos, 0 of \d+ logos", printed)
     with pytest.raises(SystemExit, match="No folder at"):
         command("calibrate", "--count", "1", "--photos", str(tmp_path / "missing"))
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -49,7 +49,7 @@ def test_calibrate_rewrites_the_weights(
         command("calibrate", "--count", "1")
 
 
-def test_a_linear_fit_finds_what_the_logit_lacks():
+def test_a_linear_fit_finds_scale_shift_and_weights():
     generator = torch.Generator().manual_seed(0)
     maxima = torch.randn(20_000, 3, generator=generator) * torch.tensor([1.0, 10.0, 0.0]) + 5
     logits = torch.randn(20_000, generator=generator)
@@ -63,11 +63,11 @@ def test_a_linear_fit_finds_what_the_logit_lacks():
     assert after < before - 0.05
 
 
-def test_fit_score_changes_the_score_alone(command, tmp_path, capsys):
+def test_fit_score_changes_only_the_score(command, tmp_path, capsys):
     write_manifest({"photos": [], "logos": ["ab" * 8], "fonts": []}, tmp_path / "trained_on.json")
     before = WatermarkSegmenter.load(tmp_path)
     command("fit-score", "--count", "12")
-    assert "of 12 photos" in capsys.readouterr().out
+    assert "on the 12 photos" in capsys.readouterr().out
     after = WatermarkSegmenter.load(tmp_path)
     image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)
     one, other = before.segment(image), after.segment(image)
@@ -76,8 +76,8 @@ def test_fit_score_changes_the_score_alone(command, tmp_path, capsys):
     assert np.array_equal(one.probability, other.probability) and one.score != other.score
 
 
-def test_photos_of_one_kind_fit_no_score(command, tmp_path):
+def test_fit_score_refuses_photos_of_one_kind(command, tmp_path):
     before = (tmp_path / "model.safetensors").read_bytes()
-    with pytest.raises(SystemExit, match=r"marked and clean photos.*raise --count"):
+    with pytest.raises(SystemExit, match=r"both marked and clean photos: raise --count"):
         command("fit-score", "--count", "1")
     assert (tmp_path / "model.safetensors").read_bytes() == before

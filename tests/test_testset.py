@@ -1,4 +1,4 @@
-"""The frozen test set: the same for everybody, and each slice what its name says."""
+"""The test set: it never changes, and each slice has the marks that its name says."""
 
 import hashlib
 import shutil
@@ -25,7 +25,7 @@ def render(name, count, seed, *files):
 
 
 @pytest.mark.parametrize("name", SLICES)
-def test_cases_carry_a_visible_mark_unless_clean_whatever_the_files_are_called(
+def test_images_do_not_depend_on_file_names_and_have_a_visible_mark_unless_clean(
     photos, logos, fonts, tmp_path, name
 ):
     for index, file in enumerate(photos):
@@ -46,7 +46,7 @@ def test_cases_carry_a_visible_mark_unless_clean_whatever_the_files_are_called(
 
 @pytest.fixture
 def draws(logos):
-    """What is drawn for the first images of a slice; the fonts are stand-ins."""
+    """Draws the parameters of the first images of a slice, with fonts that do not exist."""
     fonts = [Font(Path(f"{i}.ttf"), {"latin": LATIN}) for i in range(3)]
 
     def draw(name, count=40):
@@ -74,20 +74,20 @@ def test_each_slice_draws_what_its_name_says(draws):
 
 
 def _spell(params) -> str:
-    """What was drawn, but for the files, in the words of the code that drew the published table."""
+    """The parameters without files, as the code of the published table wrote them."""
     marks = tuple(replace(mark, logo=None, font=None) for mark in params.marks)
     drawn = repr(replace(params, marks=marks)).replace("logo=None, font=None", "source=None")
-    unused = ", enlarge=1.0", ", reduce=1.0", ", edits=()", ", negative=False"
-    for later in (*unused, ", seed=0, stacked=False"):
-        drawn = drawn.replace(later, "")
+    later = ", enlarge=1.0", ", reduce=1.0", ", edits=()", ", negative=False"
+    for field in (*later, ", seed=0, stacked=False"):
+        drawn = drawn.replace(field, "")
     return drawn
 
 
 def test_test_set_is_frozen(draws):
-    """If this fails, the published table no longer belongs to this code: measure it again.
+    """If this fails, the published table is not of this code: measure it again.
 
-    Of pixels it knows nothing, which OpenCV rounds by CPU: whoever changes how marks are drawn
-    measures again, too.
+    It compares no pixels, because OpenCV rounds them differently on each CPU. So measure again,
+    too, if you change how marks are drawn.
     """
     drawn = "".join(_spell(params) for name in SLICES for params in draws(name, 3))
     assert hashlib.sha256(drawn.encode()).hexdigest()[:16] == "8b7797ed3cffbd2f"
@@ -126,14 +126,14 @@ def test_two_files_of_one_name_are_refused(pair_folders):
         pair_files(*pair_folders)
 
 
-def test_mask_of_an_upright_and_a_turned_file_fit(pair_folders):
+def test_a_photo_is_turned_by_its_exif_orientation_and_fits_its_mask(pair_folders):
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (7, 9)).save(pair_folders[0] / "a.jpg", exif=exif)  # seen as 9 x 7
+    Image.new("RGB", (7, 9)).save(pair_folders[0] / "a.jpg", exif=exif)  # 9 x 7 when turned
     assert pair_files(*pair_folders)[0].read().mask.shape == (7, 9)
 
 
-def test_masks_of_0_and_1_are_refused(pair_folders):
+def test_masks_with_levels_0_and_1_are_refused(pair_folders):
     Image.fromarray(np.ones((7, 9), np.uint8)).save(pair_folders[1] / "a.png")
     with pytest.raises(ValueError, match=r"brightest value of .*a\.png is 1; .* by 255"):
         pair_files(*pair_folders)[0].read()

@@ -1,4 +1,4 @@
-"""Training on painted data: it learns, it resumes exactly, and the command line works."""
+"""Training on painted data: it learns, resumes exactly, and has clear errors."""
 
 import copy
 import functools
@@ -22,7 +22,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 
 from dataset import ROOT, WatermarkSettings
-from evaluation.callbacks import AveragedWeights, ProgressLines
+from evaluation.callbacks import AveragedWeights, BeforeAfter, ProgressLines
 from inference.folder import SHIPPED_WEIGHTS
 from model import WatermarkSegmenter
 from samples.own_mark import find_mark
@@ -38,7 +38,7 @@ CONFIGS = [ROOT / "configs" / f"{name}.yaml" for name in ("train", "decay")]
 
 @pytest.fixture
 def make_data(photo_folder, logo_folder):
-    """Tiny, clearly marked samples."""
+    """Makes `WatermarkData` of tiny samples whose marks are easy to see."""
 
     def make(**changes) -> WatermarkData:
         settings = WatermarkSettings(
@@ -69,7 +69,7 @@ def make_trainer(folder, *callbacks, **options) -> pl.Trainer:
 
 
 class Recorder(pl.Callback):
-    """Keeps the loss and the learning rate of every step, and stops after an epoch if asked."""
+    """Records the loss and learning rate of each step. It can stop the training after an epoch."""
 
     def __init__(self, stop_after_epoch=None):
         self.losses, self.rates, self.stop_after_epoch = [], [], stop_after_epoch
@@ -84,7 +84,7 @@ class Recorder(pl.Callback):
         trainer.should_stop = trainer.current_epoch == self.stop_after_epoch
 
 
-def test_a_run_without_a_folder_of_its_own_spares_the_shipped_weights(make_model, make_data):
+def test_a_training_never_replaces_the_shipped_weights(make_model, make_data):
     trainer = make_trainer(SHIPPED_WEIGHTS.parent, AveragedWeights(decay=0.9), max_steps=1)
     before = (SHIPPED_WEIGHTS / "model.safetensors").stat().st_mtime_ns
     with pytest.raises(ValueError, match=r"would replace those in .*--trainer\.default_root_dir"):
@@ -104,7 +104,7 @@ def test_training_lowers_the_loss_and_follows_the_schedule(make_model, make_data
     assert rates[16:] == pytest.approx(0.5 * np.arange(16, 0, -1) / 16)
 
 
-def test_a_decay_needs_an_end(make_model, make_data, tmp_path):
+def test_decay_steps_need_an_end_of_the_training(make_model, make_data, tmp_path):
     trainer = make_trainer(tmp_path, max_epochs=-1)
     with pytest.raises(ValueError, match=r"decay_steps needs an end: give --trainer\.max_steps"):
         trainer.fit(make_model(decay_steps=4), make_data())
@@ -133,7 +133,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(make_model, make_data, t
     assert_equal(*(one["optimizer_states"][0]["state"] for one in (resumed, saved)))
 
 
-def test_a_resumed_training_takes_the_rates_that_are_asked_for(make_model, make_data, tmp_path):
+def test_a_resumed_training_uses_its_own_rates(make_model, make_data, tmp_path):
     checkpoint = ModelCheckpoint(dirpath=tmp_path, save_last=True)
     make_trainer(tmp_path, checkpoint, max_epochs=1).fit(make_model(warmup_steps=4), make_data())
     recorder, rates = Recorder(), dict(learning_rate=0.5, encoder_rate=0.2, weight_decay=0.3)
@@ -148,7 +148,7 @@ def test_a_resumed_training_takes_the_rates_that_are_asked_for(make_model, make_
 
 
 def run_cli(monkeypatch, *arguments) -> None:
-    """`python train.py ...`, in this process."""
+    """Runs `python train.py ...` in this process."""
     monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
@@ -175,7 +175,7 @@ def options(photo_folder, logo_folder):
 
 @pytest.fixture(scope="module")
 def cli_run(tmp_path_factory, options):
-    """A function that trains for two short epochs from the command line; gives the run's folder."""
+    """A function that trains for two short epochs and returns the folder of the training."""
 
     def run(*arguments, **others) -> Path:
         folder = tmp_path_factory.mktemp("run")
@@ -225,7 +225,7 @@ def read_checkpoint(run) -> dict:
     "arguments, message",
     [
         ("validate", "validate measures trained weights: give --init_from FOLDER or --ckpt_path"),
-        ("validate --init_from={trained}/weights", "this network (set --model.encoder and its"),
+        ("validate --init_from={trained}/weights", "(set --model.encoder and the channels"),
         ("fit --config={folder}/mine.yaml", "bach_size"),
         ("fit --data.settings.blend_modes=normal", "blend_modes: Expected a Mapping. Got value: "),
         ("fit --data.settings.clean_probability=1.2", "clean_probability is 1.2; give a number"),
@@ -234,9 +234,9 @@ def read_checkpoint(run) -> dict:
         ("fit --data.photos=", "No folder at ''"),
         ("fit --init_from=", "No config.json in . Give a folder of weights"),
         ("fit --ckpt_path={trained}/weights", "weights' is no checkpoint, or it is damaged. Give"),
-        ("fit --before_after.count=0", "count is 0, photos 0; give 1 or more, and 0 or more"),
+        ("fit --before_after.count=0", "count 0, photos 0: give a count from 1, photos from 0"),
         ("fit --trainer.accelerator=cpu --trainer.devices=0", "is not a valid input using cpu"),
-        ("fit --data.images=here", "Pairs need two folders: give images and masks, or neither"),
+        ("fit --data.images=here", "Pairs need two folders: give both images and masks"),
     ],
 )
 def test_cli_explains_what_is_wrong_in_one_sentence(
@@ -247,12 +247,12 @@ def test_cli_explains_what_is_wrong_in_one_sentence(
     root = f"--trainer.default_root_dir={tmp_path}"
     with pytest.raises(SystemExit) as stop:
         run_cli(monkeypatch, *arguments.format(**places).split(), root)
-    said = str(stop.value)
-    assert said.startswith("train.py: ") and message in said and "\n" not in said
-    assert not (tmp_path / "lightning_logs").exists()  # no folder of a run that never began
+    text = str(stop.value)
+    assert text.startswith("train.py: ") and message in text and "\n" not in text
+    assert not (tmp_path / "lightning_logs").exists()  # it did not start
 
 
-def test_cli_resumes_and_the_command_line_decides(trained, cli_run):
+def test_cli_resumes_with_the_settings_of_the_command_line(trained, cli_run):
     last = f"--ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
     run = cli_run(last, "--trainer.max_epochs=3", "--data.val_fraction=0.5")
     assert read_checkpoint(run)["global_step"] == 6
@@ -262,13 +262,13 @@ def test_cli_resumes_and_the_command_line_decides(trained, cli_run):
         cli_run(last, "--model.decoder_channels=[16, 8, 8, 8]")
 
 
-def test_cli_says_no_list_of_files_trained_on_if_its_start_has_none(
+def test_cli_writes_no_list_of_training_files_if_the_start_weights_have_none(
     trained, cli_run, tmp_path, capsys
 ):
     WatermarkSegmenter.load(trained / "weights").save(tmp_path / "bare")
     run = cli_run(f"--init_from={tmp_path / 'bare'}", configs=CONFIGS)  # the end of a training
     assert list((run / "samples").glob("*.png"))
-    assert "cannot say what they were trained on" in capsys.readouterr().out
+    assert "the new weights get no such list of training files" in capsys.readouterr().out
     assert (run / "weights" / "model.safetensors").exists()
     assert not (run / "weights" / "trained_on.json").exists()
 
@@ -294,7 +294,7 @@ def test_progress_is_printed_before_the_first_step_too(capsys):
 def rank_options(options):
     """Arguments of train.py: 16 steps of 8 marked samples, with a `RankRecord`.
 
-    Five validation samples: two processes cannot share them evenly.
+    There are five validation samples, so that two processes get different numbers of them.
     """
 
     def rank_options(folder, processes, **changes) -> list[str]:
@@ -316,7 +316,7 @@ def read_ranks(folder, processes: int) -> list[dict]:
 
 
 def fit_together(arguments, timeout_s=200) -> None:
-    """`python train.py fit` in two processes; if they wait for each other forever, both end."""
+    """Runs `python train.py fit` in two processes. If they hang, both are killed."""
     command = [sys.executable, "train.py", "fit", *arguments, "--trainer.strategy=ddp"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -333,7 +333,7 @@ def fit_together(arguments, timeout_s=200) -> None:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, rank_options):
-    """Record of one process."""
+    """The record of a training with one process."""
     folder = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as monkeypatch:
         run_cli(monkeypatch, "fit", *rank_options(folder, processes=1))
@@ -342,7 +342,7 @@ def alone(tmp_path_factory, rank_options):
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory, rank_options):
-    """Folder of a training with two processes."""
+    """The folder of a training with two processes."""
     folder = tmp_path_factory.mktemp("together")
     fit_together(rank_options(folder, processes=2))
     return folder
@@ -377,14 +377,14 @@ def test_two_processes_hold_the_same_weights(together):
     assert_equal(checkpoint["state_dict"], one["averaged"])
     assert checkpoint["global_step"] == 16
     rates = checkpoint["lr_schedulers"][0]["_last_lr"]
-    assert rates == pytest.approx([0] * 4)  # all steps foreseen
+    assert rates == pytest.approx([0] * 4)  # the decay ends with the last step
     assert (run / "weights" / "trained_on.json").exists()
 
 
 def test_two_processes_resume(together, rank_options, tmp_path):
-    """From the first epoch's checkpoint to the same end.
+    """They continue from the first epoch's checkpoint, with the same result.
 
-    Meanwhile only one process has a sample to validate, and the last steps have no validation.
+    Only one process has a sample to validate, and no validation follows the last steps.
     """
     changes = {"data.val_length": 1, "trainer.val_check_interval": 5}
     arguments = rank_options(tmp_path, 2, ckpt_path=together / "first.ckpt", **changes)
@@ -395,7 +395,7 @@ def test_two_processes_resume(together, rank_options, tmp_path):
         assert_equal(resumed["averaged"], straight["averaged"])
 
 
-# --- A mark of one's own -------------------------------------------------------------------------
+# --- Your own mark -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -428,7 +428,7 @@ def adapted(trained, cli_run, own_mark, painted_pairs):
 
 
 def read_table(run) -> dict[str, list[float]]:
-    """Row of before_after.md to its two numbers."""
+    """Maps the rows of before_after.md to their two numbers."""
     rows = (line.strip("| ").split(" | ")
             for line in (run / "before_after.md").read_text().splitlines()[2:])  # fmt: skip
     return {name: [float(number) for number in numbers] for name, *numbers in rows}
@@ -447,7 +447,7 @@ def test_adapting_writes_weights_a_table_and_the_files_trained_on(adapted, train
     assert set(old["photos"]) <= set(new["photos"])
 
 
-def test_adapting_resumes_and_keeps_what_was_measured_before(
+def test_adapting_resumes_and_keeps_the_column_before(
     adapted, trained, cli_run, own_mark, painted_pairs
 ):
     options = adapt_options(trained, own_mark, painted_pairs)
@@ -460,7 +460,16 @@ def test_adapting_resumes_and_keeps_what_was_measured_before(
         cli_run(*options, last, f"--data.photos={painted_pairs / 'images'}", configs=config)
 
 
-def test_photos_of_ones_own_give_a_table_of_false_marks_before_and_after(trained, cli_run):
+def test_a_text_too_long_for_the_photos_is_not_measured(make_model, make_data, tmp_path, capsys):
+    (tmp_path / "mark.txt").write_text("a text that is too long for photos of less than 100 px")
+    data = make_data(mark=str(tmp_path))
+    data.setup("fit")
+    rows = BeforeAfter(count=1).rows(make_model(), data, "before")
+    assert list(rows) == ["IoU of general marks"]
+    assert "Your mark is not measured. At size 0.6 the text" in capsys.readouterr().out
+
+
+def test_training_on_own_photos_writes_a_table_of_false_marks(trained, cli_run):
     start, few = f"--init_from={trained / 'weights'}", "--before_after.count=1"
     config = [ROOT / "configs" / "own_photos.yaml"]
     run = cli_run(start, few, "--data.val_length=16", configs=config)
@@ -473,17 +482,17 @@ def test_photos_of_ones_own_give_a_table_of_false_marks_before_and_after(trained
     assert (run / "weights" / "model.safetensors").exists()
 
 
-def test_the_start_has_its_share_in_what_is_written_and_left(
+def test_saved_and_final_weights_are_mixed_with_the_start_weights(
     make_model, make_data, own_mark, tmp_path
 ):
     networks, losses = {}, {}
     for share in (0.0, 0.75):
         model, averaged = make_model(learning_rate=1e-2), AveragedWeights(share, decay=0.5)
         start = copy.deepcopy(model.network)
-        trainer = make_trainer(tmp_path / str(share), averaged, max_steps=3)  # in an epoch
+        trainer = make_trainer(tmp_path / str(share), averaged, max_steps=3)  # within an epoch
         trainer.fit(model, make_data(mark=str(own_mark)))
         networks[share] = model.network
-        losses[share] = trainer.callback_metrics["val/loss"]  # of what is written
+        losses[share] = trainer.callback_metrics["val/loss"]  # of the saved weights
         written = load_file(tmp_path / str(share) / "weights" / "model.safetensors")
         for name, value in model.network.named_parameters():
             assert torch.equal(written[name], value.half()), name
@@ -493,7 +502,7 @@ def test_the_start_has_its_share_in_what_is_written_and_left(
     assert not torch.equal(networks[0.0].mask_head.weight, start.mask_head.weight)
 
 
-def test_frozen_batch_norm_stands_still(make_model, make_data, tmp_path):
+def test_frozen_batch_norm_does_not_change(make_model, make_data, tmp_path):
     model = make_model(learning_rate=1e-2, freeze_batch_norm=True)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     make_trainer(tmp_path, max_epochs=1).fit(model.eval(), make_data())

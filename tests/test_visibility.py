@@ -1,4 +1,4 @@
-"""How visible a mark is: drawn as asked, measured on every opacity and size."""
+"""`visibility.py`: the mark is drawn as asked, and measured at every opacity and size."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from conftest import paint_photo
 
 import visibility
-from evaluation.visibility import lay_on, measure, table
+from evaluation.visibility import cell_table, lay_on, measure
 from samples.own_mark import find_mark
 
 
@@ -54,7 +54,7 @@ def test_marks_that_do_not_fit_are_explained(mark, text_mark):
 
 
 class Oracle:
-    """Marks every pixel, as `segment` would."""
+    """A segmenter that marks every pixel."""
 
     def segment(self, image):
         return type("Found", (), {"mask": np.ones(image.shape[:2], bool)})
@@ -65,16 +65,16 @@ def test_measure_by_hand(mark):
     assert [(c.opacity, c.size, c.photos) for c in cells] == [(0.9, 0.3, 3), (0.9, 0.6, 3)]
     for cell in cells:
         assert cell.recall == 1 and cell.visible > 0.8
-    assert cells[0].iou < cells[1].iou < 0.5  # the share of the frame that the mark covers
+    assert cells[0].iou < cells[1].iou < 0.5  # the share of the photo that the mark covers
 
 
 def test_invisible_marks_leave_an_empty_cell(mark):
     (cell,) = measure(Oracle(), mark, PHOTOS, (0.0,), (0.5,), count=2)
     assert cell.photos == 0 and np.isnan([cell.visible, cell.recall, cell.iou]).all()
-    assert table([cell]).splitlines()[-1] == "| 0.0 | 0.5 | - | - | - | 0 |"
+    assert cell_table([cell]).splitlines()[-1] == "| 0.0 | 0.5 | - | - | - | 0 |"
 
 
-def test_command_writes_table_heat_map_and_examples_and_prints_before(
+def test_command_prints_the_table_first_and_writes_it_with_heat_map_and_examples(
     mark, photo_folder, weights, tmp_path, capsys
 ):
     call = [tmp_path / "mark", "--photos", photo_folder, "--weights", weights, "--sizes", 0.5]
@@ -88,7 +88,7 @@ def test_command_writes_table_heat_map_and_examples_and_prints_before(
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"visibility.py: .*file"):
         visibility.main([*call, str(tmp_path / "file")])
-    assert "| 0.2 |" in capsys.readouterr().out  # the table is not lost
+    assert "| 0.2 |" in capsys.readouterr().out  # printed all the same
 
 
 @pytest.mark.parametrize(
