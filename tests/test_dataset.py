@@ -46,9 +46,7 @@ def test_samples_have_the_promised_shapes_and_values(make_dataset):
         }
         assert set(sample["mask"].unique().tolist()) <= {0, 1, IGNORE}
         assert sample["label"] == image_label(sample["mask"].numpy())
-        shown = recompressed(
-            data.stages(index)["image"], quality=95
-        )  # as `segment` shows its views
+        shown = recompressed(data.stages(index)["image"], quality=95)  # as in `segment`
         assert np.array_equal(sample["image"].numpy().transpose(1, 2, 0), shown)
 
 
@@ -287,9 +285,8 @@ def test_large_photos_are_shown_in_detail(large_photo, logos, fonts):
     data = WatermarkDataset([large_photo], logos, settings, 20, 0, fonts)
     sides = [data.params(index).crop[0] * 640 / 64 for index in range(20)]
     assert 1 <= min(sides) < 1.2 and 1.8 < max(sides) <= 2
-    far = WatermarkDataset(
-        [large_photo], logos, replace(settings, native_probability=0), 20, 0, fonts
-    )
+    whole = replace(settings, native_probability=0)
+    far = WatermarkDataset([large_photo], logos, whole, 20, 0, fonts)
     assert min(far.params(index).crop[0] for index in range(20)) >= 0.5
 
 
