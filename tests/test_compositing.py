@@ -19,7 +19,7 @@ NAN, INF = float("nan"), float("inf")
         ("opacity_power", -1, "is -1; give a number"),  # would draw opacities above 1
         ("opacity_range", (0.9, 0.1), r"is \(0.9, 0.1\); give low and high, which must rise"),
         ("noise_std_range", (1, INF), r"is \(1, inf\); .* from 0 to 255"),
-        ("blend_modes", "normal", r"is 'normal'; give {name: value, ...}, names out of nor"),
+        ("blend_modes", "normal", r"is 'normal'; give {name: value, ...}, with names from nor"),
         ("blend_modes", {"dodge": 1}, "has no dodge; choose from normal, multiply"),
         ("kinds", {"logo": 2, "text": -1}, "is .*give weights of 0 or more, not all 0"),
         ("effects", {}, "is {}; give weights of 0 or more, not all 0"),

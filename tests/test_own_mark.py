@@ -67,7 +67,7 @@ def test_a_logo_that_changed_under_its_name_is_read_again(mark_folder, logo_fold
         ({"a.txt": "Müller", "broken.ttf": b"no"}, r"The font broken.ttf cannot write M"),
         (  # a licence beside the font
             {"OFL.txt": "\n".join("abcdefghijk")},
-            "have 11 lines; each is a text mark, and at most 10",
+            "have 11 lines. Each line is a text mark, and at most 10",
         ),
     ],
 )
