@@ -174,7 +174,7 @@ class WatermarkSettings:
         return weights_of(kind, self.colors, self.kind_colors, KIND_COLORS)
 
 
-# --- One sample: draw every random number, then apply them -------------------------------------
+# --- Drawing the marks of one sample -----------------------------------------------------------
 
 
 def make_layer(mark: MarkParams, shape: Shape) -> np.ndarray:

@@ -27,7 +27,7 @@ MIN_SIGNATURE_PX = 40  # least longer side of a signature; in a smaller one, the
 MIN_SPARKLE_PX = 10  # least side of a stamp of sparkles
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue: ITU-R BT.601
 PLATE_ALPHA = 150  # above half of 255, so the plate belongs to the mask; see `honest_mask`
-SPARKLES = (  # (x, y, radius) of each sparkle / side of the stamp
+SPARKLES = (  # (x, y, radius) / side of the stamp; a single sparkle, the most common, is here twice
     ((0.5, 0.5, 0.5),), ((0.5, 0.5, 0.5),), ((0.42, 0.58, 0.42), (0.82, 0.18, 0.18)),
     ((0.4, 0.5, 0.4), (0.82, 0.2, 0.18), (0.8, 0.82, 0.15)),
 )  # fmt: skip

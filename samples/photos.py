@@ -161,7 +161,7 @@ EDIT_BOUNDS = dict(  # of the amounts
 )  # fmt: skip
 
 
-# --- Degradation of the image, after marks are drawn --------------------------------------------
+# --- Degradation of the image, after marks are drawn -------------------------------------------
 
 
 def degrade(image: np.ndarray, params) -> np.ndarray:

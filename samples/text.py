@@ -265,7 +265,7 @@ def draw_date_id(font: Font, rng: Random) -> str:
 
 
 def draw_ai_label(font: Font, rng: Random) -> str:
-    """A random label of an image generator; empty half of the time, for a sparkle."""
+    """A random label of an image generator; empty half of the time, which means sparkles."""
     if rng.random() < 0.5:
         return ""
     known = set(font.letters["latin"] + font.letters.get("han", ""))
