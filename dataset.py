@@ -1,23 +1,23 @@
 """Makes training samples: photos with synthetic watermarks and their exact masks.
 
-`WatermarkSettings` says what samples look like. `drawing.draw_sample` draws every random number of
-a sample from these settings. `photos.draw_scene` applies those of the photo, `add_watermark` the
-others. To change the augmentation, change a default below or pass your own settings. To add a kind
-of mark, a layout, an effect, an edit or a blend mode, write a function, add it to its table (in
-samples/marks.py, layouts.py, photos.py or compositing.py), and give it a weight below. Add a kind
-that needs a logo, a seed or words to LOGO_KINDS, SEEDED_KINDS or text.WORDS, too. A layout also
-needs an entry in `scales` and `rotations_deg`. An edit has no weight: it needs one in EDIT_BOUNDS
-and `edits`.
+To change the samples, change a default in `WatermarkSettings` or pass your own settings. To see
+what a change does, draw samples: `python dataset.py --grid new.png --before old.png`.
 
-`python dataset.py --grid new.png --before old.png` draws samples, so that you see a change.
+`drawing.draw_sample` draws all random numbers of a sample. `photos.draw_scene` then makes the crop
+of the photo, and `add_watermark` draws the marks on it.
+
+To add a kind of mark, a layout, an effect, a blend mode or an edit, write a function, add it to its
+table (MARKS, LAYOUTS, EFFECTS, BLEND_MODES, EDITS in samples/), and give it a weight below.
+A kind that needs a logo, a seed or words also goes into LOGO_KINDS, SEEDED_KINDS or text.WORDS.
+A layout also needs an entry in `scales` and in `rotations_deg`. An edit has no weight: it needs an
+entry in EDIT_BOUNDS and in `edits`.
 
 Conventions: images are uint8, H x W x 3, RGB. A stamp is one copy of a mark on a transparent
-ground: uint8, h x w x 4, RGB premultiplied with alpha. Positions are (x, y), angles
-counter-clockwise.
+background: uint8, h x w x 4, RGB premultiplied with alpha. Positions are (x, y). Positive angles
+turn counter-clockwise.
 """
 
 import argparse
-import copy
 import math
 import sys
 from collections.abc import Mapping
@@ -46,7 +46,8 @@ from samples.text import TEXTS, Font, find_fonts, fonts_that_write
 
 ROOT = Path(__file__).parent
 
-# Usual places and colours of some kinds. They multiply the weights of the settings.
+# The layouts and colours that some kinds of marks mostly have. These weights multiply those of the
+# settings `layouts` and `colors`.
 KIND_LAYOUTS = dict(
     signature=dict(inside=1, corner=1, lower_right=8), ai_label=dict(lower_right=1),
     date_id=dict(corner=1), squares=dict(lower_right=40, corner=1),
@@ -57,67 +58,73 @@ Probability = Annotated[float, number(0, 1)]
 
 
 def _table(**entries):
-    return field(default_factory=lambda: copy.deepcopy(entries))
+    return field(default_factory=entries.copy)
 
 
 @dataclass(frozen=True)
 class WatermarkSettings:
-    """What the training photos look like. Ranges are (low, high), both included.
+    """What the samples look like.
 
-    Weights are relative: {"logo": 3, "text": 1} draws a logo three times in four. A missing name is
-    never drawn. In `scales`, `rotations_deg` and `edits` a missing name keeps its default. Lengths
-    are fractions of the image's side.
+    A probability is that of one sample or of one mark. A value is drawn between the two ends of a
+    range. Weights are relative: {"logo": 3, "text": 1} draws three logos for each text, and nothing
+    else. In `scales`, `rotations_deg` and `edits`, a name that you leave out keeps its default.
+    samples/layouts.py describes each layout, samples/marks.py each kind and effect.
     """
 
-    image_size: Annotated[int, multiple(32, 8192)] = 320  # side of the samples, px
-    # Side of the crop / short side of the photo. Above 1 the photo is mirrored at its edges.
+    # The photo. Each sample is a square crop of one.
+    image_size: Annotated[int, multiple(32, 8192)] = 320  # width and height of a sample, px
+    # Side of the crop / shorter side of the photo. Above 1, mirroring extends the photo.
     crop_range: Annotated[Range, rising(0.05, 4)] = (0.5, 1.15)
-    native_probability: Probability = 0.5  # crop a large photo at full resolution:
+    native_probability: Probability = 0.5  # make the crop of a large photo smaller, to show details
     native_range: Annotated[Range, rising(0.5, 8)] = (1.0, 2.0)  # photo pixels per sample pixel
-    flip_probability: Probability = 0.5  # mirror the photo (never the mark)
-    reduce_probability: Probability = 0.2  # shrink the photo first: no JPEG blocks
-    reduce_range: Annotated[Range, rising(0.1, 1)] = (0.35, 0.6)
-    edit_probability: Probability = 0.08  # of each edit of the photo, before the marks
-    edits: Annotated[Mapping[str, Range | None], each(EDIT_BOUNDS)] = _table(  # None: never
+    flip_probability: Probability = 0.5  # mirror the photo, never the mark
+    reduce_probability: Probability = 0.2  # shrink the photo first, which removes JPEG artefacts
+    reduce_range: Annotated[Range, rising(0.1, 1)] = (0.35, 0.6)  # new size / old size
+    edit_probability: Probability = 0.08  # of each edit; edits change the photo, not the marks
+    # Range of the amount of each edit; `photos.EDITS` explains it. None: never.
+    edits: Annotated[Mapping[str, Range | None], each(EDIT_BOUNDS)] = _table(
         contrast=(0.6, 1.7), gamma=(0.6, 1.7), brightness=(0.6, 1.6), levels=(3, 16),
         sharpness=(0.3, 2.0), noise=(2, 20), bars=(0.01, 0.22), collage=(0.0, 0.03),
     )  # fmt: skip
 
-    clean_probability: Probability = 0.5  # photos without any mark
+    # The marks: how many, of what kind, where, how large.
+    clean_probability: Probability = 0.5  # no mark
     several_probability: Probability = 0.1  # two or three marks instead of one
-    kinds: Annotated[Weights, weights(MARKS)] = _table(
+    kinds: Annotated[Weights, weights(MARKS)] = _table(  # lockup: a logo beside or above a word
         logo=6, text=5, lockup=4, signature=1, ai_label=1, date_id=2, squares=0.5,
     )  # fmt: skip
-    # Texts of the kinds text and lockup. Empty: random words, names, dates (text.py).
+    # What the kinds text and lockup say. Empty: random texts.
     texts: Annotated[tuple[str, ...], filled_texts] = ()
-    text_styles: Annotated[tuple[str, ...], names(TEXTS)] = tuple(TEXTS)  # all equally often
+    text_styles: Annotated[tuple[str, ...], names(TEXTS)] = tuple(TEXTS)  # of random texts
     layouts: Annotated[Weights, weights(LAYOUTS)] = _table(
         single=4, inside=4, centre=4, corner=7, diagonal=2, grid=2, brick=2, band=1, lattice=1,
         edge=1, lower_right=0.5,
     )  # fmt: skip
-    # Layouts of single kinds, instead of `layouts`. None: `layouts` times KIND_LAYOUTS.
+    # Layouts by kind of mark: {"text": {"grid": 1}}. None: `layouts` times KIND_LAYOUTS.
     kind_layouts: Annotated[ByKind, each(MARKS, weights(LAYOUTS))] = None
-    mark_scale: Annotated[float, number(0.01, 10)] = 1.0  # enlarges all marks
-    # Long side of the mark / image width; in the layout diagonal, / image diagonal.
+    mark_scale: Annotated[float, number(0.01, 10)] = 1.0  # factor on the size of all marks
+    # Longer side of the mark / image width. For the layout diagonal: / diagonal of the image.
     scales: Annotated[Mapping[str, Range], each(LAYOUTS, rising(0.01, 10))] = _table(
         single=(0.15, 1.3), inside=(0.15, 0.9), corner=(0.04, 0.4), diagonal=(0.6, 1.1),
         grid=(0.12, 0.7), brick=(0.12, 0.7), centre=(0.2, 1.1), lower_right=(0.04, 0.25),
         band=(0.3, 0.95), lattice=(0.12, 0.7), edge=(0.15, 0.9),
     )  # fmt: skip
+    # Added to the direction of the layout: diagonal, or up and down for edge.
     rotations_deg: Annotated[Mapping[str, Range], each(LAYOUTS, rising(-360, 360))] = _table(
         single=(-180, 180), inside=(-180, 180), grid=(-50, 50), brick=(-50, 50), lattice=(-10, 10),
         corner=(0, 0), centre=(0, 0), lower_right=(0, 0), edge=(0, 0), diagonal=(-5, 5),
-        band=(0, 0),  # never turned
+        band=(0, 0),  # has no effect
     )  # fmt: skip
-    upright_probability: Probability = 0.4  # rotation 0, as most real marks have
+    upright_probability: Probability = 0.4  # rotation 0 instead, as most real marks have
     stretch_range: Annotated[Range, rising(0.1, 10)] = (0.6, 1.6)  # factor on width / height
-    logo_stretch_range: Annotated[Range, rising(0.1, 10)] = (0.25, 4.0)  # the same for plain logos
-    tile_gap_range: Annotated[Range, rising(0, 10)] = (0.1, 1.0)  # fraction of the mark's long side
+    logo_stretch_range: Annotated[Range, rising(0.1, 10)] = (0.25, 4.0)  # same, of the kind logo
+    tile_gap_range: Annotated[Range, rising(0, 10)] = (0.1, 1.0)  # gap / longer side of the mark
 
+    # The look of the marks.
     colors: Annotated[Weights, weights(COLORS)] = _table(
         original=4, desaturated=1, white=4, black=3, grey=3, tint=4, warm=0.5,
     )  # fmt: skip
-    # Colours of single kinds, instead of `colors`. None: `colors` times KIND_COLORS.
+    # Colours by kind of mark: {"text": {"white": 1}}. None: `colors` times KIND_COLORS.
     kind_colors: Annotated[ByKind, each(MARKS, weights(COLORS))] = None
     effects: Annotated[Weights, weights(EFFECTS)] = _table(
         none=12, outline=2, shadow=3, emboss=1, hollow=1, plate=1, border=1,
@@ -127,23 +134,26 @@ class WatermarkSettings:
     )  # fmt: skip
     opacity_range: Annotated[Range, rising(0, 1)] = (0.08, 1.0)
     opacity_power: Annotated[float, number(0.01, 100)] = 1.0  # above 1: more faint marks
-    highest_opacity_probability: Probability = 0.12  # the highest opacity of the range
-    # A white mark, plain or with a shadow, of this opacity, if the settings above allow it.
+    highest_opacity_probability: Probability = 0.12  # exactly the high end of opacity_range
+    # A white mark, plain or with a shadow, as far as the settings above allow it.
     usual_look_probability: Probability = 0.2
-    usual_opacity_range: Annotated[Range, rising(0, 1)] = (0.3, 1.0)
+    usual_opacity_range: Annotated[Range, rising(0, 1)] = (0.3, 1.0)  # of such a mark
 
-    downscale_probability: Probability = 0.2  # shrink and enlarge again
-    downscale_range: Annotated[Range, rising(0.1, 1)] = (0.5, 0.9)
+    # What happens to the image after the marks are drawn.
+    downscale_probability: Probability = 0.2  # shrink, then enlarge to the old size
+    downscale_range: Annotated[Range, rising(0.1, 1)] = (0.5, 0.9)  # new size / old size
     blur_probability: Probability = 0.1
     blur_sigma_range_px: Annotated[Range, rising(0, 100)] = (0.3, 1.0)
-    noise_probability: Probability = 0.15  # luminance noise
-    noise_std_range: Annotated[Range, rising(0, 255)] = (1.0, 8.0)  # of 255 levels
-    jpeg_probability: Probability = 0.5  # recompress the image
+    noise_probability: Probability = 0.15  # grey noise, the same in each channel
+    noise_std_range: Annotated[Range, rising(0, 255)] = (1.0, 8.0)  # levels, of 255
+    jpeg_probability: Probability = 0.5  # compress as JPEG
     jpeg_quality_range: Annotated[Range, rising(1, 100)] = (35, 95)
-    enlarge_probability: Probability = 0.5  # do the above at a smaller size, then enlarge
-    enlarge_range: Annotated[Range, rising(1, 10)] = (1.0, 2.0)
-    negative_probability: Probability = 0.1  # invert the result, as one view of `segment`
-    ignore_undecidable: bool = True  # False: the mask is 1 from half coverage on, else 0
+    enlarge_probability: Probability = 0.5  # do these four steps at a smaller size, then enlarge
+    enlarge_range: Annotated[Range, rising(1, 10)] = (1.0, 2.0)  # final size / smaller size
+    negative_probability: Probability = 0.1  # invert the image, as `segment` does in one view
+    # True: the mask is IGNORE where the mark hardly shows. False: it is 1 where the mark covers at
+    # least half of the pixel, else 0.
+    ignore_undecidable: bool = True
 
     def __post_init__(self):
         check_all(self)
@@ -156,34 +166,34 @@ class WatermarkSettings:
                 raise ValueError(f"{name} has no {', '.join(missing)}; give low and high for it.")
 
     def layouts_of(self, kind: str) -> Weights:
-        """Weights of the layouts of a kind."""
+        """The weights of the layouts for a kind of mark."""
         return weights_of(kind, self.layouts, self.kind_layouts, KIND_LAYOUTS)
 
     def colors_of(self, kind: str) -> Weights:
-        """Weights of the colours of a kind."""
+        """The weights of the colours for a kind of mark."""
         return weights_of(kind, self.colors, self.kind_colors, KIND_COLORS)
 
 
-# --- One sample: draw every random number, then apply them -------------------------------------
+# --- Drawing the marks of one sample -----------------------------------------------------------
 
 
 def make_layer(mark: MarkParams, shape: Shape) -> np.ndarray:
-    """The mark at its place on an image of shape (height, width): uint8, H x W x 4, as a stamp."""
+    """The mark at its place on an empty layer of shape (height, width): uint8, H x W x 4."""
     length = mark.scale * (math.hypot(*shape) if mark.layout == "diagonal" else shape[1])
     stamp = MARKS[mark.kind](mark, max(4, length))
     return LAYOUTS[mark.layout](EFFECTS[mark.effect](paint(stamp, mark)), mark, shape)
 
 
 def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarray]:
-    """Draws the marks on a photo; gives all stages. The same params give the same arrays.
+    """Draws the marks on a photo and returns every stage. Nothing here is random.
 
     Args:
-        photo: uint8, H x W x 3, RGB, any size; left untouched.
-        params: from `draw_sample`; the fields in SCENE are not used here.
+        photo: uint8, H x W x 3, RGB, any size; stays unchanged.
+        params: from `draw_sample`. The fields in SCENE are not used here.
 
     Returns:
-        photo, composite (with marks), image (after recompression and the like): uint8,
-        H x W x 3, RGB; coverage: uint8, H x W, 0..255; mask: see `honest_mask`.
+        photo, composite (the photo with marks), image (the composite after blur, noise, JPEG and
+        so on): uint8, H x W x 3, RGB; coverage: uint8, H x W, 0..255; mask: see `honest_mask`.
     """
     after, coverage = photo, np.zeros(photo.shape[:2], np.uint8)
     for mark in params.marks:
@@ -200,15 +210,15 @@ def add_watermark(photo: np.ndarray, params: SampleParams) -> dict[str, np.ndarr
 class WatermarkDataset(Dataset):
     """Photos with synthetic watermarks.
 
-    A sample is a pure function of (seed, epoch, index): `dataset[7]` is always the same sample,
-    `dataset[3, 7]` takes its place in epoch 3 (`FreshSampler` asks for it). The photos come in
-    shuffled rounds, and the weight of a photo says how often it comes. `marks_per_crop` samples in
-    a row show the same crop with different marks, so that they differ only in the marks.
+    A sample depends only on the seed, the epoch and the index. `dataset[7]` is sample 7 of epoch 0,
+    `dataset[3, 7]` is sample 7 of epoch 3. Every photo comes once before any comes again; a photo
+    of weight 2 comes twice. Groups of `marks_per_crop` samples show the same crop with different
+    marks.
 
     A sample is a dictionary of tensors:
-        image: uint8, 3 x S x S, RGB 0..255; saved as a JPEG, as `segment` does with every view.
-        mask: uint8, 1 x S x S, 1 = mark, 0 = none, IGNORE = undecidable (`honest_mask`).
-        label: uint8, scalar, 1 = the photo carries a visible mark, 0 = it does not, or IGNORE.
+        image: uint8, 3 x S x S, RGB 0..255, after JPEG compression, as `segment` does it.
+        mask: uint8, 1 x S x S, 1 = mark, 0 = no mark, IGNORE = undecidable; see `honest_mask`.
+        label: uint8, scalar, 1 = the mark is visible, 0 = no mark, IGNORE = hardly visible.
     """
 
     def __init__(
@@ -223,12 +233,13 @@ class WatermarkDataset(Dataset):
     ):
         """
         Args:
-            photos, logos: from `find_photos` and `find_images`. Kinds without logos need none.
+            photos, logos: from `find_photos` and `find_images`. `logos` may be empty if the
+                settings draw no kind in LOGO_KINDS.
             settings: what the samples look like.
             length: samples per epoch, 1 or more; by default one for each photo.
             seed: decides all random numbers.
             fonts: from `find_fonts`; by default the fonts of matplotlib.
-            marks_per_crop: samples in a row that show the same crop, 1 or more.
+            marks_per_crop: number of samples that share a crop, 1 or more.
         """
         if marks_per_crop < 1 or (length is not None and length < 1):
             raise ValueError(f"length {length}, marks_per_crop {marks_per_crop}; use 1 or more.")
@@ -251,16 +262,16 @@ class WatermarkDataset(Dataset):
         """The random parameters of a sample, given by its index or by (epoch, index)."""
         epoch, index = split_index(index, self.length)
         params, first = self._draw(epoch, index), index - index % self.marks_per_crop
-        if index == first:  # the first of its crop: one draw is enough
+        if index == first:
             return params
         scene = self._draw(epoch, first)
         return replace(params, **{name: getattr(scene, name) for name in SCENE})
 
     def _draw(self, epoch: int, index: int) -> SampleParams:
-        rng = Random(f"{self.seed} {epoch} {index}")  # hashed: samples are independent
+        rng = Random(f"{self.seed} {epoch} {index}")  # Random hashes the text
         settings, crops = self.settings, math.ceil(self.length / self.marks_per_crop)
-        place = epoch * crops + index // self.marks_per_crop
-        photo = shuffled_photo(place, self._weights, self.seed)
+        crop_number = epoch * crops + index // self.marks_per_crop
+        photo = shuffled_photo(crop_number, self._weights, self.seed)
         params = draw_sample(settings, rng, len(self.photos), self.logos, self.fonts)
         (side, x, y), rng = params.crop, Random(f"native {self.seed} {epoch} {index}")
         if rng.random() < settings.native_probability:
@@ -302,19 +313,20 @@ def make_datasets(
     marks_per_crop: int = 1,
     val_settings: WatermarkSettings | None = None,
 ) -> tuple[WatermarkDataset, WatermarkDataset]:
-    """Training and validation datasets without a common photo or logo, if there are two or more.
+    """Training and validation datasets, which share no photo and no logo.
 
     Args:
         photos: folders, see `files.find_photos`; by default the sample photos of scikit-image.
-        logos, fonts: folders; text marks use matplotlib's fonts and those of `fonts`. Without
-            logos (None), validation draws only kinds of marks that need none.
-        settings, seed: see `WatermarkDataset`; validation draws marks of its own from the seed.
+        logos: a folder. A single logo serves training and validation. None: validation draws only
+            the kinds of marks that need no logo.
+        fonts: a folder of fonts to use besides those of matplotlib.
+        settings, seed: see `WatermarkDataset`. Training and validation draw different marks.
         train_length, val_length: samples per epoch; by default one for each photo.
-        val_fraction: share of photos and of logos kept for validation.
-        held_out: a manifest of the test set's files, which neither may use; None: no such files.
-        marks_per_crop: for training; each validation sample has its own crop.
-        val_settings: for validation. By default the default settings with the training's
-            image_size, whatever `settings` says, so that trainings can be compared.
+        val_fraction: share of the photos and of the logos that goes to validation.
+        held_out: a manifest of files to leave out, such as those of the test set; None: use all.
+        marks_per_crop: of training. Each validation sample has its own crop.
+        val_settings: settings of validation. The default is `WatermarkSettings` with the image
+            size of `settings`, so that trainings with different settings can be compared.
     """
     settings = settings or WatermarkSettings()
     if val_settings is None:
@@ -328,10 +340,10 @@ def make_datasets(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draws samples, to see what a change did.")
+    parser = argparse.ArgumentParser(description="Draws a grid of samples in one picture.")
     parser.add_argument("--grid", required=True, metavar="FILE", help="picture to write")
-    parser.add_argument("--before", metavar="FILE", help="an older grid, to show beside the new")
-    parser.add_argument("--photos", metavar="DIR", help="by default scikit-image's sample photos")
+    parser.add_argument("--before", metavar="FILE", help="older grid, shown beside the new one")
+    parser.add_argument("--photos", metavar="DIR", help="default: sample photos of scikit-image")
     options = parser.parse_args()
     try:
         write_grid(make_datasets(options.photos)[0], options.grid, options.before)

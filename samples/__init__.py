@@ -1,6 +1,3 @@
-"""Makes training samples: photos and logos on disk, marks, layouts, random numbers, batches.
+"""The parts of a training sample: files, marks, layouts, random numbers, batches."""
 
-`dataset.py` puts the parts together.
-"""
-
-IGNORE = 255  # value of mask and label where nobody can decide; no weight in loss or metrics
+IGNORE = 255  # in mask and label: undecidable; loss and metrics leave it out

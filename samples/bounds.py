@@ -1,6 +1,7 @@
-"""What a setting may be, said beside its field: `Annotated[float, number(0, 1)]`.
+"""Checks of settings, written beside the field: `Annotated[float, number(0, 1)]`.
 
-A check is a function of a setting's name and value. It raises ValueError with what is allowed.
+A check is a function of a setting's name and value. It raises ValueError if the value is not
+allowed, and the message says what is.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ Check = Callable[[str, object], None]
 
 
 def check_all(settings) -> None:
-    """Raises ValueError unless each field of a dataclass is within the bounds of its annotation."""
+    """Runs the checks in the annotations of a dataclass. A default of None is always allowed."""
     for field in fields(settings):
         value = getattr(settings, field.name)
         for check in getattr(field.type, "__metadata__", ()):
@@ -32,18 +33,18 @@ def _between(value, low, high) -> bool:
 
 
 def number(low: float, high: float) -> Check:
-    """A number between two others, both included."""
+    """Allows a number from `low` to `high`, both included."""
     return _check(f"a number from {low:g} to {high:g}", lambda n: _between(n, low, high))
 
 
 def multiple(step: int, high: int) -> Check:
-    """A whole number above 0, a multiple of another."""
+    """Allows the multiples of `step`, up to `high`."""
     allowed = f"a multiple of {step}, a whole number from {step} to {high}"
     return _check(allowed, lambda n: isinstance(n, Integral) and n in range(step, high + 1, step))
 
 
 def rising(low: float, high: float) -> Check:
-    """Low and high, both between two numbers."""
+    """Allows a pair (a, b) with low <= a <= b <= high."""
 
     def is_rising(pair):
         two = isinstance(pair, (tuple, list)) and len(pair) == 2
@@ -53,13 +54,13 @@ def rising(low: float, high: float) -> Check:
 
 
 def names(table: Mapping, kind=(tuple, list)) -> Check:
-    """One or more names of a table, in a tuple; or any number of them, as keys of a mapping."""
-    some = "{name: value, ...}, names out" if kind is Mapping else "a tuple with one or more"
+    """Allows a tuple of keys of `table`, at least one; or a mapping from keys of `table`."""
+    some = "{name: value, ...}, with names" if kind is Mapping else "a tuple of one or more"
     choice = ", ".join(table)
 
     def check(name, value):
         if not isinstance(value, kind) or not (value or kind is Mapping):
-            raise ValueError(f"{name} is {value!r}; give {some} of {choice}.")
+            raise ValueError(f"{name} is {value!r}; give {some} from {choice}.")
         unknown = [str(one) for one in value if one not in table]
         if unknown:
             raise ValueError(f"{name} has no {', '.join(unknown)}; choose from {choice}.")
@@ -68,19 +69,22 @@ def names(table: Mapping, kind=(tuple, list)) -> Check:
 
 
 def each(table: Mapping, allowed: Check | None = None) -> Check:
-    """A mapping from names of a table to what is allowed, by default the table's own or None."""
+    """Allows a mapping from keys of `table` to values that pass a check.
+
+    The check is `allowed`. Without it, it is the one that `table` has for the key, and None passes.
+    """
 
     def check(name, value):
         names(table, Mapping)(name, value)
-        for one, own in value.items():
-            if allowed or own is not None:
-                (allowed or table[one])(f"{name}[{one!r}]", own)
+        for key, entry in value.items():
+            if allowed or entry is not None:
+                (allowed or table[key])(f"{name}[{key!r}]", entry)
 
     return check
 
 
 def weights(table: Mapping) -> Check:
-    """Weights of names of a table, not all of them 0."""
+    """Allows a mapping from keys of `table` to weights of 0 or more, not all of them 0."""
 
     def are_weights(given):
         return all(_between(n, 0, 1e9) for n in given.values()) and any(given.values())

@@ -1,4 +1,4 @@
-"""What is found out about files, kept from run to run until they change."""
+"""A cache on disk of facts about files, such as their hash."""
 
 import contextlib
 import json
@@ -12,38 +12,38 @@ from tqdm import tqdm
 
 from inference.reading import DECODE_ERRORS
 
-VERSION = 2  # raise it when what is found out about files changes
+VERSION = 2  # raise it when the `inspect` functions return something else
 
 
-def inspect_all(paths: Sequence[Path], look: Callable, name: str, threads=None) -> list:
-    """What `look(path)` finds out about each file (JSON types), or the DECODE_ERROR that it raises.
+def inspect_all(paths: Sequence[Path], inspect: Callable, name: str, threads=None) -> list:
+    """The result of `inspect(path)` for each file, or the DECODE_ERROR that it raises.
 
-    The table `name` in $WATERMARK_CACHE, by default in the user's cache folder, keeps what was
-    found, with the size of each file and the time of its last change. Several processes may write
-    it: the last one wins.
+    Results are JSON types. They are kept in the file `name` in $WATERMARK_CACHE, by default in the
+    user's cache folder, until the size or the modification time of the inspected file changes.
     """
     folder = Path(os.environ.get("WATERMARK_CACHE") or pooch.os_cache("watermark-segmentation"))
-    table, kept, changed = folder / f"{name}-{VERSION}.json", {}, {}
-    with contextlib.suppress(OSError, ValueError):  # none yet, or damaged: all is looked at
+    table, kept, changed = folder / f"{name}-{VERSION}.json", {}, False
+    with contextlib.suppress(OSError, ValueError):  # missing or damaged: inspect every file
         kept = json.loads(table.read_text())
 
-    def look_at(path):
+    def inspect_if_changed(path):
+        nonlocal changed
         try:
             status, key = path.stat(), os.path.abspath(path)
             state = [status.st_size, status.st_mtime_ns]
             if key not in kept or kept[key][0] != state:
-                kept[key] = changed[key] = [state, look(path)]
+                kept[key], changed = [state, inspect(path)], True
             return kept[key][1]
         except DECODE_ERRORS as error:
             return error
 
     progress = dict(desc="Checking files", delay=2, leave=False, disable=None)
-    with ThreadPoolExecutor(threads) as pool:  # Pillow decodes without the lock
-        found = list(tqdm(pool.map(look_at, paths), total=len(paths), **progress))
+    with ThreadPoolExecutor(threads) as pool:  # Pillow releases the GIL while it decodes
+        results = list(tqdm(pool.map(inspect_if_changed, paths), total=len(paths), **progress))
     if changed:
-        with contextlib.suppress(OSError):  # no write access: the next run looks again
+        with contextlib.suppress(OSError):  # no write access: the next run inspects again
             folder.mkdir(parents=True, exist_ok=True)
-            temporary = table.with_suffix(f".{os.getpid()}")
+            temporary = table.with_suffix(f".{os.getpid()}")  # other processes may write it, too
             temporary.write_text(json.dumps(kept))
             temporary.replace(table)
-    return found
+    return results

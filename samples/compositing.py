@@ -1,4 +1,4 @@
-"""Marks on a photo, and the truth about it. A new blend mode is an entry in BLEND_MODES."""
+"""Draws marks on a photo and makes the mask. To add a blend mode, add it to BLEND_MODES."""
 
 import functools
 
@@ -7,14 +7,14 @@ import numpy as np
 
 from samples import IGNORE
 
-VISIBLE_LEVELS = 5  # a pixel has visibly changed if some channel moved by this much of 255
+VISIBLE_LEVELS = 5  # of 255: a change of this much in any channel counts as visible
 
-BLEND_MODES = {  # (base, color), float32 in 0..1, to float32 in 0..1
+BLEND_MODES = {  # functions of (base, color); arguments and result are float32 in 0..1
     "normal": lambda base, color: color,
     "multiply": lambda base, color: base * color,
     "screen": lambda base, color: base + color - base * color,
     "overlay": lambda b, c: np.where(b <= 0.5, 2 * b * c, 1 - 2 * (1 - b) * (1 - c)),
-    "soft_light": lambda b, c: (1 - 2 * c) * b * b + 2 * c * b,  # Pegtop's formula: no kink
+    "soft_light": lambda b, c: (1 - 2 * c) * b * b + 2 * c * b,  # Pegtop's formula
 }
 
 
@@ -22,7 +22,7 @@ def composite(image: np.ndarray, layer: np.ndarray, opacity: float, blend_mode: 
     """The image with a layer on it: base + alpha * opacity * (blend(base, color) - base).
 
     Args:
-        image: uint8, H x W x 3, RGB; left untouched.
+        image: uint8, H x W x 3, RGB; stays unchanged.
         layer: the marks, uint8, H x W x 4, RGB premultiplied with alpha.
         opacity: 0..1.
         blend_mode: a name in BLEND_MODES.
@@ -32,13 +32,13 @@ def composite(image: np.ndarray, layer: np.ndarray, opacity: float, blend_mode: 
 
     Source: W3C Compositing and Blending Level 1, section 5.
     """
-    x, y, width, height = cv2.boundingRect(layer[..., 3])  # most marks are small
+    x, y, width, height = cv2.boundingRect(layer[..., 3])  # for speed: most marks are small
     if not width:
-        return image  # nothing is drawn
+        return image
     window = slice(y, y + height), slice(x, x + width)
     result = image.copy()
     *layer_planes, alpha = cv2.split(layer[window])
-    per_alpha = 1 / np.maximum(alpha, np.float32(1))  # where alpha is 0, nothing is drawn
+    per_alpha = 1 / np.maximum(alpha, np.float32(1))  # avoids a division by 0
     strength = alpha * np.float32(opacity / 255)
     planes = []
     for base, premultiplied in zip(cv2.split(image[window]), layer_planes):
@@ -54,16 +54,16 @@ def composite(image: np.ndarray, layer: np.ndarray, opacity: float, blend_mode: 
 
 
 def honest_mask(before: np.ndarray, after: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-    """Which pixels show the mark, and which nobody can decide.
+    """The mask of the marks, with IGNORE where a mark hardly shows.
 
     Args:
-        before, after: the image without and with marks, uint8, H x W x 3.
+        before, after: the image without and with marks, before any degradation; uint8, H x W x 3.
         coverage: how much of each pixel the marks cover, before opacity; uint8, H x W, 0..255.
 
     Returns:
-        uint8, H x W: 1 where marks cover half the pixel or more and moved some channel by
-        VISIBLE_LEVELS or more, before any recompression; 0 where nothing was drawn; IGNORE for
-        the rest (antialiased rims, soft shadows, marks that do not show, such as white on snow).
+        uint8, H x W: 1 where marks cover at least half of the pixel and change some channel by at
+        least VISIBLE_LEVELS; 0 where no mark was drawn; IGNORE elsewhere, such as at antialiased
+        edges, in soft shadows, and where the mark has the colour of the photo.
     """
     change = functools.reduce(cv2.max, cv2.split(cv2.absdiff(before, after)))
     mask = np.multiply(coverage > 0, IGNORE, dtype=np.uint8)

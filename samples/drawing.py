@@ -1,6 +1,6 @@
-"""Every random number of a sample, drawn by the settings: `draw_sample`. Applied in dataset.py.
+"""Draws all random numbers of a sample: `draw_sample`. `dataset.py` applies them.
 
-`settings` is a `dataset.WatermarkSettings`.
+`settings` is always a `dataset.WatermarkSettings`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from samples.marks import LOGO_KINDS, SEEDED_KINDS, MarkParams
 from samples.photos import Crop, Edit, draw_crop
 from samples.text import WORDS, draw_words
 
-USUAL_EFFECTS = ("none", "none", "shadow")  # of marks with the usual look
+USUAL_EFFECTS = ("none", "none", "shadow")  # see `usual_look_probability`
 
 Range = tuple[float, float]
 Weights = Mapping[str, float]
@@ -19,7 +19,7 @@ Weights = Mapping[str, float]
 
 @dataclass(frozen=True)
 class SampleParams:
-    """One sample, fully decided."""
+    """All random numbers of one sample."""
 
     photo: int  # index of the photo
     crop: Crop
@@ -30,26 +30,26 @@ class SampleParams:
     noise_std: float  # 0: none
     noise_seed: int
     jpeg_quality: int  # 0: none
-    enlarge: float = 1.0  # 1: not at all
-    reduce: float = 1.0  # of the photo, before the crop; 1: not at all
-    edits: tuple[Edit, ...] = ()  # what was done to the photo before any mark, in this order
-    negative: bool = False  # the picture's, in the end
+    enlarge: float = 1.0  # 1: none
+    reduce: float = 1.0  # factor on the size of the photo, before the crop; 1: none
+    edits: tuple[Edit, ...] = ()  # of the photo, before the marks, in this order
+    negative: bool = False  # invert the final image
 
 
-SCENE = ("photo", "crop", "flip", "reduce", "edits")  # what samples of one crop share
+SCENE = ("photo", "crop", "flip", "reduce", "edits")  # samples of one crop share these fields
 
 
 ByKind = Mapping[str, Weights] | None
 
 
 def weights_of(kind: str, allowed: Weights, given: ByKind, preferred: ByKind) -> Weights:
-    """Weights for one kind of mark.
+    """The weights of layouts or colours for one kind of mark.
 
     Args:
-        allowed: for all kinds.
-        given: for single kinds, instead of `allowed`; or None.
-        preferred: for single kinds, if none is given: they multiply those allowed. If they have no
-            name in common, those allowed hold alone.
+        allowed: weights for all kinds.
+        given: weights by kind that replace `allowed`; or None.
+        preferred: weights by kind that multiply `allowed` if `given` is None. They have no effect
+            if all products are 0.
     """
     if given is not None:
         return given.get(kind, allowed)
@@ -62,7 +62,7 @@ def _pick(rng: Random, weights: Weights) -> str:
 
 
 def _maybe(rng, probability: float, value_range: Range, otherwise=0.0, newer=False) -> float:
-    """A value of a range, or `otherwise`; see `happens` for what is `newer`."""
+    """A value of the range with a probability, or else `otherwise`; for `newer` see `happens`."""
     if newer and not probability:
         return otherwise
     value = rng.uniform(*value_range)
@@ -70,7 +70,7 @@ def _maybe(rng, probability: float, value_range: Range, otherwise=0.0, newer=Fal
 
 
 def happens(rng: Random, probability: float) -> bool:
-    """At 0 nothing is drawn: samples from before a setting existed stay as they were."""
+    """True with a probability. At 0 it draws no number, so that later numbers stay the same."""
     return probability > 0 and rng.random() < probability
 
 
@@ -85,24 +85,24 @@ def draw_mark(settings, rng: Random, logos, fonts) -> MarkParams:
 
 
 def _usual_look(settings, rng: Random, kind: str) -> dict:
-    """White, plain, half-transparent: as much of it as the settings allow."""
-    look = {}
+    """Changes that make a mark white and plain, as far as the settings allow."""
+    changes = {}
     effects = [effect for effect in USUAL_EFFECTS if settings.effects.get(effect)]
     if effects:
-        look["effect"] = rng.choice(effects)
+        changes["effect"] = rng.choice(effects)
     low, high = settings.usual_opacity_range
     low, high = max(low, settings.opacity_range[0]), min(high, settings.opacity_range[1])
     if low <= high:
-        look["opacity"] = rng.uniform(low, high)
+        changes["opacity"] = rng.uniform(low, high)
     if settings.colors_of(kind).get("white"):
-        look["color"] = "white"
+        changes["color"] = "white"
     if settings.blend_modes.get("normal"):
-        look["blend_mode"] = "normal"
-    return look
+        changes["blend_mode"] = "normal"
+    return changes
 
 
 def _draw_tint(rng: Random, color: str) -> tuple[int, int, int]:
-    """Any colour; "warm" is yellow, orange or red, like the dates that cameras print."""
+    """A random RGB colour. "warm" gives yellow, orange or red, as in dates that cameras print."""
     red, green, blue = rng.choices(range(256), k=3)
     return (200 + red // 5, green * 2 // 3, blue // 5) if color == "warm" else (red, green, blue)
 

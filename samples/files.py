@@ -1,4 +1,4 @@
-"""Photos and logos on disk: found, checked, hashed."""
+"""Finds photos and logos on disk, checks and hashes them."""
 
 import hashlib
 import importlib.util
@@ -15,29 +15,29 @@ from PIL import UnidentifiedImageError
 from inference.reading import IMAGE_SUFFIXES, open_photo, read_image
 from samples.cache import inspect_all
 
-# Photographs in scikit-image's wheel. Left out: textures, drawings, documents, near-duplicates.
+# The photographs that scikit-image installs, without near-duplicates.
 SAMPLE_PHOTOS = """
     astronaut.png camera.png chelsea.png coffee.png coins.png hubble_deep_field.jpg ihc.png moon.png
     motorcycle_left.png rocket.jpg
 """.split()
-MAX_WEIGHT = 1000  # a round of photos lists each as often as its weight says
+MAX_WEIGHT = 1000  # a photo of weight n takes n entries in a list
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image on disk that has been opened and found sound."""
+    """An image on disk that can be decoded."""
 
     path: Path
     sha256: str  # of the file's bytes
     short_px: int  # the shorter side
-    weight: float = 1.0  # how often it is drawn, against other photos
+    weight: float = 1.0  # a photo of weight 2 is used twice as often as one of weight 1
 
     def read(self, zoom: float = 1.0) -> np.ndarray:
-        """The image as `read_image` gives it.
+        """The image as `read_image` gives it, or smaller.
 
         Args:
-            zoom: the size that is needed, over the image's own. A JPEG is decoded at 1/2, 1/4 or
-                1/8 of its size if that is enough: this is up to ten times as fast.
+            zoom: needed size / full size. A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that
+                is enough, which is up to ten times as fast.
         """
         with open_photo(self.path) as image:
             image.draft(None, tuple(max(1, round(zoom * side)) for side in image.size))
@@ -45,41 +45,41 @@ class ImageFile:
 
 
 def list_paths(folder, suffixes: tuple[str, ...]) -> list[Path]:
-    """Paths of all files below a folder with one of the endings, sorted, hidden ones not.
+    """Sorted paths of all files in a folder and its subfolders that have one of the suffixes.
 
-    Links to folders are not followed. FileNotFoundError if there is no such folder.
+    Hidden files and folders are left out, links to folders are not followed. FileNotFoundError if
+    the folder does not exist.
     """
     if folder == "" or not Path(folder).is_dir():  # Path("") is the current folder
         raise FileNotFoundError(f"No folder at {folder or repr(folder)}. Check the path.")
     paths = []
     for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # as of thumbnails
+        folders[:] = [name for name in folders if not name.startswith(".")]
         paths += [Path(root, name) for name in names if not name.startswith(".")]
     return sorted(path for path in paths if path.name.lower().endswith(suffixes))
 
 
 def find_images(folder, check=None) -> list[ImageFile]:
-    """All images below a folder that can be decoded, sorted by path; see `list_paths`.
+    """All images in a folder and its subfolders, sorted by path.
 
-    Files that fail are named in one warning and left out.
+    Files that cannot be used are left out, and one warning names them.
 
     Args:
-        folder: searched recursively for IMAGE_SUFFIXES.
-        check: optional function of a PIL image that raises ValueError with the reason why the
-            image cannot be used.
+        folder: see `list_paths`.
+        check: function of a PIL image. It raises ValueError if the image cannot be used.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no usable image in it.
+        FileNotFoundError: the folder does not exist or has no usable image.
     """
     return check_images(list_paths(folder, IMAGE_SUFFIXES), check, where=f"below {folder}")
 
 
 def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
-    """Those of the given paths that are sound images; see `find_images`."""
+    """The usable images among the paths; see `find_images`."""
     good, bad = sort_out(paths, check)
     if not good:
         raise FileNotFoundError(
-            f"No usable image {where}: looked for {', '.join(IMAGE_SUFFIXES)}"
+            f"No usable image {where}: searched for {', '.join(IMAGE_SUFFIXES)}"
             + (f" and left out {'; '.join(bad[:5])}." if bad else " and found none.")
         )
     if bad:
@@ -88,18 +88,15 @@ def check_images(paths, check=None, where="in the list") -> list[ImageFile]:
 
 
 def sort_out(paths, check=None) -> tuple[list[ImageFile], list[str]]:
-    """The sound images among the paths, and "path (reason)" of the others; see `find_images`."""
+    """The usable images among the paths, and "path (reason)" of each of the others."""
     name = check.__name__ if check else "photos"
-    found = list(zip(paths, inspect_all(paths, lambda path: _inspect(path, check), name)))
-    good = [ImageFile(path, *seen) for path, seen in found if not isinstance(seen, Exception)]
-    return good, [f"{path} ({seen})" for path, seen in found if isinstance(seen, Exception)]
+    results = list(zip(paths, inspect_all(paths, lambda path: _inspect(path, check), name)))
+    bad = [f"{path} ({error})" for path, error in results if isinstance(error, Exception)]
+    return [ImageFile(path, *facts) for path, facts in results if isinstance(facts, list)], bad
 
 
-def _inspect(path: Path, check) -> tuple[str, int]:
-    """Hash and `short_px` of a file that is decoded, JPEGs at 1/8 of their size.
-
-    Raises one of DECODE_ERRORS if the file cannot be used.
-    """
+def _inspect(path: Path, check) -> list:
+    """Hash and `short_px` of an image file; one of DECODE_ERRORS if the file cannot be used."""
     data = path.read_bytes()
     try:
         with open_photo(BytesIO(data)) as image:
@@ -110,11 +107,11 @@ def _inspect(path: Path, check) -> tuple[str, int]:
                 check(image)
     except UnidentifiedImageError:
         raise ValueError("not an image" if data else "empty file") from None
-    return hashlib.sha256(data).hexdigest(), short_px
+    return [hashlib.sha256(data).hexdigest(), short_px]
 
 
 def sample_photos() -> list[ImageFile]:
-    """The photographs inside scikit-image's wheel: enough for a demo, nothing to download."""
+    """The photographs that scikit-image installs: enough for a demo without a download."""
     spec = importlib.util.find_spec("skimage")
     if spec is None:
         raise FileNotFoundError(
@@ -126,15 +123,15 @@ def sample_photos() -> list[ImageFile]:
 
 
 def find_photos(sources=None) -> list[ImageFile]:
-    """The photos of a folder or of several; of None: scikit-image's.
+    """All photos of one or more folders.
 
     Args:
         sources: a folder, a list of folders, or a mapping from folders to weights. {A: 3, B: 1}
-            draws each photo of A three times as often as each of B. A .txt file that lists paths,
-            one a line, counts as a folder.
+            uses each photo of A three times as often as each photo of B. A .txt file with one path
+            in each line can stand for a folder. None: `sample_photos`.
 
     Raises:
-        ValueError: a weight is not above 0, or above MAX_WEIGHT.
+        ValueError: a weight is 0, negative, or above MAX_WEIGHT.
         FileNotFoundError: see `find_images`.
     """
     if sources is None:
@@ -160,7 +157,7 @@ def _images_of(source) -> list[ImageFile]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text that are not empty, without spaces at their ends."""
+    """The stripped lines of a UTF-8 text file, without empty ones."""
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""A picture of samples, to see what a change of the settings did."""
+"""Writes a grid of samples, which shows what a change of the settings does."""
 
 import numpy as np
 import torch
@@ -13,11 +13,11 @@ COUNT, COLUMNS, CELL_PX = 36, 6, 192
 
 
 def write_grid(data: Dataset, path, before=None) -> None:
-    """Writes COUNT samples of a `dataset.WatermarkDataset`, of as many epochs as it takes.
+    """Writes the first COUNT samples of a `dataset.WatermarkDataset` as one picture.
 
     Args:
         path: of the picture, PNG or JPEG.
-        before: an older grid. It is shown at the left, the new one at the right.
+        before: an older grid, shown at the left of the new one.
     """
     images = torch.stack([data[divmod(i, len(data))]["image"] for i in range(COUNT)])
     grid = make_grid(resize(images, [CELL_PX] * 2), COLUMNS, pad_value=255)

@@ -1,4 +1,4 @@
-"""Samples to tensors and batches, shared out among the processes of a training."""
+"""Turns samples into tensors and batches, and divides them among the processes of a training."""
 
 import math
 
@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from inference.segmenter import recompressed
 from samples import IGNORE
 
-MIN_MARK_PIXELS = 16  # fewer mask pixels than this do not make a marked photo
+MIN_MARK_PIXELS = 16  # a photo with fewer mask pixels does not count as marked
 
 
 def split_index(index: int | tuple[int, int], length: int) -> tuple[int, int]:
-    """(epoch, index) of a dataset's index, which may be both; IndexError beyond its length."""
+    """The index as (epoch, index); an index alone is of epoch 0. IndexError if out of range."""
     epoch, index = index if isinstance(index, tuple) else (0, index)
     if not 0 <= index < length:
         raise IndexError(f"index {index} is out of range 0..{length - 1}")
@@ -22,7 +22,7 @@ def split_index(index: int | tuple[int, int], length: int) -> tuple[int, int]:
 
 
 def image_label(mask: np.ndarray) -> int:
-    """Whether the photo carries a visible mark: 1, 0, or IGNORE for a mark too faint or small."""
+    """1 if the mask shows a mark, 0 if it is empty, IGNORE if the mark is too faint or small."""
     if np.count_nonzero(mask == 1) >= MIN_MARK_PIXELS:
         return 1
     return IGNORE if mask.any() else 0
@@ -31,7 +31,7 @@ def image_label(mask: np.ndarray) -> int:
 def to_tensors(image: np.ndarray, mask: np.ndarray) -> dict[str, torch.Tensor]:
     """A sample of `WatermarkDataset` from image (uint8, S x S x 3) and mask (uint8, S x S).
 
-    The image is the JPEG that the network is given of every view (`segmenter.recompressed`).
+    `recompressed` saves the image as JPEG, as `segment` does before the network gets it.
     """
     return {
         "image": torch.from_numpy(recompressed(image)).permute(2, 0, 1).contiguous(),
@@ -41,7 +41,7 @@ def to_tensors(image: np.ndarray, mask: np.ndarray) -> dict[str, torch.Tensor]:
 
 
 class PaddedDataset(Dataset):
-    """A dataset and, from its end on, samples without weight: mask and label are all IGNORE."""
+    """A dataset that goes on after its end with samples whose mask and label are IGNORE."""
 
     def __init__(self, data: Dataset):
         self.data = data
@@ -55,10 +55,10 @@ class PaddedDataset(Dataset):
 
 
 class FreshSampler(Sampler):
-    """Indices (epoch, 0), (epoch, 1), ...: new samples each epoch. Lightning calls `set_epoch`.
+    """Gives the indices (epoch, 0), (epoch, 1), ... Each epoch has new samples.
 
-    Under several processes each takes its own share, of the same size for all. Samples of one crop
-    stay in one process.
+    Lightning calls `set_epoch`. In distributed training, every process gets a share of its own, all
+    of the same size. Samples of one crop stay in one process.
     """
 
     def __init__(self, length: int, marks_per_crop: int = 1):
@@ -86,15 +86,15 @@ def _rank() -> tuple[int, int]:
 
 
 def _one_thread(worker_id: int) -> None:
-    cv2.setNumThreads(0)  # the workers are the parallelism
+    cv2.setNumThreads(0)  # the worker processes already use all cores
 
 
 def make_loader(dataset, batch_size: int, workers: int = 0, train: bool = False) -> DataLoader:
-    """Batches of a dataset: fresh samples each epoch to train on, the same ones to validate.
+    """Batches of a dataset. Training gets new samples in each epoch, validation always the same.
 
-    Under several processes `batch_size` is that of each, and each gets equally many samples: they
-    wait for each other. A rest that cannot be shared is left out of training; in validation samples
-    without weight (`PaddedDataset`) fill it up, so that each sample counts once.
+    In distributed training, `batch_size` is that of one process, and all processes get equally many
+    samples. Training leaves out a remainder. Validation fills it up with `PaddedDataset`, so that
+    every sample counts once.
     """
     rank, processes = _rank()
     together = getattr(dataset, "marks_per_crop", 1)
@@ -102,7 +102,7 @@ def make_loader(dataset, batch_size: int, workers: int = 0, train: bool = False)
     if train and len(sampler) < batch_size:
         raise ValueError(
             f"{len(dataset)} training samples, {together} for each crop, do not fill one batch of "
-            f"{batch_size} for each of {processes} processes; use a smaller batch_size or more "
+            f"{batch_size} for each of {processes} processes. Use a smaller batch_size or more "
             "samples."
         )
     filled = math.ceil(len(dataset) / processes) * processes

@@ -1,4 +1,4 @@
-"""Training data for a mark of one's own: painted pairs, and samples mixed with general ones."""
+"""Training data for your own mark: photos with painted masks, and mixtures of datasets."""
 
 from collections.abc import Sequence
 from random import Random
@@ -15,10 +15,10 @@ from samples.splits import KINDS, split_by_hash
 
 
 class PairDataset(Dataset):
-    """Random squares of photos with painted masks; samples as those of `WatermarkDataset`."""
+    """Random crops of photos with painted masks, as samples like those of `WatermarkDataset`."""
 
     def __init__(self, pairs: list[Pair], settings, length: int, seed: int | str = 0):
-        """`settings` is a `dataset.WatermarkSettings`; image_size and crop_range count."""
+        """Only image_size and crop_range of the `WatermarkSettings` are used."""
         self.pairs, self.settings, self.length, self.seed = pairs, settings, length, seed
 
     def __len__(self) -> int:
@@ -44,13 +44,13 @@ class PairDataset(Dataset):
 
 
 class MixedDataset(Dataset):
-    """Samples of several datasets, drawn by weight; which one, depends on (seed, index) alone."""
+    """Takes each sample from one of several datasets, chosen at random by weight."""
 
     def __init__(self, parts: Sequence[tuple[Dataset, float]], length: int, seed=0):
         """
         Args:
-            parts: datasets of at least this length, and their weights.
-            seed: of the choice among them.
+            parts: pairs of a dataset, at least `length` long, and its weight.
+            seed: decides which dataset each sample comes from.
         """
         self.datasets, self.weights = zip(*parts)
         self.length, self.seed = length, seed
@@ -65,7 +65,7 @@ class MixedDataset(Dataset):
 
     @property
     def pairs(self) -> list[Pair]:
-        """Those of its parts."""
+        """The pairs of all its datasets."""
         return [pair for part in self.datasets for pair in getattr(part, "pairs", ())]
 
     def _part(self, index) -> Dataset:
@@ -84,20 +84,20 @@ def mix_in(
     general: tuple[Dataset, Dataset], share: float, mark: OwnMark | None = None,
     pairs: list[Pair] | None = None, settings=None, val_fraction: float = 0.1,
 ) -> tuple[MixedDataset, MixedDataset]:  # fmt: skip
-    """Train and validation data with a mark of one's own, pairs, or both.
+    """Training and validation data with your own mark, your own pairs, or both.
 
     Args:
-        general: from `dataset.make_datasets`; its photos carry the own mark, too.
-        share: of the training samples that are not general, 0..1. Mark and pairs halve it.
-            Validation has nothing general.
-        settings: what photos with the own mark look like, by default as the general ones; the
-            mark's kinds and texts are set.
-        val_fraction: share of the pairs kept for validation.
+        general: from `dataset.make_datasets`. Your own mark is drawn on the same photos.
+        share: share of own samples in training, above 0, up to 1. With both a mark and pairs, each
+            gets half of it. Validation has own samples only.
+        settings: of the samples with your own mark, by default those of `general`. Their `kinds`
+            and `texts` are replaced by those of the mark.
+        val_fraction: share of the pairs that goes to validation.
     """
     if general[0].marks_per_crop > 1:
         raise ValueError(
-            f"marks_per_crop is {general[0].marks_per_crop}, but own and general samples share no "
-            "crops: give a marks_per_crop of 1."
+            f"marks_per_crop is {general[0].marks_per_crop}, but samples of your own mark and "
+            "general samples cannot share a crop: give a marks_per_crop of 1."
         )
     if not 0 < share <= 1:
         raise ValueError(f"own_share is {share}; it must lie above 0 and not above 1.")
@@ -105,7 +105,7 @@ def mix_in(
     size_px, general_px = settings.image_size, general[0].settings.image_size
     if size_px != general_px:
         raise ValueError(
-            f"Own samples have {size_px} px, general ones {general_px} px; they share batches: "
+            f"Own samples have {size_px} px, general ones {general_px} px, but a batch holds both: "
             "give own_settings and settings the same image_size."
         )
     pair_sides = split_by_hash(pairs, val_fraction, "pairs") if pairs else (None, None)

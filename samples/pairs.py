@@ -1,4 +1,4 @@
-"""Photos that carry a mark, each with a mask that somebody painted: two folders of equal names."""
+"""Reads marked photos and their painted masks from two folders with the same file names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +9,17 @@ from inference.reading import open_photo, read_image, upright, upright_size
 from samples import IGNORE
 from samples.files import ImageFile, find_images
 
-MARK_LEVEL = 192  # grey level of a mask file from which a pixel is marked
+MARK_LEVEL = 192  # a pixel of a mask file with this grey level or more is marked
 
 
 @dataclass(frozen=True)
 class Case:
-    """One test image and its truths."""
+    """One image with its true masks."""
 
     name: str
     image: np.ndarray  # uint8, H x W x 3, RGB
     mask: np.ndarray  # uint8, H x W: 1, 0 or IGNORE; see `dataset.honest_mask`
-    alpha_mask: np.ndarray  # uint8, H x W: 1 where anything was drawn, as papers count it
+    alpha_mask: np.ndarray  # uint8, H x W: 1 where anything was drawn, as in papers
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,24 @@ class Pair:
 
     @property
     def sha256(self) -> str:
-        """Of the image's bytes; it decides on which side of a split the pair falls."""
+        """Hash of the image file, by which `split_by_hash` splits."""
         return self.image.sha256
 
     def check_sizes(self) -> None:
-        """Raises ValueError unless both files have the same size; see `upright_size`."""
+        """Raises ValueError unless both files have the same `upright_size`."""
         size, mask_size = (upright_size(path) for path in (self.image.path, self.mask))
         if size != mask_size:
             raise ValueError(
                 f"{self.mask} has {mask_size[0]} x {mask_size[1]} pixels, its image "
-                f"{self.image.path} has {size[0]} x {size[1]}; they must be equal. Export the mask "
-                "again at the image's size."
+                f"{self.image.path} has {size[0]} x {size[1]}. Export the mask again at the size "
+                "of the image."
             )
 
     def read(self) -> Case:
-        """The image with its mask, whose grey levels say: 0..63 none, 192..255 mark, between
-        undecidable, such as antialiased rims. The strongest channel counts; transparent is none."""
+        """The image with its mask. Grey levels of 0..63 mean no mark, 192..255 mark, others IGNORE.
+
+        The brightest channel of the mask counts, and transparent pixels count as black.
+        """
         self.check_sizes()
         rgb, grey = read_image(self.image.path), _read_mask(self.mask)
         if 0 < grey.max() < MARK_LEVEL:
@@ -60,14 +62,13 @@ class Pair:
 
 
 def pair_files(images, masks) -> list[Pair]:
-    """Images and masks of two folders that share a relative name, apart from the ending.
+    """Pairs of files from two folders with the same relative name, apart from the suffix.
 
-    Returns:
-        Pairs, sorted by name; whether image and mask fit, `check_sizes` tells.
+    The pairs are sorted by name. Their sizes are not compared; see `Pair.check_sizes`.
 
     Raises:
-        FileNotFoundError: a folder is missing or holds no image.
-        ValueError: names that do not pair up, or two files of one name.
+        FileNotFoundError: a folder is missing or has no image.
+        ValueError: a file has no partner, or two files have the same name.
     """
     photos, painted = _by_name(images), _by_name(masks)
     alone = [f"{name} ({images if name in photos else masks})"
@@ -91,10 +92,11 @@ def _by_name(folder) -> dict[str, ImageFile]:
 
 
 def find_pairs(images, masks) -> list[Pair]:
-    """The pairs of two folders, each looked at: sizes equal, and the mask one that can be read.
+    """The pairs of two folders, after reading all of them.
 
     Raises:
-        FileNotFoundError, ValueError: see `pair_files` and `Pair.read`.
+        FileNotFoundError: see `pair_files`.
+        ValueError: see `pair_files` and `Pair.read`; or all masks are empty.
     """
     pairs = pair_files(images, masks)
     marked = [(pair.read().mask == 1).any() for pair in pairs]
@@ -104,8 +106,8 @@ def find_pairs(images, masks) -> list[Pair]:
 
 
 def _read_mask(path) -> np.ndarray:
-    """uint8, H x W: the strongest channel, over black where the file is transparent."""
-    rgb = read_image(path)  # names what is wrong with the file
+    """The brightest channel over a black background: uint8, H x W."""
+    rgb = read_image(path)  # its errors explain what is wrong with the file
     with open_photo(path) as image:
         if not image.has_transparency_data:
             return rgb.max(axis=2)

@@ -1,4 +1,4 @@
-"""What happens to a photo before a mark lies on it, and to the picture afterwards.
+"""Crops and edits photos before marks are drawn, and degrades the image afterwards.
 
 Images are uint8, H x W x 3, RGB.
 """
@@ -16,20 +16,21 @@ from inference.segmenter import recompressed
 from samples.bounds import rising
 from samples.files import ImageFile
 
-Crop = tuple[float, float, float]  # side, x, y: fractions of what is possible
+# Side / shorter side of the photo; x and y: 0 for the left or upper end, 1 for the right or lower.
+Crop = tuple[float, float, float]
 
 
 def shuffled_photo(place: int, weights: tuple[float, ...], seed) -> int:
-    """Index of the photo at a place of an endless row: one shuffled deck after the other."""
+    """Index of the photo at a place in an endless sequence of decks, each shuffled anew."""
     deck, card = divmod(place, max(1, round(sum(weights))))
     return _shuffle(weights, f"{seed} deck {deck}")[card]
 
 
 @functools.lru_cache(maxsize=4)  # of training and validation
 def _shuffle(weights: tuple[float, ...], seed: str) -> list[int]:
-    """Indices of photos in random order, each as often as its weight says.
+    """A shuffled deck: indices of photos, each as often as its weight.
 
-    Of a weight of 2.5 there are two or three: the deck is as long as the weights are together.
+    A photo of weight 2.5 comes two or three times. The deck is as long as the sum of the weights.
     """
     rng = np.random.default_rng(Random(seed).getrandbits(64))
     order = rng.permutation(len(weights))
@@ -40,27 +41,27 @@ def _shuffle(weights: tuple[float, ...], seed: str) -> list[int]:
     return rng.permutation(numbers).tolist()
 
 
-@functools.lru_cache(maxsize=2)  # the next sample may show the same photos
+@functools.lru_cache(maxsize=2)  # the next sample may show the same photo
 def _read(photo: ImageFile, zoom: float) -> np.ndarray:
     return photo.read(zoom)
 
 
 def draw_crop(crop_range, rng: Random) -> Crop:
-    """Which square of a photo to take; see `crop_photo`."""
+    """A random square of a photo."""
     return rng.uniform(*crop_range), rng.random(), rng.random()
 
 
 def crop_photo(photo: np.ndarray, crop, flip: bool, size: int) -> np.ndarray:
-    """A square of the photo at the training size, before any mark lies on it.
+    """A square of the photo, resized to `size` x `size` pixels.
 
-    Beyond its edges the photo is mirrored. Reduced so far, it has lost its JPEG's blocks.
+    Where the square is larger than the photo, the photo is mirrored at its edges.
     """
     side = max(1, round(crop[0] * min(photo.shape[:2])))
     photo = _mirrored(photo, side, crop)
     height, width = photo.shape[:2]
     x, y = round(crop[1] * (width - side)), round(crop[2] * (height - side))
     square = photo[y : y + side, x : x + side]
-    # Averaging matters only where pixels would be skipped, and costs five times as much.
+    # INTER_AREA is five times as slow. It is needed where INTER_LINEAR would skip pixels.
     method = cv2.INTER_AREA if side > 2 * size or crop[0] > 1 else cv2.INTER_LINEAR
     square = cv2.resize(square, (size, size), interpolation=method)
     return cv2.flip(square, 1) if flip else square
@@ -77,7 +78,7 @@ def _mirrored(photo: np.ndarray, side: int, crop) -> np.ndarray:
 
 
 def draw_scene(params, photos: Sequence[ImageFile], size: int) -> np.ndarray:
-    """What `drawing.SCENE` says, size x size px. Photos are read no larger than needed."""
+    """The cropped and edited photo of a sample, `size` x `size` pixels; see `drawing.SCENE`."""
     photo = photos[params.photo]
     zoom = size / (params.crop[0] * photo.short_px * params.reduce)
     square = reduced(_read(photo, zoom), params.reduce)
@@ -87,12 +88,12 @@ def draw_scene(params, photos: Sequence[ImageFile], size: int) -> np.ndarray:
     return square
 
 
-# --- What was done to a photo before any mark lay on it ---------------------------------------
+# --- Edits of the photo, before marks are drawn ------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One entry of EDITS, fully decided."""
+    """The name and the random numbers of one edit."""
 
     name: str
     amount: float
@@ -100,31 +101,31 @@ class Edit:
 
 
 def _by_level(image: np.ndarray, curve) -> np.ndarray:
-    """The image with each level changed by a function of levels, 0..1 to 0..1; clipped."""
+    """The image after a function of the level, 0..1; results outside 0..1 are clipped."""
     levels = curve(np.arange(256) / 255)
     return cv2.LUT(image, np.uint8(np.clip(levels, 0, 1) * 255 + 0.5))
 
 
 def edit_levels(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
-    """So few levels for each channel: flat areas with hard edges, as in a GIF or a drawing."""
+    """Reduces each channel to `amount` levels, which gives flat areas as in a GIF."""
     steps = round(amount) - 1
     return _by_level(image, lambda level: np.rint(level * steps) / steps)
 
 
 def edit_sharpness(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
-    """Unsharp masking: so many times what a blur takes away is added."""
+    """Unsharp masking: adds `amount` times the difference between the image and its blur."""
     blurred = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.7, 2.0))
     return cv2.addWeighted(image, 1 + amount, blurred, -amount, 0)
 
 
 def edit_noise(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
-    """Of a sensor: another one for each channel, with this standard deviation in levels."""
+    """Adds noise of a sensor, different in each channel; `amount` is its standard deviation."""
     noise = np.random.default_rng(rng.getrandbits(32)).standard_normal(image.shape, np.float32)
     return cv2.add(image, noise * amount, dtype=cv2.CV_8U)
 
 
 def edit_bars(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
-    """Letterbox, frame, or a bar at one side, this fraction of the side wide."""
+    """Draws bars on one, two or four sides; their width is `amount` of the side."""
     grey = (rng.randint(0, 255),) * 3
     color = rng.choice([(0, 0, 0), (255, 255, 255), grey, tuple(rng.choices(range(256), k=3))])
     image, width = image.copy(), max(1, round(amount * len(image)))
@@ -136,36 +137,35 @@ def edit_bars(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
 
 
 def edit_collage(image: np.ndarray, amount: float, rng: Random) -> np.ndarray:
-    """Two pictures side by side or one above the other, a plain gap of this width between them."""
+    """Joins the image and a flipped copy, with a black or white gap of `amount` of the side."""
     result = image.copy()
-    joined = result.swapaxes(0, 1) if rng.random() < 0.5 else result  # a view
+    joined = result.swapaxes(0, 1) if rng.random() < 0.5 else result  # a view of `result`
     half, gap = len(joined) // 2, round(amount * len(joined))
     joined[half:] = np.flip(joined, rng.choice([0, 1, (0, 1)]))[: len(joined) - half].copy()
     joined[half : half + gap] = rng.choice([0, 255])
     return result
 
 
-EDITS = {  # (uint8 image, amount, rng) to the image; how much of each, `settings.edits` says
-    # about the middle grey; above 1 highlights and shadows are clipped
+EDITS = {  # functions of (image, amount, rng); the setting `edits` has the range of the amount
+    # Amounts above 1: more contrast, darker, brighter.
     "contrast": lambda image, by, rng: _by_level(image, lambda level: (level - 0.5) * by + 0.5),
-    "gamma": lambda image, by, rng: _by_level(image, lambda level: level**by),  # above 1: darker
-    # above 1 overexposed: the sky has no clouds left
+    "gamma": lambda image, by, rng: _by_level(image, lambda level: level**by),
     "brightness": lambda image, by, rng: _by_level(image, lambda level: level * by),
     "levels": edit_levels, "sharpness": edit_sharpness, "noise": edit_noise, "bars": edit_bars,
     "collage": edit_collage,
 }  # fmt: skip
-EDIT_BOUNDS = dict(  # of the amount of each
+EDIT_BOUNDS = dict(  # of the amounts
     contrast=rising(0, 100), gamma=rising(0.01, 100), brightness=rising(0, 100),
     levels=rising(2, 256), sharpness=rising(0, 100), noise=rising(0, 255), bars=rising(0, 0.5),
     collage=rising(0, 0.5),
 )  # fmt: skip
 
 
-# --- What happens to a picture afterwards ------------------------------------------------------
+# --- Degradation of the image, after marks are drawn -------------------------------------------
 
 
 def degrade(image: np.ndarray, params) -> np.ndarray:
-    """What happens to a picture on its way through the web, as `drawing.SampleParams` say."""
+    """The image after the resizing, blur, noise and JPEG compression of a `SampleParams`."""
     size = image.shape[1::-1]
     if params.enlarge > 1:
         image = reduced(image, 1 / params.enlarge)

@@ -1,9 +1,9 @@
-"""Who sees which file: training, validation, or the benchmark; decided by content, never by name.
+"""Decides which files go to training, to validation and to the test set, by their content.
 
 A manifest is a JSON file that lists photos, logos and fonts by the first DIGITS hexadecimal digits
-of the SHA-256 of their bytes. Two are in use: `held_out.json` names the benchmark's files, which
-training leaves out, and `trained_on.json` beside a model's weights names the files that it was
-trained on, which `evaluate.py` refuses.
+of the SHA-256 of their bytes. There are two. `held_out.json` lists the files of the test set, which
+training leaves out. `trained_on.json`, beside the weights of a model, lists the files of its
+training, which `evaluate.py` refuses.
 """
 
 import json
@@ -19,25 +19,24 @@ from samples.text import find_fonts
 TRAINED_ON = "trained_on.json"  # beside the weights
 FORMAT = "watermark-segmentation files"
 KINDS = ("photos", "logos", "fonts")
-TEST_PHOTOS = ("photos", "large", "print")  # kinds of photos that a benchmark lists apart
+TEST_PHOTOS = ("photos", "large", "print")  # kinds of photos in the test set
 DIGITS = 16
 HASH = rf"[0-9a-fA-F]{{{DIGITS},64}}"
 Manifest = dict[str, list[str]]  # kind to sorted hashes
 
 
 def split_by_hash(files: list[ImageFile], val_fraction: float, what="images"):
-    """Train and validation files that share no content.
+    """Training and validation files, with all copies of a file on the same side.
 
-    A file's side follows from its bytes alone, so it stays when other files come or go, and
-    copies under other names fall on the same side. Only if a side would be empty does it get
-    the one content that lies nearest to it.
+    The hash of a file decides its side, so it keeps its side when other files come or go. If a
+    side would be empty, it gets the file whose hash is nearest to the threshold.
 
     Returns:
-        (train, val), each a non-empty list in the given order.
+        (train, val), two non-empty lists in the given order.
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction is {val_fraction}; it must lie between 0 and 1.")
-    # Not the first digits: by those the benchmark's files were chosen.
+    # The first digits are used up: the files of the test set were chosen by them.
     place = {file.sha256: int(file.sha256[8:16], 16) / 2**32 for file in files}
     if len(place) < 2:
         raise ValueError(
@@ -52,9 +51,9 @@ def split_by_hash(files: list[ImageFile], val_fraction: float, what="images"):
 
 
 def find_sides(photos, logos, fonts, val_fraction: float, held_out):
-    """Photos and logos to train with, those to validate with, and fonts for both.
+    """(photos, logos) of training, (photos, logos) of validation, and the fonts of both.
 
-    Its arguments are those of `dataset.make_datasets`.
+    The arguments are those of `dataset.make_datasets`.
     """
     logos = find_images(logos, check_logo) if logos else []
     files = dict(photos=find_photos(photos), logos=logos, fonts=find_fonts(fonts))
@@ -68,21 +67,21 @@ def find_sides(photos, logos, fonts, val_fraction: float, held_out):
 
 
 def make_manifest(**files) -> Manifest:
-    """The hashes of files by kind: `photos`, `logos` (ImageFile) and `fonts` (Font).
+    """A manifest of files: `photos` and `logos` (ImageFile), `fonts` (Font).
 
-    A benchmark's manifest also has the other kinds of TEST_PHOTOS.
+    The manifest of a test set also has the other kinds of TEST_PHOTOS.
     """
     kinds = dict.fromkeys([*KINDS, *files])
     return {kind: sorted({f.sha256[:DIGITS] for f in files.get(kind, ())}) for kind in kinds}
 
 
 def write_manifest(manifest: Manifest, path) -> None:
-    """Writes a manifest, one hash per line."""
+    """Writes a manifest with one hash in each line."""
     Path(path).write_text(json.dumps({"format": FORMAT, **manifest}, indent=0) + "\n")
 
 
 def read_manifest(path) -> Manifest:
-    """A manifest as `write_manifest` left it; FileNotFoundError or ValueError if there is none."""
+    """Reads a manifest. FileNotFoundError if there is no file, ValueError if it is damaged."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"No manifest at {path}. Check the path.")
     try:
@@ -97,58 +96,58 @@ def read_manifest(path) -> Manifest:
 
 
 def merge_manifests(first: Manifest, second: Manifest) -> Manifest:
-    """The files of either."""
+    """A manifest of the files that are in one of two manifests or in both."""
     return {kind: sorted({*first[kind], *second[kind]}) for kind in KINDS}
 
 
 def leave_out(files: dict[str, list], manifest) -> dict[str, list]:
-    """Kind to files, without those that a manifest lists; says how many those were.
+    """Files by kind, without those that a manifest lists. Prints how many it leaves out.
 
     Raises:
-        ValueError: nothing is left of a kind.
+        ValueError: all files of a kind are listed.
     """
     listed = {hash_ for hashes in read_manifest(manifest).values() for hash_ in hashes}
-    kept = {kind: [file for file in found if file.sha256[:DIGITS] not in listed]
-            for kind, found in files.items()}  # fmt: skip
-    for kind, found in files.items():
-        if found and not kept[kind]:
+    kept = {kind: [file for file in given if file.sha256[:DIGITS] not in listed]
+            for kind, given in files.items()}  # fmt: skip
+    for kind, given in files.items():
+        if given and not kept[kind]:
             raise ValueError(
-                f"All {len(found)} {kind} are held out for the benchmark, by {manifest}: nothing "
-                "is left to train on. Add other files, or set held_out to null."
+                f"{manifest} lists all {len(given)} {kind}, so none is left for training. Add "
+                "other files, or set held_out to null."
             )
-    counts = [f"{len(files[kind]) - len(kept[kind])} {kind}" for kind in files]
     if kept != files:
-        print(f"Left out for the benchmark ({manifest}): {', '.join(counts)}")
+        counts = [f"{len(files[kind]) - len(kept[kind])} {kind}" for kind in files]
+        print(f"Left out, because {manifest} lists them: {', '.join(counts)}")
     return kept
 
 
 def pick_listed(files, hashes, what: str) -> list:
-    """One file for each listed hash, in the list's order.
+    """One file for each hash, in the order of the hashes.
 
     Raises:
-        FileNotFoundError: some are not among the files; the message counts them.
-        ValueError: none is listed.
+        FileNotFoundError: a file is missing.
+        ValueError: there are no hashes.
     """
-    found = {file.sha256[:DIGITS]: file for file in files}
-    missing = [listed for listed in hashes if listed not in found]
+    by_hash = {file.sha256[:DIGITS]: file for file in files}
+    missing = [listed for listed in hashes if listed not in by_hash]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of the manifest's {len(hashes)} {what} are not in the folder given; "
-            f"the first has SHA-256 {missing[0]}... Gather the same files (weights/README.md says "
-            "from where), or leave --manifest out to use what is there."
+            f"{len(missing)} of {len(hashes)} {what} in the manifest are not in the given folder. "
+            f"The first has SHA-256 {missing[0]}... Get the same files (weights/README.md names "
+            "the sources), or leave out --manifest to use the files of the folder."
         )
     if not hashes:
         raise ValueError(f"The manifest lists no {what} to test with.")
-    return [found[listed] for listed in hashes]
+    return [by_hash[listed] for listed in hashes]
 
 
 def check_disjoint(test: Manifest, trained_on: Manifest, where: str) -> None:
-    """Raises ValueError if a file to test with has been trained on."""
+    """Raises ValueError if a file of the test is also a file of the training."""
     for kind in KINDS:
         both = sorted(set(test[kind]) & set(trained_on[kind]))
         if both:
             raise ValueError(
-                f"{len(both)} of {len(test[kind])} {kind} to test with were trained on, by "
-                f"{where}; the first has SHA-256 {both[0]}... Take them out of the folder, or, for "
-                "photos and logos, give --manifest held_out.json: files that training leaves out."
+                f"{len(both)} of {len(test[kind])} {kind} to test with were trained on, as {where} "
+                f"says. The first has SHA-256 {both[0]}... Move them out of the folder. For photos "
+                "and logos you can also give --manifest held_out.json."
             )

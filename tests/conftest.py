@@ -1,4 +1,4 @@
-"""Tiny photos, logos and networks, made here: no test needs a download, a GPU or another folder."""
+"""Makes tiny photos, logos and networks. No test needs a download, a GPU or other files."""
 
 import contextlib
 import functools
@@ -7,9 +7,9 @@ import shutil
 import socket
 import tempfile
 
-os.environ["WATERMARK_CACHE"] = tempfile.mkdtemp()  # not the user's
-os.environ["HF_HUB_OFFLINE"] = "1"  # a stray download fails at once instead of retrying
-# Tiny networks: more threads would only wait for each other, most of all while tests run beside it.
+os.environ["WATERMARK_CACHE"] = tempfile.mkdtemp()  # keeps the cache of the user as it is
+os.environ["HF_HUB_OFFLINE"] = "1"  # a download fails at once, without retries
+# For tiny networks, more threads only slow each other down.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import cv2
@@ -30,15 +30,15 @@ from samples.text import find_fonts
 @functools.cache
 def own_addresses() -> set[str]:
     """IP addresses of this machine."""
-    found = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
-    with contextlib.suppress(OSError):  # a machine may not know its own name
-        found |= {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
-    return found
+    addresses = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+    with contextlib.suppress(OSError):  # some machines cannot resolve their own name
+        addresses |= {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
+    return addresses
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Any connection to another host fails; processes of this machine still talk."""
+    """Makes every connection to another machine fail."""
     connect = socket.socket.connect
 
     def refuse(self, address):
@@ -51,12 +51,12 @@ def no_network(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def without_openvino(monkeypatch):
-    """PyTorch computes unless a test asks: to convert each tiny network would take a second."""
+    """Disables OpenVINO by default, because it takes a second to convert a network."""
     monkeypatch.setattr(runtime, "find_spec", lambda name: None)
 
 
 def paint_photo(seed: int, height: int, width: int) -> np.ndarray:
-    """Soft random blobs in mid tones, uint8, H x W x 3: every mark shows on them."""
+    """Smooth random colours of medium brightness, on which every mark shows: uint8, H x W x 3."""
     coarse = np.random.default_rng(seed).integers(60, 196, (5, 6, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
 
@@ -72,7 +72,7 @@ def photo_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def logo_folder(tmp_path_factory):
-    """Six drawings on a transparent ground, from 24 x 24 to 64 x 44 pixels."""
+    """Six drawings on a transparent background, from 24 x 24 to 64 x 44 pixels."""
     folder = tmp_path_factory.mktemp("logos")
     for index in range(6):
         logo = Image.new("RGBA", (24 + 8 * index, 24 + 4 * index))
@@ -101,7 +101,7 @@ def fonts():
 
 @pytest.fixture(scope="session")
 def make_mark(logos):
-    """MarkParams of a plain, opaque, upright logo in the middle, with changes."""
+    """Makes MarkParams of an opaque, upright logo in the middle; arguments change fields."""
 
     def make(**changes) -> MarkParams:
         plain = dict(
@@ -114,7 +114,7 @@ def make_mark(logos):
     return make
 
 
-PLAIN = dict(  # little happens to the photos
+PLAIN = dict(  # settings that change the photos little
     image_size=64, crop_range=(0.5, 1.0), native_probability=0, reduce_probability=0,
     edit_probability=0, negative_probability=0, clean_probability=0.2,
 )  # fmt: skip
@@ -122,7 +122,7 @@ PLAIN = dict(  # little happens to the photos
 
 @pytest.fixture(scope="session")
 def make_dataset(photos, logos, fonts):
-    """A WatermarkDataset of 64 x 64 pixels, with changed settings."""
+    """Makes a WatermarkDataset with images of 64 x 64 pixels; arguments change settings."""
 
     def make(length=16, seed=0, **settings) -> WatermarkDataset:
         settings = WatermarkSettings(**PLAIN | settings)
@@ -154,7 +154,7 @@ TINY = dict(encoder="tu-mobilenetv3_small_050", bridge_channels=8, decoder_chann
 
 @pytest.fixture
 def make_model():
-    """A small random network, always the same one."""
+    """Makes a small network with random weights, which are always the same."""
 
     def make(**changes) -> WatermarkSegmenter:
         torch.manual_seed(0)
@@ -165,14 +165,14 @@ def make_model():
 
 @pytest.fixture(scope="session")
 def tiny_model():
-    """One small network in evaluation mode, for tests that leave it as it is."""
+    """A small network in evaluation mode, shared by all tests: do not change it."""
     torch.manual_seed(0)
     return WatermarkSegmenter(**TINY).eval()
 
 
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_model, tmp_path_factory):
-    """A folder of its weights, for tests that leave it as it is."""
+    """A folder with the weights of `tiny_model`, shared by all tests: do not change it."""
     folder = tmp_path_factory.mktemp("weights")
     tiny_model.save(folder)
     return str(folder)
@@ -180,13 +180,13 @@ def tiny_weights(tiny_model, tmp_path_factory):
 
 @pytest.fixture
 def weights(tiny_weights, tmp_path):
-    """A folder of weights."""
+    """A folder with the weights of `tiny_model` that a test may change."""
     return shutil.copytree(tiny_weights, tmp_path / "weights")
 
 
 @pytest.fixture
 def arguments(weights, photo_folder, logo_folder, tmp_path):
-    """Of evaluate.py: the command `measure`, two slices of two images each."""
+    """Arguments of `evaluate.py measure` for two slices of two images each."""
     fonts = matplotlib.get_data_path() + "/fonts/ttf"
     return [
         *("measure", "--weights", str(weights), "--output", str(tmp_path / "out"), "--count", "2"),
@@ -196,7 +196,7 @@ def arguments(weights, photo_folder, logo_folder, tmp_path):
 
 
 def _odd_images(folder):
-    """Sound but unusual files: yields path and the RGB array they must become."""
+    """Writes valid but unusual image files. Yields each path and the RGB array it must give."""
 
     def solid(height, width, color):
         return np.full((height, width, 3), color, np.uint8)
@@ -221,13 +221,13 @@ def _odd_images(folder):
     palette.putpalette([0, 0, 0, 200, 100, 50])
     palette.paste(0, (0, 0, 6, 8))
     expected = solid(8, 12, (200, 100, 50))
-    expected[:, :6] = 255  # transparent over white
+    expected[:, :6] = 255  # transparent pixels become white
     yield save("palette.png", palette, expected, transparency=0)
     yield save("grey_alpha.png", Image.new("LA", (12, 8), (100, 51)), solid(8, 12, 224))
     yield save("rgba.webp", Image.new("RGBA", (12, 8), (0, 0, 0, 0)), solid(8, 12, 255))
-    upper_red = Image.new("RGB", (16, 32), "blue")  # as it should be seen: portrait, red on top
+    upper_red = Image.new("RGB", (16, 32), "blue")  # what a viewer shows: portrait, red on top
     upper_red.paste("red", (0, 0, 16, 16))
-    stored = upper_red.transpose(Image.Transpose.ROTATE_90)  # landscape; 6: turn clockwise to view
+    stored = upper_red.transpose(Image.Transpose.ROTATE_90)  # landscape; EXIF 6 rotates it back
     exif = Image.Exif()
     exif[0x0112] = 6
     yield save("exif.jpg", stored, np.array(upper_red), exif=exif, quality=100, subsampling=0)
@@ -239,7 +239,7 @@ def _odd_images(folder):
 
 @pytest.fixture(scope="session")
 def odd_images(tmp_path_factory):
-    """Paths and expected RGB arrays."""
+    """Pairs of a path and the expected RGB array."""
     return list(_odd_images(tmp_path_factory.mktemp("odd")))
 
 
@@ -264,5 +264,5 @@ def bad_file(request, tmp_path):
 
 @pytest.fixture
 def score_of_the_head(monkeypatch):
-    """The score is what the network says, whatever its regions are."""
+    """The score of an image comes from the network alone, not from regions of the mask."""
     monkeypatch.setattr("inference.regions.REGION_WEIGHT", 0)

@@ -1,4 +1,4 @@
-"""The settings of `dataset.py`, compositing and the honest mask, by hand."""
+"""The checks of settings, the blend modes and the mask."""
 
 import numpy as np
 import pytest
@@ -16,10 +16,10 @@ NAN, INF = float("nan"), float("inf")
     [
         ("image_size", 100, "is 100; give a multiple of 32, a whole number from 32 to 8192"),
         ("clean_probability", 1.2, "is 1.2; give a number from 0 to 1"),
-        ("opacity_power", -1, "is -1; give a number"),  # would draw opacities above 1
+        ("opacity_power", -1, "is -1; give a number"),  # would give opacities above 1
         ("opacity_range", (0.9, 0.1), r"is \(0.9, 0.1\); give low and high, which must rise"),
         ("noise_std_range", (1, INF), r"is \(1, inf\); .* from 0 to 255"),
-        ("blend_modes", "normal", r"is 'normal'; give {name: value, ...}, names out of nor"),
+        ("blend_modes", "normal", r"is 'normal'; give {name: value, ...}, with names from nor"),
         ("blend_modes", {"dodge": 1}, "has no dodge; choose from normal, multiply"),
         ("kinds", {"logo": 2, "text": -1}, "is .*give weights of 0 or more, not all 0"),
         ("effects", {}, "is {}; give weights of 0 or more, not all 0"),
@@ -39,7 +39,7 @@ def test_impossible_settings_are_refused_in_one_sentence(name, value, reason):
 
 
 @pytest.mark.parametrize("name", ["scales", "rotations_deg"])
-def test_a_layout_of_your_own_needs_a_scale_and_an_angle(name, monkeypatch):
+def test_a_new_layout_needs_a_scale_and_a_rotation(name, monkeypatch):
     monkeypatch.setitem(LAYOUTS, "spiral", LAYOUTS["single"])
     own = {"scales": {"spiral": (0.1, 0.3)}, "rotations_deg": {"spiral": (0, 0)}}
     WatermarkSettings(**own)
@@ -114,9 +114,9 @@ def test_nothing_changes_at_opacity_0_or_outside_the_layer(blend_mode):
     [
         (255, VISIBLE_LEVELS, 1),
         (255, -VISIBLE_LEVELS, 1),
-        (255, VISIBLE_LEVELS - 1, IGNORE),  # covered, but nobody can see it
+        (255, VISIBLE_LEVELS - 1, IGNORE),  # covered, but not visible
         (128, 50, 1),  # half covered
-        (127, 50, IGNORE),  # rim
+        (127, 50, IGNORE),  # covered less than half
         (1, 0, IGNORE),
         (0, 0, 0),
     ],

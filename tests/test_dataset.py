@@ -1,4 +1,4 @@
-"""Samples: drawn, rendered, indexed, batched and split."""
+"""Samples and batches of training and validation."""
 
 import shutil
 from dataclasses import replace
@@ -46,13 +46,11 @@ def test_samples_have_the_promised_shapes_and_values(make_dataset):
         }
         assert set(sample["mask"].unique().tolist()) <= {0, 1, IGNORE}
         assert sample["label"] == image_label(sample["mask"].numpy())
-        shown = recompressed(
-            data.stages(index)["image"], quality=95
-        )  # as `segment` shows its views
+        shown = recompressed(data.stages(index)["image"], quality=95)  # as in `segment`
         assert np.array_equal(sample["image"].numpy().transpose(1, 2, 0), shown)
 
 
-def test_the_mask_tells_what_the_marks_changed(make_dataset):
+def test_the_mask_shows_what_the_marks_changed(make_dataset):
     data = make_dataset(length=60, clean_probability=0.1, several_probability=0.3)
     shown = 0
     for index in range(60):
@@ -81,8 +79,8 @@ TABLES = dict(kinds=MARKS, layouts=LAYOUTS, colors=COLORS, effects=EFFECTS, blen
 @pytest.mark.parametrize(
     "table, name", [(table, name) for table, names in TABLES.items() for name in names]
 )
-def test_every_alternative_can_be_forced_alone_and_shows(make_dataset, table, name):
-    """Whatever place, colours and look a kind of mark mostly has."""
+def test_every_entry_of_a_table_can_be_the_only_one(make_dataset, table, name):
+    """Also for kinds of marks with layouts or colours of their own."""
     alone = {"clean_probability": 0.0, "opacity_range": (1.0, 1.0), table: {name: 1}}
     data = make_dataset(length=8, **alone)
     assert any((data.stages(index)["mask"] == 1).sum() >= MIN_MARK_PIXELS for index in range(8))
@@ -92,10 +90,10 @@ def test_every_alternative_can_be_forced_alone_and_shows(make_dataset, table, na
         assert {getattr(mark, table[:-1]) for mark in marks_of(data)} == {name}
 
 
-def test_the_usual_look_is_white_plain_and_half_transparent(make_dataset):
+def test_marks_with_the_usual_look_are_white_and_plain(make_dataset):
     always = dict(clean_probability=0.0, usual_look_probability=1.0)
     for mark in marks_of(make_dataset(40, **always, usual_opacity_range=(0.4, 0.5))):
-        assert mark.color == "white" or mark.kind == "squares"  # those have colours of their own
+        assert mark.color == "white" or mark.kind == "squares"  # squares keep their colours
         assert mark.blend_mode == "normal"
         assert mark.effect in ("none", "shadow") and 0.4 <= mark.opacity <= 0.5
     for low, high in ((0.1, 0.2), (0.9, 0.95)):
@@ -103,18 +101,18 @@ def test_the_usual_look_is_white_plain_and_half_transparent(make_dataset):
         assert all(low <= mark.opacity <= high for mark in marks)
 
 
-def test_labels_can_follow_the_coverage_alone(make_dataset):
+def test_the_mask_can_be_the_coverage_alone(make_dataset):
     loose = make_dataset(ignore_undecidable=False)
     for index in range(6):
         expected = loose.stages(index)["coverage"] >= 128
         assert np.array_equal(loose[index]["mask"][0].numpy(), expected)
 
 
-def test_some_kinds_have_a_place_of_their_own(make_dataset):
+def test_a_kind_can_have_layouts_of_its_own(make_dataset):
     places = {"signature": {"centre": 1}}
     data = make_dataset(length=60, clean_probability=0.0, layouts={"grid": 1}, kind_layouts=places)
-    found = {(mark.kind == "signature", mark.layout) for mark in marks_of(data)}
-    assert found == {(True, "centre"), (False, "grid")}
+    drawn = {(mark.kind == "signature", mark.layout) for mark in marks_of(data)}
+    assert drawn == {(True, "centre"), (False, "grid")}
 
 
 def test_marks_can_be_enlarged_all_at_once(make_dataset):
@@ -163,7 +161,7 @@ def test_datasets_without_photos_or_needed_logos_are_refused(photos, logos, font
         WatermarkDataset(photos, logos, SMALL, 12, 0, fonts, 0)
 
 
-def test_texts_are_written_by_fonts_that_can(photos, logos, fonts):
+def test_only_fonts_with_all_letters_of_the_texts_are_used(photos, logos, fonts):
     arrow = replace(SMALL, texts=("to → ∞",), kinds={"text": 1})
     data = WatermarkDataset(photos, logos, arrow, 12, 0, fonts)
     lacking = {font.path for font in fonts if not {0x2192, 0x221E} <= glyph_names(font.path).keys()}
@@ -181,9 +179,9 @@ def test_workers_give_the_same_samples_and_no_duplicates(make_dataset):
         assert len({image.numpy().tobytes() for image in batch["image"]}) == 4
 
 
-def test_training_is_fresh_each_epoch_and_validation_is_complete_and_the_same(make_dataset):
+def test_training_samples_change_each_epoch_and_validation_samples_never_do(make_dataset):
     train, val = (make_loader(make_dataset(length=7), 4, train=train) for train in (True, False))
-    (first,) = list(train)  # what does not fill a batch is left out
+    (first,) = list(train)  # an incomplete batch is left out
     train.sampler.set_epoch(1)
     (second,) = list(train)
     assert all(not torch.equal(a, b) for a, b in zip(first["image"], second["image"]))
@@ -198,7 +196,7 @@ def test_too_few_samples_for_a_batch_are_refused(photos, logos, fonts):
         make_loader(data, 5, train=True)
 
 
-def test_neighbours_share_the_crop_and_have_marks_of_their_own(photos, logos, fonts):
+def test_samples_of_a_group_share_the_crop_but_not_the_marks(photos, logos, fonts):
     settings = replace(SMALL, clean_probability=0, edit_probability=0.5)
     data = WatermarkDataset(photos, logos, settings, 12, 0, fonts, marks_per_crop=3)
     drawn = [data.params(index) for index in range(12)]
@@ -228,7 +226,7 @@ def test_train_and_val_share_no_photo_no_logo_and_no_mark(photo_folder, logo_fol
 
 
 def test_validation_does_not_follow_the_settings(photo_folder, logo_folder):
-    """So that the numbers of two settings can be compared."""
+    """So metrics of trainings with different settings can be compared."""
     files = dict(photos=photo_folder, logos=logo_folder, val_length=3, val_fraction=0.3)
     edited = replace(SMALL, colors={"black": 1}, opacity_range=(0.9, 1.0), clean_probability=0)
     first, second = (make_datasets(**files, settings=one)[1] for one in (SMALL, edited))
@@ -236,7 +234,7 @@ def test_validation_does_not_follow_the_settings(photo_folder, logo_folder):
     assert make_datasets(**files, settings=SMALL, val_settings=edited)[1].settings == edited
 
 
-def test_a_single_logo_serves_both_sides_and_text_needs_none(photo_folder, logo_folder, tmp_path):
+def test_one_logo_serves_both_sides_and_text_needs_no_logo(photo_folder, logo_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"No usable image below {tmp_path}"):
         make_datasets(photo_folder, tmp_path)
     shutil.copy(logo_folder / "logo0.png", tmp_path)
@@ -287,9 +285,8 @@ def test_large_photos_are_shown_in_detail(large_photo, logos, fonts):
     data = WatermarkDataset([large_photo], logos, settings, 20, 0, fonts)
     sides = [data.params(index).crop[0] * 640 / 64 for index in range(20)]
     assert 1 <= min(sides) < 1.2 and 1.8 < max(sides) <= 2
-    far = WatermarkDataset(
-        [large_photo], logos, replace(settings, native_probability=0), 20, 0, fonts
-    )
+    whole = replace(settings, native_probability=0)
+    far = WatermarkDataset([large_photo], logos, whole, 20, 0, fonts)
     assert min(far.params(index).crop[0] for index in range(20)) >= 0.5
 
 
@@ -306,7 +303,7 @@ def test_a_photo_is_decoded_no_larger_than_needed(large_photo, logos, fonts):
         assert np.abs(data.stages(index)["photo"] - whole.astype(int)).mean() < 4
 
 
-def test_a_sound_file_is_not_opened_again_until_it_changes(tmp_path, monkeypatch):
+def test_a_file_is_opened_again_only_after_it_changed(tmp_path, monkeypatch):
     path = tmp_path / "photo.png"
     Image.fromarray(paint_photo(0, 60, 90)).save(path)
     (first,) = find_photos(tmp_path)
@@ -323,7 +320,7 @@ def test_a_grid_shows_what_a_change_did(make_dataset, tmp_path):
     old, new = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("old", "new"))
     side = old.shape[1]
     first, second, *_ = np.split(old[2:], 6)
-    assert not np.array_equal(first, second)  # another epoch
+    assert not np.array_equal(first, second)  # the same index in two epochs
     assert new.shape[1] == 2 * side and np.array_equal(new[:, :side], old)
     assert not np.array_equal(new[:, -side:], old)
     Image.new("RGB", (9, 9)).save(tmp_path / "other.png")

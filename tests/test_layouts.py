@@ -1,4 +1,4 @@
-"""Where the layouts put the copies of a stamp."""
+"""The places of the copies of a stamp in each layout."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ SHAPE = (SIZE, SIZE)
 
 @pytest.fixture
 def alpha_of(make_mark):
-    """The alpha of a layout on the whole image."""
+    """Computes the alpha of the layer that a layout makes of a stamp."""
 
     def lay(name, stamp, shape=SHAPE, **mark):
         return LAYOUTS[name](stamp, make_mark(**mark), shape)[..., 3].astype(int)
@@ -70,8 +70,8 @@ def test_corner_lies_in_the_corner(alpha_of, x, columns, half, y, rows, part):
 
 @pytest.mark.parametrize("rotation_deg", [30, 90, -45])
 @pytest.mark.parametrize("layout", ["corner", "lower_right", "edge", "inside"])
-def test_turned_marks_near_the_edge_lie_whole_on_the_image(alpha_of, layout, rotation_deg):
-    """A user who gives these layouts an angle gets it."""
+def test_rotated_marks_near_the_edge_stay_inside_the_image(alpha_of, layout, rotation_deg):
+    """The default settings rotate none of these layouts, but users may."""
     alpha = alpha_of(layout, solid(4, 30), center=(1.0, 1.0), rotation_deg=float(rotation_deg))
     assert alpha.sum() == pytest.approx(255 * 4 * 30, rel=0.02)
     across, down = (np.ptp(places) + 1 for places in np.nonzero(alpha > 127)[::-1])

@@ -1,4 +1,4 @@
-"""Logos and texts as stamps, their colours and their effects."""
+"""Stamps of each kind of mark, their colours and effects."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def save_logo(path, rgba) -> None:
 
 def test_logo_is_cropped_premultiplied_and_made_opaque(tmp_path):
     rgba = np.zeros((4, 5, 4))
-    rgba[1, 2] = (200, 100, 50, 60)  # the strongest alpha in the file: becomes 255
+    rgba[1, 2] = (200, 100, 50, 60)  # the greatest alpha in the file becomes 255
     rgba[2, 3] = (200, 100, 50, 30)
     save_logo(tmp_path / "faint.png", rgba)
     stamp = load_logo(tmp_path / "faint.png")
@@ -26,7 +26,7 @@ def test_logo_is_cropped_premultiplied_and_made_opaque(tmp_path):
 
 
 def test_colour_hidden_under_full_transparency_stays_hidden(tmp_path):
-    rgba = np.full((40, 40, 4), (255, 0, 0, 0))  # red that nobody sees
+    rgba = np.full((40, 40, 4), (255, 0, 0, 0))  # invisible red
     rgba[10:30, 10:30] = (90, 90, 90, 255)
     rgba[20] = (255, 0, 0, 0)
     save_logo(tmp_path / "hidden.png", rgba)
@@ -56,13 +56,13 @@ def test_logo_stamp_has_the_size_asked_for(make_mark, logos, long_px, stretch):
     full = load_logo(logos[5].path)
     stamp = MARKS["logo"](make_mark(logo=logos[5].path, stretch=stretch), long_px)
     assert abs(max(stamp.shape[:2]) - long_px) <= 0.5
-    ratio = stretch * full.shape[1] / full.shape[0]  # of width to height
+    ratio = stretch * full.shape[1] / full.shape[0]  # width / height
     shorter = long_px * min(ratio, 1 / ratio)
     assert abs(min(stamp.shape[:2]) - shorter) <= 1
 
 
 @pytest.mark.parametrize("long_px", [5, 9, 17, 40, 61, 150])
-def test_resized_stamps_never_ring(tmp_path, make_mark, long_px):
+def test_resized_stamps_have_no_overshoot(tmp_path, make_mark, long_px):
     rgba = np.full((60, 60, 4), 255)
     rgba[..., :3] = np.where(np.indices((60, 60)).sum(0) // 6 % 2, 80, 200)[..., None]
     rgba[0, 0] = 0
@@ -96,7 +96,7 @@ def test_marks_that_would_be_unreadable_are_drawn_larger(make_mark, logos, fonts
 def test_ai_labels_and_signatures_follow_text_and_seed(make_mark, fonts):
     written = MARKS["ai_label"](make_mark(kind="ai_label", font=fonts[0].path, text="AI"), 60)
     assert np.array_equal(written, text_stamp(make_mark, fonts[0], "AI", 60))
-    for kind, different in (("ai_label", 3), ("signature", 4)):  # one, two or three sparkles
+    for kind, different in (("ai_label", 3), ("signature", 4)):  # 1, 2 or 3 sparkles
         drawn = [MARKS[kind](make_mark(kind=kind, seed=seed), 90) for seed in (0, 1, 2, 3, 0)]
         assert len({stamp.tobytes() for stamp in drawn}) == different
         assert np.array_equal(drawn[0], drawn[4])
@@ -107,7 +107,7 @@ def test_ai_labels_and_signatures_follow_text_and_seed(make_mark, fonts):
 @pytest.mark.parametrize("line", ["HHH", "HHHHHHHHHHHHHHHH"])
 def test_no_line_of_a_text_is_cut_off(make_mark, fonts, line, long_px):
     stamp = text_stamp(make_mark, fonts[0], "\n".join([line] * 3), long_px)
-    ink = stamp[..., 3].sum(axis=1, dtype=float)  # of each row
+    ink = stamp[..., 3].sum(axis=1, dtype=float)  # one value for each row of pixels
     inked = np.concatenate([[0], ink > 0.25 * ink.max(), [0]])
     starts, ends = np.flatnonzero(np.diff(inked) == 1), np.flatnonzero(np.diff(inked) == -1)
     assert len(starts) == 3
@@ -144,10 +144,10 @@ def test_outline_and_plate_have_the_opposite_brightness(rgb, opposite):
         assert (result[width:-width, width:-width] == (*rgb, 255)).all()
         ground = [min(opposite, alpha)] * 3  # premultiplied
         for row, column in ((0, 10), (-1, 10), (5, 0), (5, -1)):
-            assert result[row, column].tolist() == [*ground, alpha]  # above half: mask counts it
+            assert result[row, column].tolist() == [*ground, alpha]  # above half: in the mask
 
 
-def test_large_logos_are_kept_small(tmp_path):
+def test_large_logos_are_reduced(tmp_path):
     rgba = np.zeros((3 * MAX_LOGO_PX, 700, 4))
     rgba[:, :600] = 255
     save_logo(tmp_path / "large.png", rgba)

@@ -1,4 +1,4 @@
-"""A mark of one's own and painted pairs: found, checked, and mixed with general data."""
+"""Your own mark and painted pairs: reading, checking, and mixing with general data."""
 
 import shutil
 
@@ -37,10 +37,10 @@ def test_logos_lines_and_font_of_a_folder_make_a_mark(mark_folder):
     settings = mark.settings(SMALL)
     assert settings.texts == mark.texts and settings.kinds == {"logo": 1, "text": 2}
     assert settings.image_size == 32
-    assert settings.logo_stretch_range == SMALL.stretch_range  # one's own logo keeps its shape
+    assert settings.logo_stretch_range == SMALL.stretch_range  # little stretched
 
 
-def test_without_a_font_of_its_own_text_is_written_in_one_named_font(tmp_path):
+def test_a_mark_without_a_font_uses_dejavu_sans(tmp_path):
     (tmp_path / "a.txt").write_text("Привет", "utf-8")
     mark = find_mark(tmp_path)
     assert not mark.logos and mark.settings(WatermarkSettings()).kinds == {"logo": 0, "text": 1}
@@ -48,9 +48,9 @@ def test_without_a_font_of_its_own_text_is_written_in_one_named_font(tmp_path):
 
 
 @pytest.mark.parametrize("find", [find_mark, lambda folder: make_datasets(None, folder)])
-def test_a_logo_that_changed_under_its_name_is_read_again(mark_folder, logo_folder, find):
+def test_a_logo_file_that_changed_is_read_again(mark_folder, logo_folder, find):
     path = mark_folder / "logo0.png"
-    shutil.copy(logo_folder / "logo1.png", mark_folder)  # enough for two sides
+    shutil.copy(logo_folder / "logo1.png", mark_folder)  # training and validation need one each
     find(mark_folder)
     before = load_logo(path)
     Image.new("RGBA", (9, 7), (255, 0, 0, 128)).save(path)
@@ -67,7 +67,7 @@ def test_a_logo_that_changed_under_its_name_is_read_again(mark_folder, logo_fold
         ({"a.txt": "Müller", "broken.ttf": b"no"}, r"The font broken.ttf cannot write M"),
         (  # a licence beside the font
             {"OFL.txt": "\n".join("abcdefghijk")},
-            "have 11 lines; each is a text mark, and at most 10",
+            "have 11 lines. Each line is a text mark, and at most 10",
         ),
     ],
 )
@@ -96,14 +96,14 @@ def pair_folders(tmp_path):
     for i in range(4):
         photo, mask = np.full((40, 60, 3), 50 * i, np.uint8), np.zeros((40, 60), np.uint8)
         photo[10:30, 20:50] += 40
-        mask[10:30, 20:50], mask[10, 20:50] = 255, 128  # undecidable upper rim
+        mask[10:30, 20:50], mask[10, 20:50] = 255, 128  # the upper edge is undecidable
         Image.fromarray(photo).save(folders[0] / f"{i}.png")
         Image.fromarray(mask).save(folders[1] / f"{i}.png")
     return folders
 
 
-def test_a_pair_becomes_squares_with_their_part_of_the_mask(pair_folders):
-    settings = WatermarkSettings(image_size=32, crop_range=(0.8, 0.8))  # 32 px: native size
+def test_a_crop_of_a_pair_has_the_same_crop_of_the_mask(pair_folders):
+    settings = WatermarkSettings(image_size=32, crop_range=(0.8, 0.8))  # of 40 px: no resizing
     data = PairDataset(find_pairs(*pair_folders), settings, length=20)
     for index in range(20):
         stages, sample = data.stages(index), data[index]
@@ -132,7 +132,7 @@ def test_pairs_that_do_not_match_are_explained(pair_folders):
         find_pairs(images, masks)
 
 
-def test_training_mixes_and_validation_has_only_what_is_new(
+def test_training_mixes_and_validation_has_only_own_samples(
     make_dataset, mark_folder, pair_folders
 ):
     general = make_dataset(image_size=32), make_dataset(image_size=32, seed=1)

@@ -1,4 +1,4 @@
-"""What happens to a photo before a mark lies on it, and to the picture afterwards."""
+"""Crops, edits and degradation of photos."""
 
 from dataclasses import replace
 from random import Random
@@ -12,7 +12,7 @@ from samples.photos import EDITS, crop_photo, degrade, draw_scene
 
 
 class Painted:
-    """A photo that is on no disk."""
+    """Stands in for an ImageFile, without a file."""
 
     def __init__(self, photo):
         self.photo, self.short_px = photo, min(photo.shape[:2])
@@ -58,7 +58,7 @@ def test_edits_are_done_to_the_photo_before_any_mark(make_dataset):
     photo = np.repeat(np.uint8([0, 102, 153, 255]), 8)[None, :, None].repeat(32, 0).repeat(3, 2)
     params = replace(params, photo=0, crop=(1.0, 0.0, 0.0), flip=False)
     stages = add_watermark(draw_scene(params, [Painted(photo)], 32), params)
-    # 1.5 times the distance from the middle (.4 to .35, .6 to .65), then half of it
+    # contrast changes .4 to .35 and .6 to .65, then brightness halves the values
     assert stages["photo"][0, ::8, 0].tolist() == [0, 45, 83, 128]
     unmarked = stages["coverage"] == 0
     assert np.array_equal(stages["composite"][unmarked], stages["photo"][unmarked])
@@ -66,7 +66,7 @@ def test_edits_are_done_to_the_photo_before_any_mark(make_dataset):
 
 @pytest.fixture
 def clean_params(make_dataset):
-    """Params of a photo that stays as it is."""
+    """SampleParams without marks and without degradation."""
     nothing = dict(downscale=1.0, blur_sigma_px=0.0, noise_std=0.0, jpeg_quality=0, enlarge=1.0)
     return replace(make_dataset(clean_probability=1.0).params(0), **nothing)
 
@@ -81,20 +81,20 @@ def test_degradation_changes_pixels_not_the_scene(clean_params, change):
     assert np.array_equal(*results) and np.array_equal(image, before)
     assert (results[0].shape, results[0].dtype) == (image.shape, np.uint8)
     difference = np.abs(results[0].astype(int) - image)
-    assert 0 < difference.mean() < 8  # neither untouched nor moved nor with swapped channels
+    assert 0 < difference.mean() < 8  # changed, but not moved, and no channels swapped
     assert np.array_equal(degrade(image, clean_params), image)
 
 
 @pytest.mark.parametrize("downscale", [0.5019, 0.502, 0.777])  # 256 px: 128.49, 128.51, 198.9
 @pytest.mark.parametrize("enlarge", [1.0, 1.37])
-def test_degradation_does_not_shift_the_picture_against_its_mask(clean_params, downscale, enlarge):
+def test_degradation_does_not_shift_the_image_against_its_mask(clean_params, downscale, enlarge):
     image = np.zeros((256, 256, 3), np.uint8)
     image[:, 240:] = 200
     result = degrade(image, replace(clean_params, downscale=downscale, enlarge=enlarge))
     assert 256 - result[128, :, 0].sum(dtype=float) / 200 == pytest.approx(240, abs=0.15)
 
 
-def test_a_negative_is_that_of_all_that_happened(make_dataset):
+def test_a_negative_inverts_the_final_image(make_dataset):
     plain, negative = (make_dataset(negative_probability=p).stages(3) for p in (0.0, 1.0))
     assert np.array_equal(negative.pop("image"), 255 - plain.pop("image"))
     assert all(np.array_equal(negative[name], plain[name]) for name in plain)

@@ -1,4 +1,4 @@
-"""Which file goes to training, validation or the benchmark, and the manifests that say so."""
+"""The split of files into training, validation and test, and manifests."""
 
 import json
 import shutil
@@ -19,13 +19,13 @@ from samples.splits import (
 
 @pytest.mark.parametrize(
     "places, val_fraction, expected",
-    [  # as fractions of the range of hashes
+    [  # hashes as fractions of their range
         ((0.1, 0.3, 0.9), 0.2, [0.1]),
         ((0.1, 0.3, 0.9), 0.5, [0.1, 0.3]),
-        ((0.4, 0.5, 0.6), 0.1, [0.4]),  # no side is empty
+        ((0.4, 0.5, 0.6), 0.1, [0.4]),  # neither side is empty
         ((0.4, 0.5, 0.6), 0.9, [0.4, 0.5]),
         ((0.05, 0.8, 0.15, 0.25), 0.2, [0.05, 0.15]),
-        ((0.01, 0.05, 0.8, 0.15, 0.25, 0.99), 0.2, [0.01, 0.05, 0.15]),  # others stay
+        ((0.01, 0.05, 0.8, 0.15, 0.25, 0.99), 0.2, [0.01, 0.05, 0.15]),  # more files
     ],
 )
 def test_a_split_follows_the_hash(photos, places, val_fraction, expected):
@@ -74,7 +74,7 @@ def test_listed_files_are_left_out_and_counted(photos, logos, manifest_of, capsy
     kept = leave_out({"photos": photos, "logos": logos}, manifest_of(photos=photos[:3]))
     assert kept == {"photos": photos[3:], "logos": logos}
     assert "3 photos, 0 logos" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"All 8 photos are held out .*manifest\.json"):
+    with pytest.raises(ValueError, match=r"manifest\.json lists all 8 photos"):
         leave_out({"photos": photos}, manifest_of(photos=photos))
 
 

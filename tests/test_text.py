@@ -1,4 +1,4 @@
-"""Fonts and what text marks say."""
+"""Fonts and texts of marks."""
 
 import random
 import shutil
@@ -25,7 +25,7 @@ def names_of(fonts):
     return {font.path.stem for font in fonts}
 
 
-def test_fonts_come_without_a_folder_and_cover_scripts(all_fonts):
+def test_matplotlib_fonts_are_found_without_a_folder(all_fonts):
     assert len(all_fonts) >= 10
     assert all(set(LATIN) <= set(font.letters["latin"]) for font in all_fonts)
     letters = next(font for font in all_fonts if font.path.name == "DejaVuSans.ttf").letters
@@ -34,14 +34,14 @@ def test_fonts_come_without_a_folder_and_cover_scripts(all_fonts):
 
 
 def test_text_is_never_written_in_symbols(all_fonts):
-    """In cmex10 and cmsy10 brackets and arrows stand in the places of letters."""
-    assert not names_of(all_fonts) & {"cmex10", "cmsy10", "cmmi10"}  # the last: a sign for a space
+    """cmex10 and cmsy10 have brackets and arrows in the places of letters."""
+    assert not names_of(all_fonts) & {"cmex10", "cmsy10", "cmmi10"}  # cmmi10: its space is a symbol
     assert {"DejaVuSans", "cmti10", "STIXGeneralBolIta"} <= names_of(all_fonts)
     roman = next(font for font in all_fonts if font.path.stem == "cmr10")
-    assert "©" not in roman.letters["latin"] and "_" not in roman.signs  # it has a phi and a dot
+    assert "©" not in roman.letters["latin"] and "_" not in roman.signs  # it has other glyphs there
 
 
-def test_fonts_below_a_folder_are_added_but_hidden_and_broken_ones(tmp_path, all_fonts):
+def test_fonts_of_a_folder_are_added_unless_hidden_or_damaged(tmp_path, all_fonts):
     path = all_fonts[0].path
     for name in ("sub/mine.TTF", "sub/.other.ttf", ".cache/third.ttf"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -49,7 +49,7 @@ def test_fonts_below_a_folder_are_added_but_hidden_and_broken_ones(tmp_path, all
     (tmp_path / "empty.ttf").touch()
     (tmp_path / "text.otf").write_text("this is no font")
     (tmp_path / "cut.ttf").write_bytes(path.read_bytes()[:3000])
-    with TTFont(path) as font:  # its table of letters is whole: only drawing finds the hole
+    with TTFont(path) as font:  # only drawing shows that the glyphs are missing
         del font["glyf"], font["loca"]
         font.save(tmp_path / "hollow.ttf")
     found = find_fonts(tmp_path)
@@ -62,7 +62,7 @@ def test_fonts_below_a_folder_are_added_but_hidden_and_broken_ones(tmp_path, all
         find_fonts(tmp_path)
 
 
-def test_a_font_with_an_endless_space_is_passed_over(tmp_path, all_fonts):
+def test_a_font_with_a_very_wide_space_is_left_out(tmp_path, all_fonts):
     for name, space_em in (("fine", 2), ("wide", 65)):
         with TTFont(all_fonts[0].path) as font:
             glyph, font["head"].unitsPerEm = font.getBestCmap()[ord(" ")], 1000
