@@ -1,4 +1,4 @@
-"""From trained weights and an image of any size to a mask."""
+"""Finds watermarks in images and clips with trained weights."""
 
 from inference.pooling import segment_together
 from inference.runtime import load_segmenter

@@ -1,4 +1,4 @@
-"""Runs a network with PyTorch, and hands it to OpenVINO and ONNX: RGB bytes of any size go in."""
+"""Runs a network with PyTorch, and converts it to OpenVINO and ONNX."""
 
 import copy
 import hashlib
@@ -20,13 +20,13 @@ from inference.segmenter import STRIDE, Predict, Segmenter, recompressed
 from inference.weights import load_network
 
 GPU_BATCH = 8  # views
-# Shape of the batch with which a network is recorded. A side of 1, a multiple of STRIDE, or two
-# equal sides would be recorded as if all images were so.
+# Shape of the example batch for tracing. If a side were 1 or a multiple of STRIDE, or if two sides
+# were equal, the traced network would require that of every batch.
 EXAMPLE = (2, 3, 2 * STRIDE + 1, 3 * STRIDE + 1)
 
 
 class AnySize(nn.Module):
-    """A network that takes bytes of any size and returns probabilities instead of logits."""
+    """A network that takes uint8 images of any size and returns probabilities, not logits."""
 
     def __init__(self, network: SegmentationNetwork):
         super().__init__()
@@ -50,16 +50,16 @@ class AnySize(nn.Module):
 
 
 def mirrored(length: int, device) -> Tensor:
-    """Indices that pad a side of this length, by mirroring, to the next multiple of STRIDE.
+    """Indices that pad a side by mirroring to the next multiple of STRIDE.
 
-    They go from 0 to length - 1 and then back, and stay at 0 once they reach it.
+    They go from 0 to length - 1, then back to 0, and then stay 0.
     """
     index = torch.arange((length + STRIDE - 1) // STRIDE * STRIDE, device=device)
     return (length - 1 - (index - (length - 1)).abs()).clamp(min=0)
 
 
 class LayerTracer(fx.Tracer):
-    """Records each convolution and each batch norm as one step, timm's subclasses included."""
+    """Traces each convolution and batch norm as one step, including timm's subclasses."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
         layer = isinstance(module, (nn.Conv2d, nn.BatchNorm2d))
@@ -67,17 +67,16 @@ class LayerTracer(fx.Tracer):
 
 
 def fold_batch_norm(module: nn.Module) -> None:
-    """Moves each batch norm into the convolution before it, if nothing else takes its output.
+    """Merges each batch norm into the convolution before it, if that has no other consumer.
 
-    PyTorch on a CPU needs a quarter less time for that; OpenVINO does it by itself. torch.fx
-    records the steps. Where it cannot, because a step depends on the image's shape, each child is
-    recorded by itself.
+    PyTorch then needs a quarter less time on a CPU. OpenVINO does the same by itself. A module that
+    torch.fx cannot trace, because a step depends on the image's shape, is traced child by child.
 
     Source: torch.fx.experimental.optimization.fuse, which ignores subclasses of the two layers.
     """
     try:
         steps = LayerTracer().trace(module).nodes
-    except (fx.proxy.TraceError, NameError, RuntimeError):  # what fx raises where it cannot
+    except (fx.proxy.TraceError, NameError, RuntimeError):  # fx cannot trace it
         for child in module.children():
             fold_batch_norm(child)
         return
@@ -101,16 +100,16 @@ def best_dtype(device: torch.device) -> torch.dtype:
 class TorchSegmenter(Segmenter):
     """Runs a network with PyTorch, in bf16 if the device multiplies that natively.
 
-    A GPU gets views in batches. A CPU gets one view at a time: a batch would not be faster, and the
-    bits of an answer would depend on the other views.
+    A GPU gets batches of views. A CPU gets one view at a time, because a batch is not faster and
+    makes the last bits of a result depend on the other views.
 
-    `model.WatermarkSegmenter` is one, too: a module with a `network` and a `device`.
+    `model.WatermarkSegmenter` is a subclass.
     """
 
     def __init__(self, network: SegmentationNetwork, device):
         """
         Args:
-            network: on that device.
+            network: already on the device.
         """
         self.network, self.device = network, torch.device(device)
 
@@ -139,7 +138,7 @@ class TorchSegmenter(Segmenter):
         one_thread = threads and self.one_core_each
         self.train(False)
         if one_thread:
-            torch.set_num_threads(1)  # holds for threads that start from now on
+            torch.set_num_threads(1)  # applies to threads that start later
         try:
             yield self.predict_views
         finally:
@@ -161,13 +160,13 @@ class TorchSegmenter(Segmenter):
         return answers
 
     def export_onnx(self, path) -> None:
-        """Writes one .onnx file with the network for a single view.
+        """Writes the network, which segments a single view, to one .onnx file.
 
         Its input `image` is uint8, N x 3 x H x W, RGB in 0..255, any N, H and W. Its outputs are
         `probability`, float32, N x 1 x H x W, and `score`, float32, N, both in 0..1. The file pads
-        and normalises the image. It does not do what `segment` adds: it makes no JPEG of a view
-        (`segmenter.recompressed`), joins no views or tiles (`segmenter.predict_any_size`), and
-        does not empty the mask at a low score.
+        and normalises the image. It lacks three steps of `segment`: the JPEG compression of a view
+        (`segmenter.recompressed`), the combination of views and tiles
+        (`segmenter.predict_any_size`), and the empty mask at a low score.
 
         Raises:
             FileNotFoundError: the file's folder does not exist.
@@ -196,13 +195,13 @@ def load_torch_segmenter(folder, device: str = "auto") -> TorchSegmenter:
 
 
 def convert_to_openvino(folder, openvino):
-    """An OpenVINO model of a weights folder. It takes batches of any size of images of any size.
+    """Converts a weights folder to an OpenVINO model for images and batches of any size.
 
     Args:
         openvino: the module.
     """
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # PyTorch's, about the tracing that OpenVINO does
+        warnings.simplefilter("ignore")  # PyTorch warns about OpenVINO's tracing
         network, example = AnySize(load_network(folder)), torch.zeros(EXAMPLE, dtype=torch.uint8)
         try:
             return openvino.convert_model(network, example_input=example)

@@ -12,7 +12,7 @@ def logit(probability: np.ndarray, least: float = 1e-4) -> np.ndarray:
 
 
 def sigmoid(evidence: np.ndarray) -> np.ndarray:
-    """The probability, 0..1, whose logit is given."""
+    """The probability, 0..1, of a logit."""
     return 1 / (1 + np.exp(-evidence))
 
 
@@ -25,7 +25,7 @@ def reduced(image: np.ndarray, zoom: float) -> np.ndarray:
 
 
 def resized(probability: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A map (float32, H x W) at another height and width; itself if it has them."""
+    """A map (float32, H x W) resized to (height, width); unchanged if it has that shape."""
     if probability.shape == shape:
         return probability
     smaller = probability.shape[0] < shape[0] or probability.shape[1] < shape[1]

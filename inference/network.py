@@ -1,4 +1,4 @@
-"""The network: an smp encoder, a U-Net decoder to half size, and a head for the score."""
+"""The network: an smp encoder, a U-Net decoder up to half size, and a head for the score."""
 
 import warnings
 from collections import defaultdict
@@ -13,9 +13,9 @@ from torch.nn.functional import avg_pool2d, pixel_shuffle
 
 from inference.segmenter import STRIDE
 
-CELL = 2  # px; the decoder ends with one vector for each CELL x CELL pixels, and gives their logits
-START_BIAS = -2.0  # of mask logits: an untrained network marks little
-EVIDENCE_PX = 8  # side of the patches whose mean probability counts for the score
+CELL = 2  # px; the decoder gives one vector for CELL x CELL pixels, which becomes their logits
+START_BIAS = -2.0  # of the mask logits, so that an untrained network marks little
+EVIDENCE_PX = 8  # side of a patch; the score depends on the highest mean probability of a patch
 START_EVIDENCE = 5.0  # weight of the strongest patch in an untrained network's score
 NETWORK_KEYS = ("encoder", "bridge_channels", "decoder_channels")
 
@@ -23,9 +23,9 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, std
 
 
 class DepthwiseConv(nn.Conv2d):
-    """With fp32 weights, under the CPU's autocast, it computes in fp32: trained in bf16 it is slow.
+    """Computes in fp32 under the CPU's autocast if its weights are fp32.
 
-    The dense convolutions, which gain by bf16, stay in it: log 27.
+    On CPUs it trains slowly in bf16. Dense convolutions are faster in bf16 and keep it (log 27).
     """
 
     def forward(self, image: Tensor) -> Tensor:
@@ -37,16 +37,16 @@ class DepthwiseConv(nn.Conv2d):
 
 
 class ScoreHead(nn.Module):
-    """The logit that a photo carries a mark: its strongest patch, and what the scene is like.
+    """The logit that a photo carries a mark, from its strongest patch and its deepest features.
 
-    One small mark anywhere must do, so evidence is not averaged over the photo. Richer heads on the
-    same features rank photos no better (log 19).
+    It takes maxima and not means over the photo, because one small mark is enough. Larger heads on
+    the same features do not rank photos better (log 19).
     """
 
     def __init__(self, channels: int):
         """
         Args:
-            channels: of the encoder's deepest features.
+            channels: number of channels of the encoder's deepest features.
         """
         super().__init__()
         self.context = nn.Linear(channels, 1)
@@ -55,7 +55,7 @@ class ScoreHead(nn.Module):
         nn.init.constant_(self.context.bias, -1.0)
 
     def forward(self, logits: Tensor, deepest: Tensor) -> Tensor:
-        """float32 score logits, N, of mask logits and the encoder's deepest features."""
+        """Score logits (float32, N) from mask logits and the encoder's deepest features."""
         peak = avg_pool2d(logits.sigmoid(), EVIDENCE_PX).amax((1, 2, 3))  # N
         return self.context(deepest.amax((2, 3)))[:, 0].float() + self.evidence * peak
 
@@ -71,15 +71,15 @@ class ScoreHead(nn.Module):
 
 
 class SegmentationNetwork(nn.Module):
-    """Takes plain RGB; returns mask logits and a score logit.
+    """Takes RGB images; returns mask logits and a score logit.
 
-    An encoder of smp, a 1 x 1 convolution (the bridge) that narrows its deepest features, smp's
-    U-Net decoder up to half the image's size, and from there four logits for each 2 x 2 pixels.
-    Nothing is convolved at full size, where most of the time would go.
+    A 1 x 1 convolution (the bridge) reduces the channels of the encoder's deepest features. The
+    U-Net decoder ends at half the image's size and gives four logits for each 2 x 2 pixels. No
+    convolution runs at full size, because it would take most of the time.
     """
 
     def __init__(self, encoder: str, bridge_channels: int, decoder_channels: Sequence[int]):
-        """See `model.WatermarkSegmenter`; ValueError for a name or widths that cannot be."""
+        """See `model.WatermarkSegmenter`; ValueError for an unknown encoder or wrong widths."""
         super().__init__()
         check_channels(bridge_channels, decoder_channels)
         self.names = dict(zip(NETWORK_KEYS, (encoder, bridge_channels, list(decoder_channels))))
@@ -117,7 +117,7 @@ class SegmentationNetwork(nn.Module):
         return logits, self.score_head(logits, deepest)
 
     def parameter_groups(self, encoder_rate: float, rate: float, weight_decay: float) -> list[dict]:
-        """AdamW's groups of those that train: rates by part, no decay of norms and biases."""
+        """AdamW's groups of trainable parameters; norms and biases have no weight decay."""
         groups = defaultdict(list)
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
@@ -129,9 +129,9 @@ class SegmentationNetwork(nn.Module):
         ]  # fmt: skip
 
     def freeze_unused(self) -> None:
-        """Takes parameters that no output depends on out of the training.
+        """Freezes the parameters that no output depends on.
 
-        Some encoders of smp have such layers, and DDP would wait for their gradients.
+        Some encoders of smp have such parameters, and DDP would wait for their gradients.
         """
         was_training, image = self.training, torch.zeros(1, 3, STRIDE, STRIDE)
         self.eval()
@@ -144,7 +144,7 @@ class SegmentationNetwork(nn.Module):
 
 
 def check_channels(bridge_channels: int, decoder_channels: Sequence[int]) -> None:
-    """Raises ValueError unless these are widths of a network whose decoder ends at half size."""
+    """Raises ValueError unless the widths are valid and the decoder ends at half size."""
     levels = STRIDE.bit_length() - CELL.bit_length()
     widths = [bridge_channels, *decoder_channels]
     if len(decoder_channels) != levels or not all(isinstance(w, int) and w > 0 for w in widths):
@@ -157,10 +157,10 @@ def check_channels(bridge_channels: int, decoder_channels: Sequence[int]) -> Non
 def make_encoder(name: str, weights: str | None = None) -> nn.Module:
     """An encoder of smp; ValueError if smp knows no such name."""
     try:
-        with warnings.catch_warnings():  # that timm- names are an older spelling
+        with warnings.catch_warnings():  # names that start with timm- are deprecated
             warnings.simplefilter("ignore", DeprecationWarning)
             encoder = smp.encoders.get_encoder(name, weights=weights)
-    except (KeyError, RuntimeError) as error:  # smp's and timm's
+    except (KeyError, RuntimeError) as error:  # raised by smp and timm
         raise ValueError(
             f"No encoder {name!r} with weights {weights}: {error} Use a name that "
             "segmentation-models-pytorch knows."
@@ -172,6 +172,6 @@ def make_encoder(name: str, weights: str | None = None) -> nn.Module:
 
 
 def normalisation(encoder: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and standard deviation, of RGB in 0..1, for an encoder: timm's, else ImageNet's."""
+    """An encoder's mean and standard deviation of RGB in 0..1; ImageNet's if timm lacks it."""
     known = timm.models.get_pretrained_cfg(encoder.removeprefix("timm-").removeprefix("tu-"))
     return (known.mean, known.std) if known else IMAGENET

@@ -1,8 +1,8 @@
 """Runs trained weights with OpenVINO on the CPU.
 
-OpenVINO reads a network from a format of its own. The first call converts the weights and keeps the
-result beside them; later calls do not import PyTorch. The network in 8-bit integers is not
-converted here: `evaluation.quantization` writes it into the weights folder.
+OpenVINO has its own network format. The first call converts the weights and stores the result
+beside them; later calls do not import PyTorch. `evaluation.quantization` writes the network in
+8-bit integers into the weights folder.
 """
 
 import functools
@@ -24,7 +24,7 @@ from inference.segmenter import Predict, Segmenter, recompressed
 
 LOG = logging.getLogger(__name__)
 MADE_OF = ["watermark_segmentation", "weights"]  # in a quantized network: the weights' hash
-# The code that makes a network of weights.
+# The code that builds the network.
 PROGRAM = [Path(__file__).with_name(name) for name in ("deploy.py", "network.py")]
 MAKE_INT8 = "Make it: python evaluate.py quantize --weights DIR --photos PHOTOS --logos LOGOS."
 
@@ -101,7 +101,7 @@ def files_hash(*paths: Path) -> str:
 def openvino_network(core, folder: Path):
     """The folder's network for OpenVINO, and a hash of the weights and the code that makes it.
 
-    It is converted once and kept beside the weights, or in the user's cache if that folder is
+    It is converted once and stored beside the weights, or in the user's cache if that folder is
     read-only.
     """
     program, place = files_hash(*check_folder(folder), *PROGRAM), folder
@@ -122,9 +122,9 @@ def openvino_network(core, folder: Path):
         write_network(network, path)
         for old in place.glob("openvino-" + "[0-9a-f]" * 16 + ".*"):
             if old.stem != path.stem:
-                with suppress(OSError):  # gone already; in use, on Windows
+                with suppress(OSError):  # already deleted, or in use on Windows
                     old.unlink()
-        return core.read_model(path), program  # the converted one differs in the last bit
+        return core.read_model(path), program  # the network in memory differs in the last bit
     except (OSError, RuntimeError) as error:
         LOG.warning("%s cannot be written, so the next start is slow, too: %s", path, error)
         return network, f"{program} converted"
@@ -135,7 +135,7 @@ def write_network(network, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=path.parent) as partial:
         import_openvino().save_model(network, Path(partial) / path.name, compress_to_fp16=False)
-        for ending in (".bin", ".xml"):  # where the .xml exists, the .bin does
+        for ending in (".bin", ".xml"):  # .bin first: where the .xml exists, the .bin does
             name = path.with_suffix(ending).name
             os.replace(Path(partial) / name, path.with_name(name))
 
@@ -157,7 +157,7 @@ def openvino_core():
 
 def import_openvino(name: str = "openvino"):
     """OpenVINO, or a package that uses it, without openvino_telemetry, which reports its use."""
-    absent = sys.modules.setdefault("openvino_telemetry") is None  # None: import fails, stub used
+    absent = sys.modules.setdefault("openvino_telemetry") is None  # None: its import fails
     try:
         return import_module(name)
     finally:

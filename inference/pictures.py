@@ -30,19 +30,19 @@ def mask_bytes(mask: np.ndarray) -> np.ndarray:
     return mask.view(np.uint8) * np.uint8(255)
 
 
-def mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
+def mask_picture(result: Segmentation, rgb: np.ndarray) -> np.ndarray:
     """See `mask_bytes`."""
-    return mask_bytes(found.mask)
+    return mask_bytes(result.mask)
 
 
-def soft_mask_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
+def soft_mask_picture(result: Segmentation, rgb: np.ndarray) -> np.ndarray:
     """The mask with an edge that falls from 255 to 0 over some FEATHER_PX pixels."""
-    return cv2.GaussianBlur(mask_picture(found, rgb), (0, 0), FEATHER_PX)
+    return cv2.GaussianBlur(mask_picture(result, rgb), (0, 0), FEATHER_PX)
 
 
-def overlay_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
+def overlay_picture(result: Segmentation, rgb: np.ndarray) -> np.ndarray:
     """The image with the mask in red; its longest side is at most OVERLAY_PX."""
-    mask = shrunk(mask_picture(found, rgb), OVERLAY_PX) >= 128
+    mask = shrunk(mask_picture(result, rgb), OVERLAY_PX) >= 128
     return overlay(shrunk(rgb, OVERLAY_PX), mask)
 
 
@@ -51,9 +51,9 @@ def shrunk(picture: np.ndarray, longest: int) -> np.ndarray:
     return reduced(picture, min(1, longest / max(picture.shape[:2])))
 
 
-def probability_picture(found: Segmentation, rgb: np.ndarray) -> np.ndarray:
+def probability_picture(result: Segmentation, rgb: np.ndarray) -> np.ndarray:
     """uint16, H x W: the probability times 65,535."""
-    return np.rint(found.probability * np.float32(65535)).astype(np.uint16)
+    return np.rint(result.probability * np.float32(65535)).astype(np.uint16)
 
 
 def encode(picture: np.ndarray, ending: str) -> bytes:

@@ -74,7 +74,7 @@ class SharedMark:
 
     def evidence(self, own: np.ndarray) -> np.ndarray:
         """Logits of the mark in an image that carries it, from the network's logits for it."""
-        # The limit lets an image keep a mark of its own, if it is sure of it.
+        # The limit lets strong evidence of the image's own mark prevail.
         shared = np.maximum(logit(self.probability), PRIOR_LOGIT)
         return shared + OWN_WEIGHT * (own - PRIOR_LOGIT)
 
@@ -103,8 +103,8 @@ def predict_together(
     predict: Predict, rgb: np.ndarray, shared: SharedMark | None
 ) -> tuple[np.ndarray, float, float]:
     """`predict_any_size` and then `SharedMark.improve`; without a shared mark confidence is 0."""
-    found = predict_any_size(predict, rgb)
-    return shared.improve(rgb, *found) if shared else (*found, 0.0)
+    prediction = predict_any_size(predict, rgb)
+    return shared.improve(rgb, *prediction) if shared else (*prediction, 0.0)
 
 
 def spread(count: int) -> list[int]:
@@ -129,7 +129,7 @@ def find_shared(
     def read_detail(number: int) -> Detail:
         return detail_of(read(number))
 
-    @functools.cache  # small, of any image
+    @functools.cache  # the scene of every image fits in memory
     def read_scene(number: int) -> np.ndarray:
         return scene_of(read_detail(number))
 
@@ -166,8 +166,8 @@ def _find_shared_by(
         if len(sure) < MIN_IMAGES or sure[0] < MIN_CONFIDENCE:
             return None
         shared = replace(shared, confidence=sure[0])
-        found, members = members, of_different_scenes(read_scene, carriers, mask)
-        if found == members:
+        previous, members = members, of_different_scenes(read_scene, carriers, mask)
+        if previous == members:
             break
     return shared
 
@@ -183,7 +183,7 @@ def of_different_scenes(read_scene, numbers: list[int], mask: np.ndarray) -> lis
 
 
 def _most_similar(read_scene, numbers: list[int]) -> list[int]:
-    """The images with most of the strongest common component, at least MIN_IMAGES."""
+    """The images with large entries in the first eigenvector of similarity, at least MIN_IMAGES."""
     small = np.stack([read_scene(number).ravel() for number in numbers])
     small /= np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)
     similarity = small @ small.T

@@ -18,10 +18,10 @@ IMAGE_SUFFIXES = tuple(
 FORMATS = "AVIF BMP GIF HEIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
 DECODE_ERRORS = (  # what Pillow and its plugins raise for a file that is damaged or too large
     OSError,
-    EOFError,  # of pillow_heif
+    EOFError,  # pillow_heif
     MemoryError,  # JPEG 2000 with a damaged length
-    RuntimeError,  # of the AVIF decoder
-    SyntaxError,  # Pillow's word for a broken PNG chunk
+    RuntimeError,  # the AVIF decoder
+    SyntaxError,  # Pillow, for a broken PNG chunk
     ValueError,
     Image.DecompressionBombError,
 )
@@ -98,14 +98,10 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 def upright_size(path) -> tuple[int, int]:
-    """Width and height of an image file once it is upright.
-
-    Reads only the header of most formats. PNG and TIFF are decoded: in a PNG the EXIF block may
-    come last, and Pillow turns a TIFF while it loads.
-    """
+    """Width and height of an image file after its EXIF orientation. Decodes only PNG and TIFF."""
     with open_photo(path) as image:
         if image.format == "TIFF":
-            image.load()
+            image.load()  # turns it
             return image.size
         return image.size[::-1] if _orientation(image) in range(5, 9) else image.size
 

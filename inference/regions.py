@@ -31,7 +31,7 @@ def lower_weak_regions(probability: np.ndarray) -> np.ndarray:
     """
     marked = probability >= MARKED
     count, labels, stats, _ = cv2.connectedComponentsWithStats(marked.view(np.uint8))
-    if count < 3:  # the ground counts as one
+    if count < 3:  # the background counts as one
         return probability
     totals = np.bincount(labels[marked], logit(probability[marked]), count)
     means = totals / stats[:, cv2.CC_STAT_AREA]

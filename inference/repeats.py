@@ -69,8 +69,8 @@ def find_shifts(probability: np.ndarray) -> list[Shift]:
     coarse = cv2.GaussianBlur(reduced(probability, zoom), (0, 0), COARSE_SIGMA)
     correlation, middle = _normalised_autocorrelation(coarse), coarse.shape[1] - 1
     lobes = cv2.connectedComponents((correlation > MIN_CORRELATION / 2).view(np.uint8))[1]
-    correlation[lobes == lobes[0, middle]] = -1  # so near that a copy overlaps itself
-    correlation[0, :middle] = -1  # opposites
+    correlation[lobes == lobes[0, middle]] = -1  # shifts so small that a copy overlaps itself
+    correlation[0, :middle] = -1  # the opposites of shifts to the right
     peaks = correlation == cv2.dilate(correlation, np.ones((PEAK_PX, PEAK_PX)))
     peaks &= correlation >= MIN_CORRELATION
     shifts = [(float(correlation[y, x]), y, x - middle) for y, x in np.argwhere(peaks)]
@@ -125,7 +125,7 @@ def _normalised_autocorrelation(values: np.ndarray) -> np.ndarray:
     """
     values = values - values.mean()
     squared = np.square(values)
-    least = MIN_POWER * squared.sum() + 1e-9  # of a flat map, too
+    least = MIN_POWER * squared.sum() + 1e-9  # above 0 for a flat map, too
     one, other = _overlap_sums(squared), _overlap_sums(squared[::-1, ::-1])
     correlation = _autocorrelation(values)
     correlation /= np.sqrt(np.maximum(one, least) * np.maximum(other, least))

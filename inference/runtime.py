@@ -15,10 +15,10 @@ BACKENDS = ("auto", "torch", *OPENVINO)
 def load_segmenter(
     folder=SHIPPED_WEIGHTS, device: str = "auto", backend: str = "auto"
 ) -> Segmenter:
-    """Trained weights, ready to segment.
+    """Loads trained weights for segmentation.
 
     Args:
-        folder: that `WatermarkSegmenter.save` wrote; by default the one of this repository.
+        folder: written by `WatermarkSegmenter.save`; by default the weights of this repository.
         device: "cpu", "cuda", "cuda:1" or "mps". "auto" takes a GPU if there is one.
         backend: "torch", or "openvino" for the CPU. "auto" takes OpenVINO on the CPU if it is
             installed. "openvino-int8" computes in 8-bit integers: faster, and nearly as good

@@ -36,8 +36,8 @@ from inference.segmenter import (
 FRAMES = 32  # sampled by default
 MAX_FRAMES = 256  # all are held in memory, at most 12 MB each
 LATE_FRAMES = 2  # headers may count so many frames too many
-MIN_OVERLAP = 0.3  # a frame shows the common mark from this IoU with the common mask
-JUMPING = 0.25  # the mark jumps if this share of frames, and of scenes, have it elsewhere
+MIN_OVERLAP = 0.3  # least IoU with the common mask of a frame that shows the common mark
+JUMPING = 0.25  # the mark jumps if it is elsewhere in this share of frames and of scenes
 
 
 @dataclass(frozen=True)
@@ -90,34 +90,34 @@ def segment_video(
         raise ValueError(f"Got {frames} frames; give 1 to {MAX_FRAMES}.")
     clip = open_clip(path)
     sampled, limits = _sample(clip, frames), (threshold, min_score)
-    looked, total, scores = [], 0, []
+    segmented, total, scores = [], 0, []
     with segmenter.predicting() as predict:
         shared = _find_shared(predict, sampled)
         for picture in sampled:
-            frame, probability = _look(predict, shared, *picture, *limits)
-            looked.append(frame)
+            frame, probability = _segment_frame(predict, shared, *picture, *limits)
+            segmented.append(frame)
             if shared is None or frame.shared >= MIN_CONFIDENCE:
                 total += logit(probability)
                 scores.append(logit(np.float64(frame.score), LEAST_SCORE))
     probability, score = sigmoid(total / len(scores)), float(sigmoid(np.mean(scores)))
-    found = decide(resized(probability, clip.shape), score, threshold, dilation_px, min_score)
-    marked, common = [f for f in looked if f.mask.any()], probability >= threshold
+    result = decide(resized(probability, clip.shape), score, threshold, dilation_px, min_score)
+    marked, common = [f for f in segmented if f.mask.any()], probability >= threshold
     elsewhere = [
-        number for number, frame in enumerate(looked)
+        number for number, frame in enumerate(segmented)
         if frame.mask.any() and _overlap(frame.mask, common) < MIN_OVERLAP
     ]  # fmt: skip
     each = []
     if score >= min_score and _jumps(sampled, elsewhere):
-        each = [_enlarged(frame, clip.shape, dilation_px) for frame in looked]
+        each = [_enlarged(frame, clip.shape, dilation_px) for frame in segmented]
         mask = np.any([frame.mask for frame in each], 0)
-        found = Segmentation(found.probability, mask, score, float(mask.mean()))
+        result = Segmentation(result.probability, mask, score, float(mask.mean()))
     elif shared:
-        marked = [frame for frame in looked if frame.shared >= MIN_CONFIDENCE]
-    seen_s = (marked[0].seconds, marked[-1].seconds) if found.mask.any() and marked else None
+        marked = [frame for frame in segmented if frame.shared >= MIN_CONFIDENCE]
+    seen_s = (marked[0].seconds, marked[-1].seconds) if result.mask.any() and marked else None
     confidence = shared.confidence if shared else 0.0
     pictures = {number: rgb for number, _, rgb in sampled}
-    picture = pictures[(marked or looked)[len(marked) // 2].number]
-    return VideoSegmentation(*vars(found).values(), len(looked), confidence, seen_s, each,
+    picture = pictures[(marked or segmented)[len(marked) // 2].number]
+    return VideoSegmentation(*vars(result).values(), len(segmented), confidence, seen_s, each,
                              picture, clip.damage)  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def segment_frames(
         step = max(1.0, every_s * clip.fps)
         for number in np.arange(0, clip.count, step).round().astype(int).tolist():
             if read := clip.read(number):
-                frame, _ = _look(predict, shared, number, *read, threshold, min_score)
+                frame, _ = _segment_frame(predict, shared, number, *read, threshold, min_score)
                 yield _enlarged(frame, clip.shape, dilation_px)
 
 
@@ -151,10 +151,10 @@ def _find_shared(predict, sampled) -> SharedMark | None:
     return find_shared(predict, lambda n: sampled[n][2], spread(len(sampled)))
 
 
-def _look(
+def _segment_frame(
     predict, shared, number: int, seconds: float, rgb, threshold: float, min_score: float
 ) -> tuple[Frame, np.ndarray]:
-    """One frame, and its probability."""
+    """The result for one frame, and its probability map."""
     probability, score, confidence = predict_together(predict, rgb, shared)
     mask = decide(probability, score, threshold, 0, min_score).mask
     return Frame(number, seconds, mask, score, confidence), probability
@@ -165,7 +165,7 @@ def _sample(clip: Film | Animation, frames: int) -> list[tuple[int, float, np.nd
     n = min(frames, clip.count)
     numbers = ((np.arange(n) + 0.5) * clip.count / n).astype(int).tolist()
     read = {number: clip.read(number) for number in numbers}
-    sampled = [(number, *found) for number, found in read.items() if found]
+    sampled = [(number, *frame) for number, frame in read.items() if frame]
     if not sampled:
         raise ValueError(f"{clip.path} has no frame that can be decoded; it may be damaged.")
     lost = [n for n in numbers if read[n] is None and n < clip.count - LATE_FRAMES]
@@ -176,7 +176,7 @@ def _sample(clip: Film | Animation, frames: int) -> list[tuple[int, float, np.nd
 
 
 def _jumps(sampled, elsewhere: list[int]) -> bool:
-    """Whether many frames have a mark elsewhere. Print in a single scene does not count."""
+    """Whether the mark jumps. Print that is seen in one scene only does not count."""
     if len(elsewhere) < JUMPING * len(sampled):
         return False
 
@@ -197,6 +197,6 @@ def _overlap(mask: np.ndarray, other: np.ndarray) -> float:
 
 
 def _enlarged(frame: Frame, shape: tuple[int, int], dilation_px: int) -> Frame:
-    """A frame with its mask in the clip's own size, widened."""
-    found = decide(resized(np.float32(frame.mask), shape), 1.0, 0.5, dilation_px, 0.0)
-    return replace(frame, mask=found.mask)
+    """The frame with its mask resized to the clip's size and dilated."""
+    result = decide(resized(np.float32(frame.mask), shape), 1.0, 0.5, dilation_px, 0.0)
+    return replace(frame, mask=result.mask)

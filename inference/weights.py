@@ -1,5 +1,5 @@
-"""Trained weights: a folder of `config.json` and `model.safetensors`, the same two files on the
-Hugging Face Hub, and the .safetensors file of an encoder."""
+"""Saves and loads trained weights: `config.json` and `model.safetensors` in a folder or on the
+Hugging Face Hub, or the .safetensors file of an encoder."""
 
 import json
 import os
@@ -24,17 +24,16 @@ class SavedModel(ModelHubMixin, library_name=FORMAT, pipeline_tag="image-segment
     """Adds saving and loading to a module with a `network`.
 
     `from_pretrained("OWNER/NAME")` and `push_to_hub("OWNER/NAME")` are huggingface_hub's.
-    `push_to_hub` also uploads a model card; ignore_patterns=["README.md"] keeps the one that is
-    there. For half precision, `save(folder, half=True)` and then `hf upload OWNER/NAME folder`.
+    `push_to_hub` also uploads a new model card; ignore_patterns=["README.md"] keeps the old one.
+    For half precision, call `save(folder, half=True)` and run `hf upload OWNER/NAME folder`.
     """
 
     def save(self, folder, half: bool = False) -> None:
         """Writes `config.json` and `model.safetensors`, which `load` reads.
 
         Args:
-            folder: created if missing. An older model in it is replaced, other files stay, such as
-                `trained_on.json`.
-            half: store float16, half the size. Outputs then differ in the third decimal.
+            folder: created if missing. An older model in it is replaced; other files stay.
+            half: store float16: half the size; outputs differ in the third decimal.
         """
         save_network(self.network, folder, half)
 
@@ -87,7 +86,7 @@ def load_network(folder) -> SegmentationNetwork:
 
 
 def make_from_config(make: Callable[..., nn.Module], folder) -> nn.Module:
-    """make(encoder=..., ...) with the settings of the network in a folder; its weights are random.
+    """Calls make(encoder=..., ...) with the config of a folder; the weights are random.
 
     Raises:
         FileNotFoundError, ValueError: see `SavedModel.load`.
@@ -106,13 +105,13 @@ def make_from_config(make: Callable[..., nn.Module], folder) -> nn.Module:
 
 
 def load_weights(module: nn.Module, path: Path, what: str) -> None:
-    """Fills a module from a .safetensors file.
+    """Loads a .safetensors file into a module.
 
     Args:
-        what: what the module is, for the error.
+        what: name of the module in the error message.
 
     Raises:
-        ValueError: the file is damaged, or holds other tensors than the module.
+        ValueError: the file is damaged, or its tensors are not those of the module.
     """
     try:
         state = load_file(path)
@@ -128,14 +127,14 @@ def load_weights(module: nn.Module, path: Path, what: str) -> None:
 
 
 def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> None:
-    """Fills an encoder of smp.
+    """Loads weights into an encoder of smp.
 
     Args:
         weights: "imagenet", which smp downloads, or a .safetensors file.
 
     Raises:
         ConnectionError: the download failed.
-        FileNotFoundError, ValueError: the file is missing, or belongs to another encoder.
+        FileNotFoundError, ValueError: the file is missing, or is for another encoder.
     """
     choices = "a path to the encoder's .safetensors file, or None for a random start"
     if str(weights) == "imagenet":
@@ -156,7 +155,7 @@ def load_encoder(encoder: nn.Module, name: str, weights: str | os.PathLike) -> N
 
 
 def check_same_network(saved: dict, own) -> None:
-    """Raises ValueError unless settings of a checkpoint and of a model name the same network."""
+    """Raises ValueError if a checkpoint's network settings differ from those of a model."""
     for name in NETWORK_KEYS:
         one, other = (np.array(values.get(name)).tolist() for values in (saved, own))
         if one != other:

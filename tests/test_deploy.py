@@ -1,4 +1,4 @@
-"""Networks for inference only: they answer like the network that was trained."""
+"""Networks that are converted for inference give the results of the trained network."""
 
 import copy
 
@@ -13,8 +13,8 @@ from inference.network import ScoreHead, SegmentationNetwork
 from model import WatermarkSegmenter
 
 
-def shake(network):
-    """Statistics and weights of batch norm as after a training, instead of 0 and 1."""
+def randomise(network):
+    """Sets random statistics and weights of batch norm, as after a training."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -38,13 +38,13 @@ def folded(network):
     "encoder",
     [
         "timm-tf_efficientnet_lite0",  # the activation inside batch norm
-        "tu-ghostnet_100",  # the decoder takes a convolution's output before its norm
+        "tu-ghostnet_100",  # the decoder uses a convolution's output before its norm
         "tu-mobilevit_xxs",  # cannot be traced as a whole
     ],
 )
 def test_without_batch_norm_the_network_computes_the_same(encoder):
     torch.manual_seed(0)
-    network = shake(SegmentationNetwork(encoder, 24, (16, 16, 16, 8)))
+    network = randomise(SegmentationNetwork(encoder, 24, (16, 16, 16, 8)))
     image = torch.rand(2, 3, 64, 96) * torch.tensor([0.1, 1.0]).view(2, 1, 1, 1)
     fast = folded(network)
     with torch.inference_mode():

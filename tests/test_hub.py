@@ -1,4 +1,4 @@
-"""Models by name: from a local stand-in of the hub's cache, and to a stand-in of its upload."""
+"""Loading a model by name from a fake Hub cache, and uploading it to a fake Hub."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def first_weights(model) -> torch.Tensor:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch, make_model):
-    """The hub's cache with owner/marks: two commits, as a download leaves them."""
+    """A Hub cache that holds two commits of owner/marks, as a download writes them."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     root = tmp_path / "hub" / "models--owner--marks"
     for branch, commit in COMMITS.items():
@@ -51,7 +51,7 @@ def test_a_folder_loads_like_load_does(tmp_path, make_model):
 
 
 @pytest.mark.parametrize("name", ["owner/unknown", "not/a/name"])
-def test_a_name_that_cannot_be_had_is_an_error(hub, name):
+def test_a_name_that_is_not_found_is_an_error(hub, name):
     with pytest.raises((FileNotFoundError, ValueError), match=r"on the Hub|Repo id must be"):
         WatermarkSegmenter.from_pretrained(name)
 

@@ -1,4 +1,4 @@
-"""Images that share a mark: pooled they beat single ones, and others are left as they are."""
+"""Segmenting images together improves those that share a mark and does not change the others."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def segmenter():
 
 
 def paint_scene(seed: int) -> np.ndarray:
-    """Blobs with boxes, lines and grain on them: much for a network to stumble over."""
+    """Blobs, boxes and grain, which make a faint mark hard to find."""
     rng = np.random.default_rng(seed)
     scene = paint_photo(seed, *SHAPE)
     for _ in range(12):
@@ -54,7 +54,7 @@ def samples(mark):
     return [lay(mark, paint_scene(seed)) for seed in range(10)]
 
 
-def test_pooled_beats_single_and_spares_a_photo_without_the_mark(segmenter, samples):
+def test_segmenting_together_improves_masks_and_spares_a_photo_without_the_mark(segmenter, samples):
     unmarked = [paint_scene(seed) for seed in (50, 51)]
     images = [sample["image"] for sample in samples]
     (group,), found = segment_together(segmenter, images + unmarked)
@@ -82,7 +82,7 @@ def test_three_images_are_enough_for_a_clear_mark(segmenter, mark):
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
-def test_images_that_share_nothing_are_taken_alone(segmenter, count):
+def test_images_without_a_shared_mark_are_segmented_alone(segmenter, count):
     images = [paint_scene(seed) for seed in range(20, 20 + count)]
     (group,), found = segment_together(segmenter, images)
     assert group.shared is None and group.confidences == (0.0,) * count
@@ -91,8 +91,8 @@ def test_images_that_share_nothing_are_taken_alone(segmenter, count):
         assert np.array_equal(own.mask, segmenter.segment(image).mask)
 
 
-def test_copies_of_a_photo_without_the_mark_do_not_agree_on_one(segmenter, samples):
-    """However often a clean photo is among them: what its copies share is the scene."""
+def test_copies_of_a_photo_without_the_mark_get_its_own_mask(segmenter, samples):
+    """The copies of a clean photo share their scene, which must not count as a mark."""
     clean = paint_scene(50)
     images = [sample["image"] for sample in samples[:6]] + [clean] * 3
     (group,), found = segment_together(segmenter, images)
@@ -102,7 +102,7 @@ def test_copies_of_a_photo_without_the_mark_do_not_agree_on_one(segmenter, sampl
 
 
 def test_print_in_a_scene_that_hardly_moves_is_no_shared_mark(segmenter, mark):
-    """Frames of a clip: the scene moves by a pixel, and its print with it."""
+    """In the frames of a clip the scene moves by a pixel each, together with its print."""
     scene = np.tile(paint_scene(50), (1, 2, 1))[:, : SHAPE[1] + 8]
     cv2.putText(scene, "OPEN", (40, 90), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (240,) * 3, 4, cv2.LINE_AA)
     frames = [np.ascontiguousarray(scene[:, x : x + SHAPE[1]]) for x in range(8)]

@@ -12,8 +12,8 @@ from samples import files as image_files
 from samples.files import check_images, find_images, sample_photos
 
 
-def test_postscript_is_no_image_whatever_its_name(tmp_path, monkeypatch):
-    """Pillow would start Ghostscript for it."""
+def test_postscript_is_refused_under_any_name(tmp_path, monkeypatch):
+    """Pillow would start Ghostscript to read it."""
     Image.new("RGB", (20, 10), "red").save(tmp_path / "photo.eps")
     (tmp_path / "photo.eps").rename(tmp_path / "photo.jpg")
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("was started"))
@@ -50,16 +50,16 @@ def test_arrays_of_other_shapes_are_refused(shape):
 
 
 @pytest.mark.parametrize(
-    "array, found",
+    "array, message",
     [(np.full((2, 2), 255.0), "float64 from 255.0"), (np.ones((2, 2), int), "int64 from 1 to 1")],
 )
-def test_arrays_of_other_dtypes_or_ranges_are_refused(array, found):
-    with pytest.raises(ValueError, match=f"{found}.*Give bool, uint8, uint16, or float"):
+def test_arrays_of_other_dtypes_or_ranges_are_refused(array, message):
+    with pytest.raises(ValueError, match=f"{message}.*Give bool, uint8, uint16, or float"):
         read_image(array)
 
 
 @pytest.mark.parametrize("other", [None, b"abc", 5, {}, ["a.jpg", "b.jpg"], np.array([[None]])])
-def test_what_is_no_image_at_all_is_named(other):
+def test_other_types_are_refused_by_name(other):
     message = f"Got {type(other).__name__}.*Give a path, a PIL image or"
     with pytest.raises(ValueError, match=message):
         read_image(other)
@@ -74,7 +74,7 @@ def test_an_image_without_pixels_is_refused():
     "grey, expected",
     [
         (np.array([[0, 65535]], np.int32), [0, 255]),
-        (np.array([[0, 100]], np.int32), [0, 100]),  # fits 8 bits: taken for 0..255
+        (np.array([[0, 100]], np.int32), [0, 100]),  # fits 8 bits, so white is 255
         (np.array([[0.0, 0.2]], np.float32), [0, 51]),
         (np.array([[0.0, 51.0]], np.float32), [0, 51]),
         (np.array([[np.nan, 1.0]], np.float32), [0, 255]),
@@ -122,7 +122,7 @@ def test_bad_and_missing_files_are_refused_by_name(bad_file):
         read_image("nowhere.jpg")
 
 
-def test_find_images_searches_below_and_names_all_bad_files_in_one_warning(tmp_path):
+def test_find_images_searches_subfolders_and_names_all_bad_files_in_one_warning(tmp_path):
     for name in ("z.PNG", "sub/a.jpg", ".hidden.png", ".thumbnails/z.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name, "PNG")
@@ -138,7 +138,7 @@ def test_find_images_searches_below_and_names_all_bad_files_in_one_warning(tmp_p
     assert "empty file" in message and "not an image" in message and "truncated" in message
 
 
-def test_an_exif_block_that_cannot_be_written_anew_still_turns_the_photo(tmp_path):
+def test_a_photo_is_turned_although_its_exif_block_cannot_be_rewritten(tmp_path):
     exif = Image.Exif()
     exif[0x0112], exif[0x011A] = 6, 72.0  # orientation, resolution
     entry = b"\x01\x1a\x00\x05"  # big-endian: a fraction ...
@@ -164,8 +164,8 @@ def test_files_with_damaged_exif_are_left_out_or_readable(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("kind", [EOFError, MemoryError])
-def test_what_decoders_raise_for_damaged_photos_is_explained(kind, tmp_path, monkeypatch):
-    """The former is pillow_heif's, the latter that of Pillow's JPEG 2000."""
+def test_errors_of_decoders_for_damaged_photos_are_explained(kind, tmp_path, monkeypatch):
+    """pillow_heif raises EOFError; Pillow's JPEG 2000 decoder raises MemoryError."""
     (tmp_path / "photo.heic").write_bytes(b"damaged")
 
     def end(*_, **__):

@@ -1,4 +1,4 @@
-"""Weak regions beside a certain one, and what the strongest region adds to the score."""
+"""Weak regions are lowered beside a certain one; the strongest region changes the score."""
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ STRONG, WEAK, FAIR = 0.99, 0.6, 0.85
 
 
 def map_of(*levels) -> np.ndarray:
-    """A float32 map of 40 x 100 px with a region for each level, none like another."""
+    """A float32 map of 40 x 100 px with one region for each level, all of different shapes."""
     probability = np.full((40, 100), 0.02, np.float32)
     for number, level in enumerate(levels):
         height, width = [(30, 4), (10, 12), (4, 28)][number]
@@ -19,7 +19,7 @@ def map_of(*levels) -> np.ndarray:
     return probability
 
 
-def test_a_weak_region_falls_with_its_rim():
+def test_a_weak_region_is_lowered_together_with_its_rim():
     probability, weak = map_of(), np.zeros((40, 100), np.float32)
     probability[5:35, 2:22] = STRONG
     weak[4:36, 40:96] = 0.7
@@ -35,7 +35,7 @@ def test_a_weak_region_falls_with_its_rim():
 @pytest.mark.parametrize(
     "levels", [(), (WEAK,), (STRONG,), (STRONG, FAIR), (FAIR, WEAK), (WEAK, WEAK)]
 )
-def test_without_both_kinds_nothing_is_lowered(levels):
+def test_nothing_is_lowered_without_a_weak_and_a_certain_region(levels):
     probability = map_of(*levels)
     assert lower_weak_regions(probability) is probability
 

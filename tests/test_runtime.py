@@ -1,4 +1,4 @@
-"""Which program runs the weights, and that all give the same masks."""
+"""The choice of the backend; all backends give the same masks."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="openvino 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The shipped weights in a folder of their own, stored in single precision."""
+    """A new folder with the shipped weights in single precision."""
     folder = tmp_path_factory.mktemp("weights")
     WatermarkSegmenter.load().save(folder)
     return folder
@@ -65,18 +65,18 @@ def test_openvino_is_chosen_on_the_cpu_and_torch_on_request_and_on_a_gpu(
         (dict(device="cuda:77", backend="torch"), "The device cuda:77 cannot be used here: "),
     ],
 )
-def test_what_cannot_run_is_refused(folder, arguments, message):
+def test_backends_and_devices_that_cannot_run_are_refused(folder, arguments, message):
     with pytest.raises(ValueError, match=message):
         load_segmenter(folder, **arguments)
 
 
-LIMITS = dict(threshold=0.2, min_score=0)  # so that the shipped weights find something
+LIMITS = dict(threshold=0.2, min_score=0)  # low enough that the shipped weights mark something
 
 
 @needs_openvino
 def test_openvino_gives_the_masks_of_torch(openvino, folder):
     torch_segmenter = load_segmenter(folder, "cpu", "torch")
-    bf16 = openvino.precision == "bf16"  # three digits
+    bf16 = openvino.precision == "bf16"  # has three digits
     equal, marked, differences = [], [], []
     for index in range(12):
         photo = marked_photo(index, 33 + 18 * index, 190 - 14 * index)
@@ -106,7 +106,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(openvino):
 
 @pytest.fixture
 def brightness(folder, tmp_path, monkeypatch):
-    """A weights folder, and a conversion that takes no time: to the mean of red, green, blue."""
+    """A weights folder whose conversion is instant: the network is the mean of red, green, blue."""
     openvino_backend.import_openvino()  # without its telemetry
     from openvino import opset13 as ops
 
@@ -133,7 +133,7 @@ def test_the_converted_network_is_kept_until_the_weights_change(brightness, monk
     kept = set(brightness.glob("openvino-*"))
     assert sorted(path.suffix for path in kept) == [".bin", ".xml"]
     with monkeypatch.context() as patch:
-        patch.setattr(deploy, "convert_to_openvino", None)  # not called
+        patch.setattr(deploy, "convert_to_openvino", None)  # must not be called
         again = load_segmenter(brightness, "cpu")
     assert np.array_equal(first.segment(photo).probability, again.segment(photo).probability)
     assert first.fingerprint() == again.fingerprint()
@@ -154,7 +154,7 @@ def test_a_damaged_file_is_made_again(brightness):
 
 
 @needs_openvino
-def test_a_folder_that_takes_no_file_is_said_and_used(brightness, monkeypatch, caplog):
+def test_a_folder_that_cannot_be_written_is_used_with_a_warning(brightness, monkeypatch, caplog):
     monkeypatch.setattr(openvino_backend.os, "replace", lambda *paths: os.stat("/nowhere"))
     assert load_segmenter(brightness, "cpu").segment(marked_photo(1, 40, 50)).score > 0.1
     assert "cannot be written" in caplog.text
@@ -162,7 +162,7 @@ def test_a_folder_that_takes_no_file_is_said_and_used(brightness, monkeypatch, c
 
 
 @needs_openvino
-def test_weights_that_are_read_only_are_converted_into_the_users_cache(
+def test_read_only_weights_are_converted_into_the_users_cache(
     brightness, tmp_path_factory, monkeypatch
 ):
     cache = tmp_path_factory.mktemp("home") / "cache"
@@ -170,12 +170,12 @@ def test_weights_that_are_read_only_are_converted_into_the_users_cache(
     monkeypatch.setattr("pooch.os_cache", lambda name: cache)
     first = load_segmenter(brightness, "cpu")
     assert len(list(cache.glob("*/openvino-*"))) == 2 and not list(brightness.glob("openvino-*"))
-    monkeypatch.setattr(deploy, "convert_to_openvino", None)  # not called again
+    monkeypatch.setattr(deploy, "convert_to_openvino", None)  # must not be called
     assert load_segmenter(brightness, "cpu").fingerprint() == first.fingerprint()
 
 
 @needs_openvino
-def test_several_may_convert_at_once_and_files_of_others_stay(brightness):
+def test_threads_may_convert_at_once_and_other_files_stay(brightness):
     (brightness / "openvino-notes.txt").write_text("mine")
     old = brightness / "openvino-0123456789abcdef.bin"
     old.write_text("of older weights")
@@ -188,7 +188,7 @@ def test_several_may_convert_at_once_and_files_of_others_stay(brightness):
 
 
 @needs_openvino
-def test_a_segmenter_that_another_thread_frees_leaves_signals_working(openvino, folder):
+def test_signals_work_after_another_thread_frees_a_segmenter(openvino, folder):
     program = (
         "import signal, threading\n"
         "from inference import load_segmenter\n"
@@ -204,10 +204,7 @@ def test_a_segmenter_that_another_thread_frees_leaves_signals_working(openvino, 
 
 @needs_openvino
 def test_segmenting_with_openvino_does_not_import_torch(openvino, folder, tmp_path):
-    """Nor matplotlib or Lightning: together they take longer to import than a photo to segment.
-
-    Nor what reports the use of OpenVINO to others.
-    """
+    """Nor matplotlib or Lightning, which take long to import, nor OpenVINO's telemetry."""
     program = (
         "import sys, segment\n"
         f"assert segment.main({['docs/example.jpg', '--output', str(tmp_path / 'out')]!r}"

@@ -1,4 +1,4 @@
-"""Images of any size from views: tiles without seams, the whole frame, the pooled score."""
+"""Views of images of any size: tiles without seams, the whole frame, and the score."""
 
 import numpy as np
 import pytest
@@ -10,15 +10,18 @@ from inference.segmenter import decide, predict_any_size
 
 @pytest.fixture(autouse=True)
 def small_views(monkeypatch):
-    """The same geometry with a sixteenth of the pixels."""
+    """Smaller sizes, so that the images of the tests can be small."""
     sizes = dict(SMALL_PX=0, NATIVE_PX=64, WHOLE_PX=64, TILE_PX=40, OVERLAP_PX=8)
     for name, size in sizes.items():
         monkeypatch.setattr(tiling, name, size)
 
 
 def network(whole=0.0, tiles=None, scores=(0.0, 0.0)):
-    """A `predict` that answers the whole frame (the first call) with a constant, and every later
-    view with a constant, or with its red channel if `tiles` is None; and the views it has seen."""
+    """A fake `predict`, and a list of the shapes of its views.
+
+    The first call, with the whole frame, gives the constant `whole`. Later calls give the constant
+    `tiles`, or the view's red channel if that is None.
+    """
     seen = []
 
     def predict(views):
@@ -37,7 +40,7 @@ def noise(height, width):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_fast_a_large_image_is_seen_once_and_reduced():
+def test_fast_uses_one_reduced_view_of_a_large_image():
     predict, seen = network(whole=0.25)
     probability, _ = predict_any_size(predict, noise(100, 150), fast=True)
     assert seen == [(43, 64)] and probability.shape == (100, 150)
@@ -55,7 +58,7 @@ def test_tiles_join_to_the_whole_without_seams(shape):
     assert max(max(size) for size in seen[2:]) <= 40
 
 
-def test_neighbouring_tiles_that_disagree_fade_into_each_other():
+def test_different_neighbouring_tiles_fade_into_each_other():
     values = iter([0.0, 0.0] + [0.0, 1.0] + [0.5])  # whole frame, tiles, tile of half the size
 
     def predict(views):

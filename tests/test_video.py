@@ -1,4 +1,4 @@
-"""Clips: one mask for all frames, one for each where the mark jumps, and damaged files."""
+"""Clips: one mask for all frames, or one for each if the mark jumps; damaged files."""
 
 import wave
 
@@ -25,7 +25,7 @@ def segmenter():
 
 
 def paint_frames(count: int, places=((20, 60),), text: str = "STUDIO", seed: int = 0):
-    """RGB frames of scenes that change with each, with text at one place after the other.
+    """RGB frames, each of another scene, with text that moves through `places`.
 
     Returns:
         frames and masks, lists of uint8, H x W x 3, and bool, H x W.
@@ -44,7 +44,7 @@ def paint_frames(count: int, places=((20, 60),), text: str = "STUDIO", seed: int
 
 
 def write_clip(path, frames, codec="MJPG"):
-    """The file; fails where the codec cannot be written."""
+    """Writes a clip and returns its path; fails if OpenCV lacks the codec."""
     size = frames[0].shape[1::-1] if frames else SIZE
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), FPS, size)
     assert writer.isOpened(), f"OpenCV does not write {codec}"
@@ -84,7 +84,7 @@ def test_a_clip_without_a_mark_gets_an_empty_mask(segmenter, tmp_path):
     assert found.score < 0.3 and found.frames == 4
 
 
-def test_a_still_scene_gets_one_mask_although_nothing_can_be_compared(segmenter, tmp_path):
+def test_a_still_scene_gets_one_mask_although_frames_share_no_mark(segmenter, tmp_path):
     frames, masks = paint_frames(1)
     found = segment_video(segmenter, write_clip(tmp_path / "clip.avi", frames * 3))
     assert found.each == [] and found.shared == 0
@@ -108,7 +108,7 @@ def test_print_in_one_long_scene_is_no_mark_that_jumps(segmenter, tmp_path):
     assert found.each == [] and score_mask(found.mask, masks[0].astype(np.uint8)).iou > 0.6
 
 
-def test_frames_at_equal_times_get_a_mask_each(segmenter, tmp_path):
+def test_frames_at_equal_intervals_get_a_mask_each(segmenter, tmp_path):
     frames, masks = paint_frames(6)
     clip = write_clip(tmp_path / "clip.avi", frames)
     found = list(segment_frames(segmenter, clip, every_s=0.3))
@@ -148,14 +148,14 @@ def test_frames_far_apart_are_found_by_seeking(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.mkv", "a.gif"])
-def test_a_clip_that_breaks_in_the_middle_gives_what_it_had(tiny_model, tmp_path, name):
+def test_the_readable_part_of_a_damaged_clip_is_segmented(tiny_model, tmp_path, name):
     frames = [frame[:64, :64] for frame in paint_frames(20)[0]]
     path = tmp_path / name
     write_animation(path, frames) if name == "a.gif" else write_clip(path, frames, CODECS[name])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     found = segment_video(tiny_model, path, frames=10)
     assert "cannot be read" in found.damage and found.mask.shape == (64, 64)
-    if name != "a.gif":  # whose frames that are left are counted anew
+    if name != "a.gif":  # a GIF counts only the frames that can be read
         assert 3 <= found.frames <= 6
 
 
@@ -163,7 +163,7 @@ def test_a_live_recording_does_not_know_its_length(tiny_model, tmp_path):
     frames = [frame[:64, :64] for frame in paint_frames(12)[0]]
     path = write_clip(tmp_path / "clip.webm", frames, "VP80")
     data = path.read_bytes()
-    at = data.index(b"\x44\x89\x88")  # element Duration, of 8 bytes, becomes Void
+    at = data.index(b"\x44\x89\x88")  # the 8-byte element Duration becomes Void
     path.write_bytes(data[:at] + b"\xec\x89\x00" + data[at + 3 :])
     found = list(segment_frames(tiny_model, path, every_s=0.4))
     assert [frame.number for frame in found] == [0, 4, 8]
@@ -235,7 +235,7 @@ def test_clips_are_sources_beside_images(tiny_model, tmp_path):
     assert again.done_before == 4 and again.records[0] == found.records[0]
 
 
-def test_masks_of_frames_go_with_the_clip_that_they_are_of(tiny_model, tmp_path):
+def test_masks_of_frames_are_deleted_when_the_clip_changes(tiny_model, tmp_path):
     frames = [frame[:32, :48] for frame in paint_frames(6)[0]]
     clip, options = write_clip(tmp_path / "a.avi", frames), Options(every=0.3, frames=2)
     segment_files([clip], tmp_path / "out", options, tiny_model)
