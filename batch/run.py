@@ -1,7 +1,7 @@
 """Segments many images and writes masks and a report: `segment_files`, which `segment.py` calls.
 
-`look.py` opens the images and runs the network. This module makes the files and the record of each
-image. A journal records each finished image at once; the next run skips these images.
+`predict.py` opens the images and runs the network. This module makes the files and the record of
+each image. A journal records each finished image at once; the next run skips these images.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from batch.command import CommonOptions, Summary, check_installed, checked, opti
 from batch.files import OutputError, file_stamp, locked
 from batch.inputs import Input, list_inputs
 from batch.journal import Journal
-from batch.look import Prediction, Results, Sample, is_out_of_reach, predict_samples
 from batch.parallel import shared_network
+from batch.predict import Prediction, Results, Sample, is_out_of_reach, predict_samples
 from batch.rows import RESULT_COLUMNS, WRITERS, error_columns, result_columns
 from batch.together import Group, find_groups
 from inference.pictures import (

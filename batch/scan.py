@@ -25,7 +25,7 @@ from pyarrow import dataset, parquet
 
 from batch.command import CommonOptions, Summary, checked, option
 from batch.files import OutputError, UsageError, locked
-from batch.look import Prediction, Results, Sample, chunks, predict_samples
+from batch.predict import Prediction, Results, Sample, chunks, predict_samples
 from batch.rows import RESULT_COLUMNS, arrow_table, error_columns, reason_of, result_columns
 from batch.shards import FORMATS, MANIFEST, SourceError, find_shards, open_folder, writing
 from inference.folder import INT8, check_folder

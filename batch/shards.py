@@ -20,7 +20,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from pyarrow import parquet
 
 from batch.files import UsageError
-from batch.look import CHUNK_IMAGES, Sample
+from batch.predict import CHUNK_IMAGES, Sample
 from batch.rows import valid_text
 from inference.reading import IMAGE_SUFFIXES
 

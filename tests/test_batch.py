@@ -17,7 +17,7 @@ from conftest import paint_photo
 from PIL import Image
 
 import segment
-from batch import look
+from batch import predict
 from batch import run as batch_run
 from batch.files import OutputError, UsageError, locked
 from batch.run import Options, segment_files
@@ -137,14 +137,14 @@ def test_the_report_as_a_table(folder, go):
 
 
 def test_a_bad_file_costs_only_its_own_line(folder, bad_file, go, monkeypatch):
-    read = look.read_image
+    read = predict.read_image
 
     def broken(image):
         if image.filename.endswith("02.jpg"):
             raise ZeroDivisionError("division by zero")
         return read(image)
 
-    monkeypatch.setattr(look, "read_image", broken)
+    monkeypatch.setattr(predict, "read_image", broken)
     shutil.copy(bad_file, "in/bad.jpg")
     os.symlink("loop.jpg", "in/loop.jpg")
     Image.fromarray(paint_photo(1, 20, 30)).save(f"in/{'x' * 251}.jpg")  # its mask fits
@@ -381,13 +381,13 @@ def test_pillows_limit_holds_unless_lifted(folder, go, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 720)  # an error above twice as much
     errors = failed(go([folder], "out"))
     assert len(errors) == 5 and all("--allow-huge" in error for error in errors.values())
-    read = look.read_image
+    read = predict.read_image
 
     def in_work(image):
         assert Image.MAX_IMAGE_PIXELS == 720  # for whatever else this process opens
         return read(image)
 
-    monkeypatch.setattr(look, "read_image", in_work)
+    monkeypatch.setattr(predict, "read_image", in_work)
     assert not go([folder], "out", allow_huge=True).failed
 
 

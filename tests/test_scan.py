@@ -25,7 +25,7 @@ import scan as command
 from batch import scan as pipeline
 from batch import segment_files, shards
 from batch.files import OutputError, UsageError
-from batch.look import BYTES_AT_ONCE
+from batch.predict import BYTES_AT_ONCE
 from batch.scan import ScanOptions, ShardScanner, rows_name, scan_shard
 from batch.shards import SourceError, find_shards, open_folder
 from inference.runtime import load_segmenter
