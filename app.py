@@ -37,25 +37,25 @@ from inference.pictures import encode, mask_bytes, overlay, shrunk
 from inference.reading import IMAGE_SUFFIXES, read_image
 from inference.segmenter import MIN_SCORE, THRESHOLD, Segmenter, decide
 
-UPLOAD_LIMIT = "200mb"  # of one file
+UPLOAD_LIMIT = "200mb"  # for each file
 PREVIEW_PX = 1280  # longest side of a photo that is shown
 GALLERY_PX = 640  # longest side of a photo in the gallery
-MAX_PIXELS = 50_000_000  # of one photo; the network needs some 18 bytes a pixel
-SESSIONS = 16  # whose latest answers stay in memory, 4 bytes a pixel each
-MAX_WAITING = 64  # requests; one more gets the message that the queue is full
-MAX_FILES = 24  # of the tab for many images
-MAX_TEXT = 60  # characters of a mark
-SWEEP_S, KEEP_S = 60, 840  # how often old files are deleted, and from which age on
+MAX_PIXELS = 50_000_000  # in a photo; the network needs about 18 bytes for each
+SESSIONS = 16  # visitors whose latest answer stays in memory, 4 bytes a pixel
+MAX_WAITING = 64  # requests in the queue; the next one is refused
+MAX_FILES = 24  # in the tab "Many images"
+MAX_TEXT = 60  # characters in the text of a mark
+SWEEP_S, KEEP_S = 60, 840  # every SWEEP_S, files older than KEEP_S are deleted
 EXAMPLES = {"Two marks": "example", "No mark": "example_clean", "Coins, no mark": "example_coins"}
 EXAMPLES = {name: Path(__file__).parent / f"docs/{file}.jpg" for name, file in EXAMPLES.items()}
-NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}  # of all events that run it
-TABLE = ["path", "score", "coverage", "error"]  # columns of the report that are shown
-SLIDERS = [  # (least, most, start, step), texts; in the order of `inference.segmenter.decide`
+NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}  # for all events that run it
+TABLE = ["path", "score", "coverage", "error"]  # the columns of the report that the page shows
+SLIDERS = [  # (lowest, highest, start, step), texts; the order is that of `segmenter.decide`
     ((0, 1, THRESHOLD, 0.01), {"label": "Threshold", "info": "Probability of a marked pixel"}),
     ((0, 50, 0, 1), {"label": "Dilation (px)", "info": "Widens the mask"}),
     ((0, 1, MIN_SCORE, 0.01), {"label": "Min. score", "info": "Below it the mask is empty"}),
 ]
-NETWORK_THREAD = ThreadPoolExecutor(1)  # OpenVINO keeps memory for every thread that called it
+NETWORK_THREAD = ThreadPoolExecutor(1)  # OpenVINO keeps memory for each thread that calls it
 PASTE_JS = """() => document.addEventListener('paste', (event) => {
   const drop = [...document.querySelectorAll('.drop')].find((one) => one.offsetParent);
   const input = drop?.querySelector('input[type=file]');
@@ -73,25 +73,25 @@ class Answer:
     photo: np.ndarray  # uint8, h x w x 3, RGB, at most PREVIEW_PX long; a frame of a clip
     probability: np.ndarray  # float32, H x W, 0..1
     score: float  # 0..1
-    note: str = ""  # on a clip
+    note: str = ""  # about a clip
 
 
-def ask(segmenter: Segmenter, path: str) -> Answer:
+def segment_upload(segmenter: Segmenter, path: str) -> Answer:
     """Runs the network on a photo or clip; ValueError if it cannot use the file."""
     name = Path(path).stem
     if not is_clip(path):
         rgb = read_image(path)
-        found = segmenter.segment(rgb)
-        return Answer(name, shrunk(rgb, PREVIEW_PX), found.probability, found.score)
-    found = segment_video(segmenter, path)
-    notes = [f"{found.frames} frames were looked at."]
-    if found.seen_s:
-        notes.append("The mark was seen from {:.1f} s to {:.1f} s.".format(*found.seen_s))
-    if found.each:
+        result = segmenter.segment(rgb)
+        return Answer(name, shrunk(rgb, PREVIEW_PX), result.probability, result.score)
+    result = segment_video(segmenter, path)
+    notes = [f"{result.frames} frames were checked."]
+    if result.seen_s:
+        notes.append("The mark was seen from {:.1f} s to {:.1f} s.".format(*result.seen_s))
+    if result.each:
         notes.append("It jumps: this mask covers all places, segment.py writes one for each frame.")
-    note = " ".join([*notes, found.damage or ""])
-    probability = np.maximum(found.probability, found.mask if found.each else 0)
-    return Answer(name, shrunk(found.picture, PREVIEW_PX), probability, found.score, note)
+    note = " ".join([*notes, result.damage or ""])
+    probability = np.maximum(result.probability, result.mask if result.each else 0)
+    return Answer(name, shrunk(result.picture, PREVIEW_PX), probability, result.score, note)
 
 
 @contextmanager
@@ -112,8 +112,8 @@ def find_upload(segmenter: Segmenter, path: str | None, *settings):
     """The answer, the probability, and what `show` returns; `settings` are those of SLIDERS."""
     with explained(path):
         if path is None:
-            raise ValueError("No photo came. Choose one.")
-        answer = NETWORK_THREAD.submit(ask, segmenter, path).result()
+            raise ValueError("No photo was sent. Choose one.")
+        answer = NETWORK_THREAD.submit(segment_upload, segmenter, path).result()
     return answer, shrunk(answer.probability, PREVIEW_PX), *show(answer, *settings)
 
 
@@ -122,19 +122,19 @@ def show(answer: Answer | None, *settings):
     if answer is None:
         gr.Warning("Choose a photo, or choose it again: its answer is no longer in memory.")
         return [gr.skip()] * 5
-    found = decide(answer.probability, answer.score, *settings)
-    mask, (height, width) = mask_bytes(found.mask), found.mask.shape
+    result = decide(answer.probability, answer.score, *settings)
+    mask, (height, width) = mask_bytes(result.mask), result.mask.shape
     small = shrunk(mask, PREVIEW_PX)
-    said = f"**{found.coverage:.1%}** of the {width} x {height} pixels are marked."
-    if found.score < settings[2]:
-        said += " The score is below the minimum score, so the mask is empty."
+    sentence = f"**{result.coverage:.1%}** of the {width} x {height} pixels are marked."
+    if result.score < settings[2]:
+        sentence += " The score is below the minimum score, so the mask is empty."
     file = save_bytes_to_cache(encode(mask, ".png"), f"{answer.name}.mask.png", get_upload_folder())
     pictures = answer.photo, overlay(answer.photo, small >= 128)
-    return pictures, {"watermark": found.score}, f"{said} {answer.note}", small, file
+    return pictures, {"watermark": result.score}, f"{sentence} {answer.note}", small, file
 
 
-def look(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, size: float):
-    """The photo with the mark and with its mask, to compare, a sentence, and the heat map."""
+def try_my_mark(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, size: float):
+    """The photo with the mark, with and without its mask, a sentence, and the heat map."""
     from evaluation.figures import to_picture
     from evaluation.visibility import heat_map, try_mark  # slow to import: PyTorch
 
@@ -143,19 +143,19 @@ def look(segmenter: Segmenter, logo, text: str | None, photo, opacity: float, si
         if len(text) > MAX_TEXT:  # only browsers check the limit of the text field
             raise ValueError(f"The text has {len(text)} characters. Give {MAX_TEXT} at most.")
         mark = segmenter, logo, text, read_image(photo), opacity, size
-        image, found, cells = NETWORK_THREAD.submit(try_mark, *mark).result()
-    said = f"Score **{found.score:.2f}**; **{found.coverage:.1%}** of the pixels are found."
-    return (image, overlay(image, found.mask)), said, to_picture(heat_map(cells))
+        image, result, cells = NETWORK_THREAD.submit(try_mark, *mark).result()
+    sentence = f"Score **{result.score:.2f}**; **{result.coverage:.1%}** of the pixels are found."
+    return (image, overlay(image, result.mask)), sentence, to_picture(heat_map(cells))
 
 
 def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)):  # noqa: B008
     """Overlays, table and ZIP file of several images, highest score first."""
     with explained(), tempfile.TemporaryDirectory() as folder:
         if not paths or len(paths) > MAX_FILES:
-            raise ValueError(f"{len(paths or [])} files came. Choose 1 to {MAX_FILES}.")
+            raise ValueError(f"{len(paths or [])} files were sent. Choose 1 to {MAX_FILES}.")
         photos, masks, data = Path(folder, "photos"), Path(folder, "masks"), io.BytesIO()
         photos.mkdir()
-        records = [record for path in map(Path, paths) if (record := refused(path, photos))]
+        records = [record for path in map(Path, paths) if (record := copy_or_refuse(path, photos))]
         if len(records) < len(paths):  # a folder, where .txt lists of paths are ignored
             options = Options(overlay=True)
             records += segment_files([photos], masks, options, segmenter, True).records
@@ -164,7 +164,7 @@ def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)
         good = [record for record in records if record["error"] is None]
         drawn = [read_image((masks / one["mask"]).with_suffix(".overlay.jpg")) for one in good]
         captions = [f"{one['score']:.2f} {one['path']}" for one in good]
-        gallery = [(shrunk(rgb, GALLERY_PX), said) for rgb, said in zip(drawn, captions)]
+        gallery = [(shrunk(rgb, GALLERY_PX), text) for rgb, text in zip(drawn, captions)]
         with zipfile.ZipFile(data, "w") as archive:  # no compression: PNG has its own
             archive.writestr("report.jsonl", "".join(json.dumps(one) + "\n" for one in records))
             for one in good:
@@ -173,11 +173,11 @@ def find_many(segmenter: Segmenter, paths, progress=gr.Progress(track_tqdm=True)
     return gallery, [[record[name] for name in TABLE] for record in records], file
 
 
-def refused(path: Path, folder: Path) -> dict | None:
+def copy_or_refuse(path: Path, folder: Path) -> dict | None:
     """The record of a file that is refused. Copies any other into `folder`, under a unique name."""
     name = path.name
     if not name.lower().endswith(IMAGE_SUFFIXES):
-        reason = f"{name} has not the ending of an image. Rename it."
+        reason = f"{name} does not have the ending of an image. Rename it."
         return {**dict.fromkeys([*TABLE, "mask"]), "path": name, "error": reason}
     while (folder / name).exists():
         name = f"~{name}"
@@ -229,7 +229,7 @@ def photo_tab(segmenter: Segmenter) -> None:
                 label="Examples", components=[gr.Image(visible=False)], type="values",
                 samples=[[str(path)] for path in EXAMPLES.values()], sample_labels=list(EXAMPLES),
             )  # fmt: skip
-            score, said = gr.Label(label="Score", show_heading=False), gr.Markdown()
+            score, sentence = gr.Label(label="Score", show_heading=False), gr.Markdown()
             download = gr.DownloadButton("Download the mask (PNG)", variant="primary")
         with gr.Column(scale=3):
             compare = slider("The photo, and its watermark in red", "compare")
@@ -238,7 +238,7 @@ def photo_tab(segmenter: Segmenter) -> None:
             with gr.Row():
                 mask = picture("Mask", "The mask: white where the photo is marked", format="png")
                 probability = picture("Probability", "The probability of each pixel: white is 1")
-    answer, shown = gr.State(time_to_live=KEEP_S), [compare, score, said, mask, download]
+    answer, shown = gr.State(time_to_live=KEEP_S), [compare, score, sentence, mask, download]
     find = partial(find_upload, segmenter)
     for event, function, given in (
         (photo.upload, find, photo),
@@ -246,13 +246,15 @@ def photo_tab(segmenter: Segmenter) -> None:
     ):
         answered = event(
             function, [given, *sliders], [answer, probability, *shown], show_progress_on=compare,
-            api_name="find_upload" if given is photo else False, **NETWORK,
+            api_visibility="public" if given is photo else "private", api_name="find_upload",
+            **NETWORK,
         )  # fmt: skip
         for after in (answered.success, answered.failure):  # `then` does not follow an error
-            after(lambda: None, None, photo, queue=False)
+            after(lambda: None, None, photo, queue=False, api_visibility="private")
     gr.on(
         [slider.input for slider in sliders], show, [answer, *sliders], shown,
         show_progress="hidden", trigger_mode="always_last", concurrency_limit=2,
+        api_visibility="private",  # it needs the answer in the visitor's session
     )  # fmt: skip
 
 
@@ -263,18 +265,18 @@ def mark_tab(segmenter: Segmenter) -> None:
         photo = drop("Photo (without one: our example)")
         opacity = gr.Slider(0.02, 1, 0.4, step=0.02, label="Opacity")
         size = gr.Slider(0.05, 1, 0.4, step=0.05, label="Mark / shorter side of the photo")
-        button = gr.Button("Look", variant="primary")
+        button = gr.Button("Try the mark", variant="primary")
     with gr.Column(scale=3):
         marked = slider("The photo with your mark, and what the network finds in red", "marked")
-        said = gr.Markdown()
+        sentence = gr.Markdown()
         heat = picture("On this photo", "Recall and IoU for each opacity and size of the mark")
-    inputs, outputs = [logo, text, photo, opacity, size], [marked, said, heat]
-    button.click(partial(look, segmenter), inputs, outputs, api_name="look", **NETWORK)
+    inputs, outputs = [logo, text, photo, opacity, size], [marked, sentence, heat]
+    button.click(partial(try_my_mark, segmenter), inputs, outputs, api_name="look", **NETWORK)
 
 
 def many_tab(segmenter: Segmenter) -> None:
     files = drop(f"Up to {MAX_FILES} images: drop or choose", file_count="multiple")
-    gallery = gr.Gallery(label="By score, what is marked in red", columns=4, interactive=False)
+    gallery = gr.Gallery(label="Highest score first, mask in red", columns=4, interactive=False)
     table = gr.Dataframe(headers=TABLE, label="Report", interactive=False)
     download = gr.DownloadButton("Download masks and report (ZIP)", variant="primary")
     files.upload(

@@ -97,7 +97,7 @@ def test_a_clip_has_one_mask_and_the_times_of_the_mark(network, tmp_path):
     frames[0].save(clip, save_all=True, append_images=frames[1:], duration=500)
     _, _, pictures, _, said, mask, file = app.find_upload(network, str(clip), *SETTINGS)
     assert mask.shape == (60, 80) and mask.any() and Path(file).name == "clip.mask.png"
-    assert "4 frames were looked at" in said and re.search(r"seen from 0\.\d s to 1\.\d s", said)
+    assert "4 frames were checked" in said and re.search(r"seen from 0\.\d s to 1\.\d s", said)
     assert pictures[0].shape == (60, 80, 3)
 
 
@@ -108,10 +108,10 @@ def test_files_that_cannot_be_used_become_a_sentence_with_their_name(network, ba
     (tmp_path / "<b>x.png").write_bytes(b"")
     with pytest.raises(gr.Error, match=r"&lt;b&gt;x\.png is empty"):  # no markup
         app.find_upload(network, str(tmp_path / "<b>x.png"), *SETTINGS)
-    with pytest.raises(gr.Error, match="No photo came"):
+    with pytest.raises(gr.Error, match="No photo was sent"):
         app.find_upload(network, None, *SETTINGS)
     with pytest.raises(gr.Error, match="Give a logo or a line of text as the mark: neither came"):
-        app.look(network, None, None, None, 0.5, 0.4)
+        app.try_my_mark(network, None, None, None, 0.5, 0.4)
 
 
 def test_photos_that_are_too_large_are_refused_by_their_header(network, tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_photos_that_are_too_large_are_refused_by_their_header(network, tmp_path
         app.find_upload(network, large, *SETTINGS)
     for logo, text, photo in ((large, "", None), (None, "text", large)):
         with pytest.raises(gr.Error, match=limit):
-            app.look(network, logo, text, photo, 0.5, 0.4)
+            app.try_my_mark(network, logo, text, photo, 0.5, 0.4)
     _, ((name, *_, error),), _ = app.find_many(network, [large])
     assert name == "large.png" and limit in error
 
@@ -130,7 +130,7 @@ def test_photos_that_are_too_large_are_refused_by_their_header(network, tmp_path
 @pytest.mark.parametrize("logo, text", [("logo0.png", ""), (None, "a line")])
 def test_a_mark_is_drawn_searched_and_measured(network, logo_folder, photo, logo, text):
     logo = logo and str(logo_folder / logo)
-    (marked, found), said, heat = app.look(network, logo, text, photo, 0.8, 0.5)
+    (marked, found), said, heat = app.try_my_mark(network, logo, text, photo, 0.8, 0.5)
     before = np.array(Image.open(photo))
     assert marked.shape == found.shape == before.shape and said.startswith("Score **0.90**")
     assert 0.01 < (np.abs(marked.astype(int) - before) > 30).any(2).mean() < 0.5
@@ -152,7 +152,7 @@ def test_marks_that_cannot_be_used_are_explained(
     shutil.copy(logo_folder / "logo0.png", tmp_path)
     Image.new("RGB", (20, 20)).save(tmp_path / "opaque.png")
     with pytest.raises(gr.Error, match=re.escape(message)) as error:
-        app.look(network, logo and str(tmp_path / logo), text, photo, 0.5, size)
+        app.try_my_mark(network, logo and str(tmp_path / logo), text, photo, 0.5, size)
     assert "/" not in str(error.value)
 
 
@@ -163,7 +163,7 @@ def test_many_images_come_by_score_with_masks_and_report(network, photo, tmp_pat
         file.parent.mkdir(exist_ok=True)
         shutil.copy(photo, file)
     files[2].write_text(photo)  # not a list to follow
-    with pytest.raises(gr.Error, match=f"0 files came. Choose 1 to {app.MAX_FILES}"):
+    with pytest.raises(gr.Error, match=f"0 files were sent. Choose 1 to {app.MAX_FILES}"):
         app.find_many(network, [])
     gallery, table, file = app.find_many(network, list(map(str, files)))
     assert [row[0] for row in table] == ["same.png", "~same.png", "list.txt"]
@@ -181,7 +181,7 @@ def test_an_image_that_is_also_a_list_of_paths_is_not_followed(network, photo, t
     with open(tmp_path / "evil.TXT", "ab") as file:
         file.write(f"\n{photo}\n".encode())
     _, ((_, score, _, error),), _ = app.find_many(network, [str(tmp_path / "evil.TXT")])
-    assert score is None and "has not the ending of an image" in error
+    assert score is None and "does not have the ending of an image" in error
 
 
 @pytest.fixture(autouse=True)
@@ -288,6 +288,12 @@ def test_an_example_on_a_phone_by_keyboard(open_page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     named = page.locator("img:visible:not(#compare img)")  # whose label says what it shows
     assert named.evaluate_all("all => all.every((one) => one.alt)")
+
+
+def test_the_api_has_one_name_for_each_tab(network):
+    events = app.make_page(network).fns.values()
+    public = [event.api_name for event in events if event.api_visibility == "public"]
+    assert public == ["find_upload", "look", "find_many"]
 
 
 def test_uploads_and_results_are_deleted_after_a_while(monkeypatch, tmp_path, photo):
