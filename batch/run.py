@@ -113,10 +113,10 @@ def segment_files(
     """
     options, output, start_s = options or Options(), Path(output), time.monotonic()
     report = f"report.{options.report}"
+    inputs = list_inputs(sources, output, tuple(options.pictures()))
+    if segmenter is None:
+        segmenter = checked(load_segmenter, options.weights, options.device, options.backend)
     with locked(output):
-        inputs = list_inputs(sources, output, tuple(options.pictures()))
-        if segmenter is None:
-            segmenter = checked(load_segmenter, options.weights, options.device, options.backend)
         images = [item for item in inputs if not item.is_clip]
         groups = find_groups(images) if options.together else []
         batch = Batch(output, segmenter, options, groups)

@@ -250,6 +250,13 @@ def test_two_runs_never_write_to_one_folder(folder, go):
         go([folder], "file")
 
 
+@pytest.mark.parametrize("wrong", [{"weights": "none"}, {"device": "abacus"}, {}])
+def test_a_call_that_cannot_work_leaves_no_output_folder(folder, go, wrong):
+    with pytest.raises(UsageError):
+        go([folder if wrong else "missing"], "out", **wrong)
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize("name", ["../victim/thesis", "{}/victim/thesis", "link/thesis"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_nothing_outside_the_output_folder_is_touched(folder, go, name, overwrite):
