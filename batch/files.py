@@ -77,10 +77,7 @@ def digest_at(path: Path) -> str | None:
 
 
 def file_stamp(path) -> list[int] | None:
-    """[size in bytes, modification time in ns] of a file; None if it cannot be read.
-
-    If both are unchanged, the file counts as unchanged.
-    """
+    """[size in bytes, time of the last change in ns] of a file; None if it cannot be read."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):

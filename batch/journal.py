@@ -25,10 +25,7 @@ class Journal:
     """The journal of an output folder; read once and kept in memory."""
 
     def __init__(self, output: Path, key: str):
-        """
-        Args:
-            key: hash of everything that an output depends on besides its image.
-        """
+        """`key`: hash of everything that an output depends on besides its image."""
         self.output, self.key, self.path = output, key, output / JOURNAL
         self.lock, self.folders = threading.Lock(), {}  # folder name to whether it is inside
         self.changed = set()  # names of outputs that somebody else changed

@@ -32,11 +32,7 @@ def reason_of(error: Exception) -> str:
 
 
 def to_json(value) -> bytes:
-    """One line of JSON in UTF-8.
-
-    Bytes of a file name that are not UTF-8 become the escapes \\udc80 to \\udcff. `os.fsencode`
-    turns these back into the name.
-    """
+    """One line of JSON. Escapes bytes of file names that are not UTF-8; `os.fsencode` undoes it."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
@@ -75,6 +71,5 @@ def arrow_table(rows: list[dict], columns):
 
 
 def valid_text(value):
-    """Text in which characters that are not valid Unicode are escaped, because Parquet refuses
-    them. Other values are returned as they are."""
+    """Text with invalid Unicode escaped, because Parquet refuses it; other values unchanged."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
