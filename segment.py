@@ -10,6 +10,7 @@ Exit status: 0 success; 1 an input failed (the summary names it) or the disk is 
 import logging
 import sys
 import warnings
+from functools import partial
 
 from batch import Options, segment_files
 from batch.command import parse, run_command
@@ -22,7 +23,8 @@ def main(arguments=None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("inference").setLevel(logging.INFO)
     sources, output, options = parse(__doc__, Options, SOURCE, arguments)
-    return run_command("segment.py", lambda: segment_files(sources, output, options, progress=True))
+    work = partial(segment_files, sources, output, options, progress=True)
+    return run_command("segment.py", work, except_for=" without --overwrite")
 
 
 if __name__ == "__main__":

@@ -108,8 +108,11 @@ def parse(doc: str, kind: type[CommonOptions], source: dict, arguments) -> tuple
         parser.error(str(error))
 
 
-def run_command(name: str, work: Callable[[], Summary]) -> int:
+def run_command(name: str, work: Callable[[], Summary], except_for: str = "") -> int:
     """Runs a command, prints its summary or one sentence on why it stopped.
+
+    Args:
+        except_for: end of the advice to run the same command again.
 
     Returns:
         The exit status: 0 for success; 1 if an image failed or the output cannot be written; 2 for
@@ -117,7 +120,7 @@ def run_command(name: str, work: Callable[[], Summary]) -> int:
     """
     for stream in (sys.stdout, sys.stderr):  # file names may not be valid UTF-8
         stream.reconfigure(errors="backslashreplace")
-    advice = "Finished results are kept. To continue, run the same command (without --overwrite)."
+    advice = f"Finished results are kept. To continue, run the same command{except_for}."
     try:
         summary = work()
     except UsageError as error:

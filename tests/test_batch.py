@@ -440,4 +440,5 @@ def test_whatever_stops_a_run_is_named_in_a_line(folder, tiny_weights, monkeypat
     monkeypatch.setattr("batch.run.predict_samples", stop)
     given = ["in", "--output", "out", "--weights", tiny_weights, "--device", "cpu"]
     assert segment.main(given) == 1
-    assert f"segment.py: stopped: {error}. Finished results are kept" in capsys.readouterr().err
+    message = f"segment.py: stopped: {error}. Finished results are kept. To continue, run the "
+    assert message + "same command without --overwrite." in capsys.readouterr().err
